@@ -1,0 +1,3 @@
+//! The configuration as written, checked into the configuration as used.
+
+pub mod options;

@@ -1,0 +1,61 @@
+//! The vocabulary of everything else: values, schemas, rows, sequence numbers and time.
+//!
+//! Imports nothing of ours. What is here is data and its exact meaning; how data is decoded,
+//! computed with or stored belongs to other modules.
+
+mod batch;
+pub mod cbor;
+mod input;
+mod schema;
+mod time;
+mod value;
+
+pub use batch::{Batch, Row, Rows, Stamp};
+pub use input::{DeliveryMark, Rejected};
+pub use schema::{Field, Schema, Type};
+pub use time::{DURATION_UNITS, Timestamp, format_duration_ms, parse_duration_ms, unit_ms};
+pub use value::Value;
+
+use serde::{Deserialize, Serialize};
+
+/// The place of an input in the write-ahead log, from 1 upwards; 0 is "before the first".
+///
+/// A row, a tick and a rejected input each take one number, so that every effect has one cause.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// The number `count` places later.
+    #[must_use]
+    pub fn plus(self, count: u64) -> Seq {
+        Seq(self.0.saturating_add(count))
+    }
+}
+
+impl std::fmt::Display for Seq {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}", self.0)
+    }
+}
+
+/// The identity of one output: the input that caused it, the query that made it, and its place
+/// among that query's outputs for that input. Totally ordered, and the order of delivery.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct OutputKey {
+    /// The input that caused the output.
+    pub seq: Seq,
+    /// The query, by its place in the application.
+    pub query: u32,
+    /// The output's place among those of the same `seq` and `query`.
+    pub ordinal: u32,
+}
+
+impl std::fmt::Display for OutputKey {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}-{}-{}", self.seq, self.query, self.ordinal)
+    }
+}

@@ -1,0 +1,182 @@
+//! One cell of a row.
+
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
+
+use ecow::EcoString;
+
+/// A value as it lies in a row: 24 bytes, cheap to clone.
+///
+/// The static type is the column's business ([`super::Type`]); here only the physical form is
+/// told apart. `INT`, `BIGINT` and `TIMESTAMP` are [`Value::Int`], `FLOAT` and `DOUBLE` are
+/// [`Value::Float`]. Strings up to 15 bytes lie inline, longer ones are shared between clones.
+///
+/// A float is always finite: what would be infinite or not a number becomes NULL where it arises.
+#[derive(Clone, Debug, Default)]
+pub enum Value {
+    /// Absent; equal to nothing in SQL, but one group and one key in [`PartialEq`] and [`Hash`].
+    #[default]
+    Null,
+    /// `BOOLEAN`.
+    Bool(bool),
+    /// `INT`, `BIGINT`, `TIMESTAMP` (milliseconds since the Unix epoch).
+    Int(i64),
+    /// `FLOAT`, `DOUBLE`; finite.
+    Float(f64),
+    /// `STRING`.
+    Str(EcoString),
+}
+
+const _: () = assert!(size_of::<Value>() <= 24);
+
+impl Value {
+    /// A string value.
+    #[must_use]
+    pub fn text(text: &str) -> Value {
+        Value::Str(EcoString::from(text))
+    }
+
+    /// A float, or NULL when it is infinite or not a number.
+    #[must_use]
+    pub fn finite(number: f64) -> Value {
+        if number.is_finite() {
+            Value::Float(number)
+        } else {
+            Value::Null
+        }
+    }
+
+    /// Whether this is NULL.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        matches!(self, Value::Null)
+    }
+
+    /// The truth value, when it is one.
+    #[must_use]
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Value::Bool(truth) => Some(*truth),
+            Value::Null | Value::Int(_) | Value::Float(_) | Value::Str(_) => None,
+        }
+    }
+
+    /// The integer, when it is one.
+    #[must_use]
+    pub fn as_int(&self) -> Option<i64> {
+        match self {
+            Value::Int(number) => Some(*number),
+            Value::Null | Value::Bool(_) | Value::Float(_) | Value::Str(_) => None,
+        }
+    }
+
+    /// The number as a float, for integers and floats alike.
+    #[must_use]
+    pub fn as_float(&self) -> Option<f64> {
+        match self {
+            Value::Float(number) => Some(*number),
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "BIGINT widens to DOUBLE by rounding"
+            )]
+            Value::Int(number) => Some(*number as f64),
+            Value::Null | Value::Bool(_) | Value::Str(_) => None,
+        }
+    }
+
+    /// The text, when it is a string.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Value::Str(text) => Some(text.as_str()),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => None,
+        }
+    }
+
+    /// Orders two values of one column: NULL first, then by value. Total, unlike SQL's `<`.
+    #[must_use]
+    pub fn order(&self, other: &Value) -> Ordering {
+        match (self, other) {
+            (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+            (Value::Int(a), Value::Int(b)) => a.cmp(b),
+            (Value::Str(a), Value::Str(b)) => a.as_str().cmp(b.as_str()),
+            (Value::Float(a), Value::Float(b)) => a.partial_cmp(b).unwrap_or(Ordering::Equal),
+            (a, b) => match (a.as_float(), b.as_float()) {
+                (Some(a), Some(b)) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
+                _ => a.rank().cmp(&b.rank()),
+            },
+        }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Value::Null => 0,
+            Value::Bool(_) => 1,
+            Value::Int(_) | Value::Float(_) => 2,
+            Value::Str(_) => 3,
+        }
+    }
+
+    /// An estimate of the bytes that the value occupies, its share of heap memory included.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let heap = match self {
+            Value::Str(text) if text.len() > 15 => text.len() + 16,
+            Value::Str(_) | Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => 0,
+        };
+        size_of::<Value>() + heap
+    }
+}
+
+/// Equality as GROUP BY sees it: NULL equals NULL, `-0.0` equals `0.0`.
+impl PartialEq for Value {
+    fn eq(&self, other: &Value) -> bool {
+        match (self, other) {
+            (Value::Null, Value::Null) => true,
+            (Value::Bool(a), Value::Bool(b)) => a == b,
+            (Value::Int(a), Value::Int(b)) => a == b,
+            (Value::Float(a), Value::Float(b)) => a == b,
+            (Value::Str(a), Value::Str(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Value {}
+
+impl Hash for Value {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Value::Null => state.write_u8(0),
+            Value::Bool(truth) => state.write_u8(1 + u8::from(*truth)),
+            Value::Int(number) => state.write_i64(*number),
+            // Adding zero turns -0.0 into 0.0, which compare equal and so must hash alike.
+            Value::Float(number) => state.write_u64((number + 0.0).to_bits()),
+            Value::Str(text) => state.write(text.as_bytes()),
+        }
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Value {
+        Value::Int(number)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Value {
+        Value::Bool(truth)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Value {
+        Value::text(text)
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Value {
+        Value::Str(EcoString::from(text))
+    }
+}

@@ -1,0 +1,10 @@
+//! EventFlux: streaming SQL over sensor events on a gateway, without losing one.
+//!
+//! The modules stand in the order in which data travels.
+
+pub mod event;
+
+pub mod config;
+pub mod diagnostic;
+pub mod sink;
+pub mod source;

@@ -1,0 +1,3 @@
+//! The `eventflux` program.
+
+fn main() {}
