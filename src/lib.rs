@@ -8,3 +8,4 @@ pub mod config;
 pub mod diagnostic;
 pub mod sink;
 pub mod source;
+pub mod sql;

@@ -1,0 +1,249 @@
+//! Calls: scalar functions and aggregates.
+
+use sqlparser::ast::{
+    Expr as Written, Function as WrittenCall, FunctionArg, FunctionArgExpr, FunctionArguments,
+};
+
+use super::super::aggregates::{AGGREGATES, AggregateSpec, aggregate_named};
+use super::super::functions::{self, Function, Parameter, Returns, function_named};
+use super::super::plan::{Aggregate, Expr, ExprKind};
+use super::expr::{Bound, Failed, Scope, place, widen};
+use crate::diagnostic::{Place, did_you_mean};
+use crate::event::Type;
+
+/// The arguments of a call as written.
+struct Call<'a> {
+    star: bool,
+    arguments: Vec<&'a Written>,
+}
+
+pub(super) fn bind(scope: &mut Scope<'_>, written: &Written, call: &WrittenCall) -> Bound {
+    let at = place(written);
+    let name = call.name.to_string();
+    if call.over.is_some() {
+        return scope.fail(at, "OVER is not supported by this version");
+    }
+    if call.filter.is_some() {
+        return scope.fail(at, "FILTER is not supported by this version");
+    }
+    if !call.within_group.is_empty() || call.null_treatment.is_some() {
+        return scope.fail(
+            at,
+            format!("this form of {name} is not supported by this version"),
+        );
+    }
+    let arguments = arguments(scope, at, &name, call)?;
+    // `left`, `first` and the like name one thing only; where both exist, two arguments or more
+    // mean the scalar function.
+    if let Some(spec) = aggregate_named(&name) {
+        return aggregate(scope, at, spec, &arguments);
+    }
+    if arguments.star {
+        return scope.fail(at, format!("{name}(*) is not known; only count takes '*'"));
+    }
+    scalar(scope, at, &name, &arguments.arguments)
+}
+
+fn arguments<'a>(
+    scope: &mut Scope<'_>,
+    at: Place,
+    name: &str,
+    call: &'a WrittenCall,
+) -> Result<Call<'a>, Failed> {
+    let list = match &call.args {
+        FunctionArguments::None => {
+            return Ok(Call {
+                star: false,
+                arguments: Vec::new(),
+            });
+        }
+        FunctionArguments::Subquery(_) => {
+            return scope.fail(at, "a subquery is not supported by this version");
+        }
+        FunctionArguments::List(list) => list,
+    };
+    if list.duplicate_treatment.is_some() {
+        let message = format!("{name}(DISTINCT …) is not supported by this version");
+        return scope.fail(at, message);
+    }
+    if !list.clauses.is_empty() {
+        return scope.fail(
+            at,
+            format!("this form of {name} is not supported by this version"),
+        );
+    }
+    let mut found = Call {
+        star: false,
+        arguments: Vec::new(),
+    };
+    for argument in &list.args {
+        match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => found.arguments.push(expr),
+            FunctionArg::Unnamed(FunctionArgExpr::Wildcard) if list.args.len() == 1 => {
+                found.star = true;
+            }
+            _ => return scope.fail(at, format!("{name} takes plain arguments")),
+        }
+    }
+    Ok(found)
+}
+
+fn aggregate(scope: &mut Scope<'_>, at: Place, spec: &AggregateSpec, call: &Call<'_>) -> Bound {
+    let name = spec.names.first().copied().unwrap_or_default();
+    if let Err(why) = &scope.aggregates {
+        let message = format!("{name} is an aggregate and cannot be used {why}");
+        let hint = why.starts_with("in WHERE").then(|| "use HAVING".to_owned());
+        return scope.fail_with(at, message, hint);
+    }
+    let argument = match call.arguments.as_slice() {
+        [] => None,
+        [only] => Some(inner(scope, only)?),
+        _ => return scope.fail(at, format!("{name} takes one argument")),
+    };
+    let ty = match spec
+        .function
+        .result_type(argument.as_ref().map(|expr| expr.ty))
+    {
+        Ok(ty) => ty,
+        Err(wanted) => {
+            let found = argument.map_or("nothing".to_owned(), |expr| expr.ty.to_string());
+            return scope.fail(at, format!("{name} takes {wanted}, found {found}"));
+        }
+    };
+    let aggregate = Aggregate {
+        function: spec.function,
+        argument,
+        ty,
+    };
+    let Ok(list) = &mut scope.aggregates else {
+        return Err(Failed);
+    };
+    let index = list
+        .iter()
+        .position(|known| *known == aggregate)
+        .unwrap_or_else(|| {
+            list.push(aggregate);
+            list.len() - 1
+        });
+    Ok(Expr {
+        kind: ExprKind::Aggregate(index),
+        ty,
+    })
+}
+
+/// The argument of an aggregate: over the rows themselves, so no aggregate in it.
+fn inner(scope: &mut Scope<'_>, written: &Written) -> Bound {
+    let mut scope = Scope {
+        path: scope.path,
+        names: scope.names,
+        schema: scope.schema,
+        aliases: &[],
+        aliases_first: false,
+        aggregates: Err("inside another aggregate"),
+        diagnostics: scope.diagnostics,
+    };
+    scope.bind(written)
+}
+
+/// A call of the scalar function `name`.
+pub(super) fn scalar(scope: &mut Scope<'_>, at: Place, name: &str, written: &[&Written]) -> Bound {
+    let bound: Vec<Bound> = written
+        .iter()
+        .map(|argument| scope.bind(argument))
+        .collect();
+    let Some(function) = function_named(name) else {
+        let known = functions::all()
+            .flat_map(|function| function.names)
+            .chain(AGGREGATES.iter().flat_map(|spec| spec.names))
+            .copied();
+        let hint = did_you_mean(name, known);
+        return scope.fail_with(at, format!("unknown function '{name}'"), hint);
+    };
+    let bound = bound.into_iter().collect::<Result<Vec<Expr>, Failed>>()?;
+    let signature = function.signature;
+    let most = if signature.repeats {
+        usize::MAX
+    } else {
+        signature.parameters.len()
+    };
+    if bound.len() < signature.parameters.len() - signature.optional || bound.len() > most {
+        let message = format!("{name} takes {}, found {}", how_many(function), bound.len());
+        return scope.fail_with(at, message, Some(function.doc.to_owned()));
+    }
+    let same: Vec<Expr> = parameters(function)
+        .zip(&bound)
+        .filter(|(parameter, _)| *parameter == Parameter::Same)
+        .map(|(_, expr)| expr.clone())
+        .collect();
+    let same = scope.common_type(at, same)?;
+    let mut arguments = Vec::with_capacity(bound.len());
+    for ((parameter, expr), written) in parameters(function).zip(bound).zip(written) {
+        arguments.push(fit(scope, place(written), function, parameter, expr, same)?);
+    }
+    let ty = match signature.result {
+        Returns::Fixed(ty) => ty,
+        Returns::First => arguments.first().map_or(Type::String, |expr| expr.ty),
+        Returns::Same => same,
+    };
+    Ok(Expr {
+        kind: ExprKind::Call(function, arguments),
+        ty,
+    })
+}
+
+fn parameters(function: &Function) -> impl Iterator<Item = Parameter> + '_ {
+    let all = function.signature.parameters;
+    let last = if function.signature.repeats {
+        all.last()
+    } else {
+        None
+    };
+    all.iter()
+        .chain(std::iter::repeat_with(move || last).map_while(|last| last))
+        .copied()
+}
+
+fn fit(
+    scope: &mut Scope<'_>,
+    at: Place,
+    function: &Function,
+    parameter: Parameter,
+    expr: Expr,
+    same: Type,
+) -> Bound {
+    let null = expr.is_null_literal();
+    let (fits, ty, wanted) = match parameter {
+        Parameter::Number => (expr.ty.is_numeric(), expr.ty, "a number"),
+        Parameter::Double => (expr.ty.is_numeric(), Type::Double, "a number"),
+        Parameter::Integer => (
+            matches!(expr.ty, Type::Int | Type::Long),
+            expr.ty,
+            "an integer",
+        ),
+        Parameter::Text => (expr.ty == Type::String, Type::String, "a STRING"),
+        Parameter::Bool => (expr.ty == Type::Bool, Type::Bool, "a BOOLEAN"),
+        Parameter::Time => (expr.ty.is_integral(), Type::Timestamp, "a TIMESTAMP"),
+        Parameter::Any => (true, expr.ty, "anything"),
+        Parameter::Same => (true, same, "one type"),
+    };
+    if fits || null {
+        return Ok(widen(expr, ty));
+    }
+    let name = function.names.first().copied().unwrap_or_default();
+    let message = format!("{name} takes {wanted} here, this is {}", expr.ty);
+    scope.fail_with(at, message, Some(function.doc.to_owned()))
+}
+
+fn how_many(function: &Function) -> String {
+    let signature = function.signature;
+    let most = signature.parameters.len();
+    let least = most - signature.optional;
+    let plural = |number: usize| if number == 1 { "" } else { "s" };
+    if signature.repeats {
+        format!("at least {least} argument{}", plural(least))
+    } else if least == most {
+        format!("{most} argument{}", plural(most))
+    } else {
+        format!("{least} to {most} arguments")
+    }
+}

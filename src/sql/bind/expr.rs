@@ -1,0 +1,592 @@
+//! Expressions: names are looked up, types are found and checked, operands widened.
+
+use sqlparser::ast::{
+    self, BinaryOperator, CastKind, Expr as Written, Spanned, UnaryOperator, Value as WrittenValue,
+    ValueWithSpan,
+};
+
+use super::super::parse::place_of;
+use super::super::plan::{Aggregate, ArithmeticOp, CompareOp, Expr, ExprKind};
+use super::super::types;
+use super::call;
+use crate::diagnostic::{Diagnostic, Place, did_you_mean};
+use crate::event::{Schema, Type, Value};
+
+/// A binding that failed has reported why.
+pub(super) struct Failed;
+
+/// Either an expression or word that it has been reported why there is none.
+pub(super) type Bound = Result<Expr, Failed>;
+
+/// What an expression may refer to, and what is found while it is bound.
+pub(super) struct Scope<'a> {
+    pub(super) path: &'a str,
+    /// The stream's name and its alias.
+    pub(super) names: [Option<&'a str>; 2],
+    pub(super) schema: &'a Schema,
+    /// Select items by alias: what HAVING and ORDER BY may name besides columns.
+    pub(super) aliases: &'a [(String, Expr)],
+    /// Whether an alias hides a column of the same name (ORDER BY) or not (HAVING).
+    pub(super) aliases_first: bool,
+    /// Where aggregates may be used: the list that they are added to. Else why they may not.
+    pub(super) aggregates: Result<&'a mut Vec<Aggregate>, &'static str>,
+    pub(super) diagnostics: &'a mut Vec<Diagnostic>,
+}
+
+impl Scope<'_> {
+    pub(super) fn fail<T>(
+        &mut self,
+        place: Place,
+        message: impl Into<String>,
+    ) -> Result<T, Failed> {
+        self.diagnostics
+            .push(Diagnostic::error(self.path, place, message));
+        Err(Failed)
+    }
+
+    pub(super) fn fail_with<T>(
+        &mut self,
+        place: Place,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) -> Result<T, Failed> {
+        self.diagnostics
+            .push(Diagnostic::error(self.path, place, message).with_hint_if(hint));
+        Err(Failed)
+    }
+
+    /// A condition: must be BOOLEAN.
+    pub(super) fn condition(&mut self, written: &Written, clause: &str) -> Bound {
+        let expr = self.bind(written)?;
+        if expr.ty == Type::Bool || expr.is_null_literal() {
+            return Ok(expr);
+        }
+        let message = format!("{clause} needs a BOOLEAN, this is {}", expr.ty);
+        self.fail(place(written), message)
+    }
+
+    pub(super) fn bind(&mut self, written: &Written) -> Bound {
+        match written {
+            Written::Identifier(name) => self.column(None, name),
+            Written::CompoundIdentifier(parts) => match parts.as_slice() {
+                [stream, name] => self.column(Some(stream), name),
+                _ => self.fail(place(written), format!("unknown name '{written}'")),
+            },
+            Written::Nested(inner) => self.bind(inner),
+            Written::Value(value) => self.literal(value),
+            Written::UnaryOp { op, expr } => self.unary(written, *op, expr),
+            Written::BinaryOp { left, op, right } => self.binary(written, left, op, right),
+            Written::IsNull(x) => Ok(boolean(ExprKind::IsNull(self.bind(x)?.into()))),
+            Written::IsNotNull(x) => Ok(not(boolean(ExprKind::IsNull(self.bind(x)?.into())))),
+            Written::IsTrue(x) => self.is_truth(x, true),
+            Written::IsFalse(x) => self.is_truth(x, false),
+            Written::IsNotTrue(x) => self.is_truth(x, true).map(not),
+            Written::IsNotFalse(x) => self.is_truth(x, false).map(not),
+            Written::IsDistinctFrom(x, y) => self.same_as(written, x, y).map(not),
+            Written::IsNotDistinctFrom(x, y) => self.same_as(written, x, y),
+            Written::InList {
+                expr,
+                list,
+                negated,
+            } => self.in_list(expr, list, *negated),
+            Written::Between {
+                expr,
+                negated,
+                low,
+                high,
+            } => {
+                let at_least = self.compare(written, CompareOp::GreaterOrEqual, expr, low);
+                let at_most = self.compare(written, CompareOp::LessOrEqual, expr, high);
+                let both = boolean(ExprKind::And(at_least?.into(), at_most?.into()));
+                Ok(if *negated { not(both) } else { both })
+            }
+            Written::Like {
+                negated,
+                any: false,
+                expr,
+                pattern,
+                escape_char,
+            } => self.like(expr, pattern, escape_char.as_deref(), *negated, false),
+            Written::ILike {
+                negated,
+                any: false,
+                expr,
+                pattern,
+                escape_char,
+            } => self.like(expr, pattern, escape_char.as_deref(), *negated, true),
+            Written::Case {
+                operand,
+                conditions,
+                else_result,
+                ..
+            } => self.case(
+                written,
+                operand.as_deref(),
+                conditions,
+                else_result.as_deref(),
+            ),
+            Written::Cast {
+                kind,
+                expr,
+                data_type,
+                format: None,
+            } => self.cast(written, kind, expr, data_type),
+            Written::Function(function) => call::bind(self, written, function),
+            Written::Ceil { expr, .. } => call::scalar(self, place(written), "ceil", &[expr]),
+            Written::Floor { expr, .. } => call::scalar(self, place(written), "floor", &[expr]),
+            Written::Position { expr, r#in } => {
+                call::scalar(self, place(written), "position", &[r#in, expr])
+            }
+            Written::Substring {
+                expr,
+                substring_from,
+                substring_for,
+                ..
+            } => self.substring(
+                written,
+                expr,
+                substring_from.as_deref(),
+                substring_for.as_deref(),
+            ),
+            Written::Trim {
+                trim_where,
+                trim_what: None,
+                expr,
+                trim_characters: None,
+            } => {
+                let name = match trim_where {
+                    None | Some(ast::TrimWhereField::Both) => "trim",
+                    Some(ast::TrimWhereField::Leading) => "ltrim",
+                    Some(ast::TrimWhereField::Trailing) => "rtrim",
+                };
+                call::scalar(self, place(written), name, &[expr])
+            }
+            _ => {
+                let message = format!("this form is not supported by this version: {written}");
+                self.fail(place(written), message)
+            }
+        }
+    }
+
+    fn column(&mut self, stream: Option<&ast::Ident>, name: &ast::Ident) -> Bound {
+        if let Some(stream) = stream {
+            if !self.names.contains(&Some(stream.value.as_str())) {
+                let known = self.names;
+                let hint = did_you_mean(&stream.value, known.into_iter().flatten());
+                let message = format!("unknown stream or alias '{}'", stream.value);
+                return self.fail_with(place_of(stream.span), message, hint);
+            }
+        } else if self.aliases_first
+            && let Some(expr) = self.alias(&name.value)
+        {
+            return Ok(expr);
+        }
+        if let Some(index) = self.schema.index_of(&name.value)
+            && let Some(field) = self.schema.fields().get(index)
+        {
+            return Ok(Expr {
+                kind: ExprKind::Column(index),
+                ty: field.ty,
+            });
+        }
+        if stream.is_none()
+            && let Some(expr) = self.alias(&name.value)
+        {
+            return Ok(expr);
+        }
+        let columns = self.schema.fields().iter().map(|field| field.name.as_str());
+        let aliases = self.aliases.iter().map(|(alias, _)| alias.as_str());
+        let hint = did_you_mean(&name.value, columns.chain(aliases));
+        let stream = self
+            .names
+            .iter()
+            .flatten()
+            .next()
+            .copied()
+            .unwrap_or_default();
+        let message = format!("unknown column '{}' in stream '{stream}'", name.value);
+        self.fail_with(place_of(name.span), message, hint)
+    }
+
+    fn alias(&self, name: &str) -> Option<Expr> {
+        self.aliases
+            .iter()
+            .find(|(alias, _)| alias == name)
+            .map(|(_, expr)| expr.clone())
+    }
+
+    fn literal(&mut self, written: &ValueWithSpan) -> Bound {
+        let place = place_of(written.span);
+        match &written.value {
+            WrittenValue::Null => Ok(Expr::null()),
+            WrittenValue::Boolean(truth) => Ok(literal(Value::Bool(*truth), Type::Bool)),
+            WrittenValue::SingleQuotedString(text) => Ok(literal(Value::text(text), Type::String)),
+            WrittenValue::Number(digits, _) => match number(digits) {
+                Some(expr) => Ok(expr),
+                None => self.fail(place, format!("the number {digits} is out of range")),
+            },
+            other => self.fail(place, format!("{other} is not a literal of this dialect")),
+        }
+    }
+
+    fn unary(&mut self, written: &Written, op: UnaryOperator, x: &Written) -> Bound {
+        // A minus belongs to the number, so that the smallest BIGINT can be written.
+        if op == UnaryOperator::Minus
+            && let Written::Value(ValueWithSpan {
+                value: WrittenValue::Number(digits, _),
+                ..
+            }) = x
+            && let Some(expr) = number(&format!("-{digits}"))
+        {
+            return Ok(expr);
+        }
+        let x = self.bind(x)?;
+        match op {
+            UnaryOperator::Not if x.ty == Type::Bool => Ok(not(x)),
+            UnaryOperator::Plus if x.ty.is_numeric() => Ok(x),
+            UnaryOperator::Minus if x.ty.is_numeric() => Ok(Expr {
+                ty: x.ty,
+                kind: ExprKind::Negate(x.into()),
+            }),
+            _ => self.fail(place(written), format!("{op} does not work on {}", x.ty)),
+        }
+    }
+
+    fn binary(
+        &mut self,
+        written: &Written,
+        left: &Written,
+        op: &BinaryOperator,
+        right: &Written,
+    ) -> Bound {
+        let compare = match op {
+            BinaryOperator::Eq => Some(CompareOp::Equal),
+            BinaryOperator::NotEq => Some(CompareOp::NotEqual),
+            BinaryOperator::Lt => Some(CompareOp::Less),
+            BinaryOperator::LtEq => Some(CompareOp::LessOrEqual),
+            BinaryOperator::Gt => Some(CompareOp::Greater),
+            BinaryOperator::GtEq => Some(CompareOp::GreaterOrEqual),
+            _ => None,
+        };
+        if let Some(op) = compare {
+            return self.compare(written, op, left, right);
+        }
+        let arithmetic = match op {
+            BinaryOperator::Plus => ArithmeticOp::Add,
+            BinaryOperator::Minus => ArithmeticOp::Subtract,
+            BinaryOperator::Multiply => ArithmeticOp::Multiply,
+            BinaryOperator::Divide => ArithmeticOp::Divide,
+            BinaryOperator::Modulo => ArithmeticOp::Remainder,
+            BinaryOperator::And | BinaryOperator::Or => {
+                let (x, y) = (
+                    self.condition(left, "AND/OR"),
+                    self.condition(right, "AND/OR"),
+                );
+                let (x, y) = (x?.into(), y?.into());
+                let is_and = *op == BinaryOperator::And;
+                return Ok(boolean(if is_and {
+                    ExprKind::And(x, y)
+                } else {
+                    ExprKind::Or(x, y)
+                }));
+            }
+            BinaryOperator::StringConcat => {
+                return call::scalar(self, place(written), "concat", &[left, right]);
+            }
+            _ => return self.fail(place(written), format!("the operator {op} is not known")),
+        };
+        self.arithmetic(written, arithmetic, left, right)
+    }
+
+    fn arithmetic(
+        &mut self,
+        written: &Written,
+        op: ArithmeticOp,
+        left: &Written,
+        right: &Written,
+    ) -> Bound {
+        let (x, y) = (self.bind(left), self.bind(right));
+        let (x, y) = (x?, y?);
+        if x.is_null_literal() || y.is_null_literal() {
+            let ty = if x.is_null_literal() { y.ty } else { x.ty };
+            return Ok(Expr { ty, ..Expr::null() });
+        }
+        let plus_or_minus = matches!(op, ArithmeticOp::Add | ArithmeticOp::Subtract);
+        let (wide, ty) = match (x.ty, y.ty) {
+            (Type::Timestamp, Type::Timestamp) if op == ArithmeticOp::Subtract => {
+                (Type::Timestamp, Type::Long)
+            }
+            (Type::Timestamp, Type::Int | Type::Long) if plus_or_minus => {
+                (Type::Timestamp, Type::Timestamp)
+            }
+            (Type::Int | Type::Long, Type::Timestamp) if op == ArithmeticOp::Add => {
+                (Type::Timestamp, Type::Timestamp)
+            }
+            (a, b) => match types::wider(a, b) {
+                Some(_) if op == ArithmeticOp::Divide => (Type::Double, Type::Double),
+                Some(wide) => (wide, wide),
+                None => {
+                    let message = format!("cannot compute {} with {}", x.ty, y.ty);
+                    return self.fail(place(written), message);
+                }
+            },
+        };
+        let kind = ExprKind::Arithmetic(op, widen(x, wide).into(), widen(y, wide).into());
+        Ok(Expr { kind, ty })
+    }
+
+    fn compare(&mut self, whole: &Written, op: CompareOp, x: &Written, y: &Written) -> Bound {
+        let (x, y) = (self.bind(x), self.bind(y));
+        let (x, y) = self.unify(place(whole), x?, y?)?;
+        Ok(boolean(ExprKind::Compare(op, x.into(), y.into())))
+    }
+
+    /// Brings two operands to one type, or says that they cannot be compared.
+    fn unify(&mut self, place: Place, x: Expr, y: Expr) -> Result<(Expr, Expr), Failed> {
+        if x.is_null_literal() {
+            return Ok((Expr { ty: y.ty, ..x }, y));
+        }
+        if y.is_null_literal() {
+            return Ok((x.clone(), Expr { ty: x.ty, ..y }));
+        }
+        match types::common(x.ty, y.ty) {
+            Some(ty) => Ok((widen(x, ty), widen(y, ty))),
+            None => {
+                let message = format!("cannot compare {} with {}", x.ty, y.ty);
+                let hint = Some("write CAST(… AS …) to convert one of them".to_owned());
+                self.fail_with(place, message, hint)
+            }
+        }
+    }
+
+    fn same_as(&mut self, whole: &Written, x: &Written, y: &Written) -> Bound {
+        let (x, y) = (self.bind(x), self.bind(y));
+        let (x, y) = self.unify(place(whole), x?, y?)?;
+        Ok(boolean(ExprKind::SameAs(x.into(), y.into())))
+    }
+
+    fn is_truth(&mut self, x: &Written, truth: bool) -> Bound {
+        let x = self.condition(x, "IS TRUE/FALSE")?;
+        Ok(boolean(ExprKind::IsTruth(truth, x.into())))
+    }
+
+    fn in_list(&mut self, x: &Written, list: &[Written], negated: bool) -> Bound {
+        let mut needle = self.bind(x)?;
+        let mut bound = Vec::with_capacity(list.len());
+        for item in list {
+            let item_place = place(item);
+            let item = self.bind(item)?;
+            let (wide, item) = self.unify(item_place, needle, item)?;
+            needle = wide;
+            bound.push(item);
+        }
+        let ty = needle.ty;
+        let list = bound.into_iter().map(|item| widen(item, ty)).collect();
+        let found = boolean(ExprKind::InList(needle.into(), list));
+        Ok(if negated { not(found) } else { found })
+    }
+
+    fn like(
+        &mut self,
+        text: &Written,
+        pattern: &Written,
+        escape: Option<&Written>,
+        negated: bool,
+        ignore_case: bool,
+    ) -> Bound {
+        let (bound_text, bound_pattern) = (self.bind(text), self.bind(pattern));
+        let (bound_text, bound_pattern) = (bound_text?, bound_pattern?);
+        for (expr, written) in [(&bound_text, text), (&bound_pattern, pattern)] {
+            if expr.ty != Type::String && !expr.is_null_literal() {
+                let message = format!("LIKE needs a STRING, this is {}", expr.ty);
+                return self.fail(place(written), message);
+            }
+        }
+        let escape = match escape.map(ToString::to_string) {
+            None => None,
+            Some(text) => {
+                let mut chars = text.trim_matches('\'').chars();
+                match (chars.next(), chars.next()) {
+                    (Some(only), None) => Some(only),
+                    _ => return self.fail(place(pattern), "ESCAPE takes one character"),
+                }
+            }
+        };
+        let like = boolean(ExprKind::Like {
+            text: bound_text.into(),
+            pattern: bound_pattern.into(),
+            escape,
+            ignore_case,
+        });
+        Ok(if negated { not(like) } else { like })
+    }
+
+    fn case(
+        &mut self,
+        written: &Written,
+        operand: Option<&Written>,
+        conditions: &[ast::CaseWhen],
+        otherwise: Option<&Written>,
+    ) -> Bound {
+        let mut branches = Vec::with_capacity(conditions.len());
+        for when in conditions {
+            let condition = match operand {
+                None => self.condition(&when.condition, "WHEN"),
+                Some(operand) => {
+                    self.compare(&when.condition, CompareOp::Equal, operand, &when.condition)
+                }
+            };
+            let result = self.bind(&when.result);
+            branches.push((condition?, result?));
+        }
+        let otherwise = otherwise.map(|expr| self.bind(expr)).transpose()?;
+        let results = branches.iter().map(|(_, result)| result).chain(&otherwise);
+        let ty = self.common_type(place(written), results.cloned().collect())?;
+        let branches = branches
+            .into_iter()
+            .map(|(condition, result)| (condition, widen(result, ty)))
+            .collect();
+        let otherwise = otherwise.map(|expr| widen(expr, ty).into());
+        Ok(Expr {
+            kind: ExprKind::Case {
+                branches,
+                otherwise,
+            },
+            ty,
+        })
+    }
+
+    /// The type that all alternatives share.
+    pub(super) fn common_type(&mut self, at: Place, all: Vec<Expr>) -> Result<Type, Failed> {
+        let mut shared: Option<Type> = None;
+        for expr in all.into_iter().filter(|expr| !expr.is_null_literal()) {
+            shared = match shared {
+                None => Some(expr.ty),
+                Some(ty) => match types::common(ty, expr.ty) {
+                    Some(ty) => Some(ty),
+                    None => {
+                        let message = format!("{ty} and {} cannot be one result", expr.ty);
+                        return self.fail(at, message);
+                    }
+                },
+            };
+        }
+        Ok(shared.unwrap_or(Type::String))
+    }
+
+    fn cast(
+        &mut self,
+        written: &Written,
+        kind: &CastKind,
+        expr: &Written,
+        data_type: &ast::DataType,
+    ) -> Bound {
+        if matches!(kind, CastKind::SafeCast) {
+            return self.fail(place(written), "SAFE_CAST is not known; write TRY_CAST");
+        }
+        let x = self.bind(expr)?;
+        let full = data_type.to_string();
+        let name = full.split(['(', ' ']).next().unwrap_or_default();
+        let Some(ty) = types::type_named(name) else {
+            let names = types::TYPE_NAMES.iter().map(|(name, _)| *name);
+            let hint = did_you_mean(name, names);
+            return self.fail_with(place(written), format!("unknown type '{full}'"), hint);
+        };
+        let possible = x.is_null_literal()
+            || x.ty == ty
+            || !matches!(
+                (x.ty, ty),
+                (Type::Bool, Type::Timestamp) | (Type::Timestamp, Type::Bool)
+            );
+        if !possible {
+            return self.fail(place(written), format!("cannot cast {} to {ty}", x.ty));
+        }
+        Ok(widen(x, ty))
+    }
+
+    fn substring(
+        &mut self,
+        written: &Written,
+        text: &Written,
+        from: Option<&Written>,
+        length: Option<&Written>,
+    ) -> Bound {
+        match (from, length) {
+            (Some(from), None) => call::scalar(self, place(written), "substring", &[text, from]),
+            (Some(from), Some(length)) => {
+                call::scalar(self, place(written), "substring", &[text, from, length])
+            }
+            (None, _) => self.fail(place(written), "SUBSTRING needs a start"),
+        }
+    }
+}
+
+/// Where an expression begins.
+pub(super) fn place(written: &Written) -> Place {
+    place_of(written.span())
+}
+
+/// The expression in type `ty`: unchanged, or through a cast.
+pub(super) fn widen(expr: Expr, ty: Type) -> Expr {
+    if expr.ty == ty || expr.is_null_literal() {
+        return Expr { ty, ..expr };
+    }
+    match &expr.kind {
+        // A constant is converted here and now, so that it costs nothing later.
+        ExprKind::Literal(Value::Int(number)) if matches!(ty, Type::Float | Type::Double) => {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "integers widen to DOUBLE by rounding"
+            )]
+            let number = *number as f64;
+            literal(Value::Float(number), ty)
+        }
+        ExprKind::Literal(Value::Int(number)) if ty.is_integral() && ty != Type::Int => {
+            literal(Value::Int(*number), ty)
+        }
+        ExprKind::Literal(Value::Float(number)) if ty == Type::Double => {
+            literal(Value::Float(*number), ty)
+        }
+        _ => Expr {
+            kind: ExprKind::Cast(expr.into()),
+            ty,
+        },
+    }
+}
+
+fn boolean(kind: ExprKind) -> Expr {
+    Expr {
+        kind,
+        ty: Type::Bool,
+    }
+}
+
+fn not(expr: Expr) -> Expr {
+    boolean(ExprKind::Not(expr.into()))
+}
+
+fn literal(value: Value, ty: Type) -> Expr {
+    Expr {
+        kind: ExprKind::Literal(value),
+        ty,
+    }
+}
+
+/// INT when it fits, then BIGINT; with a point or an exponent DOUBLE.
+fn number(digits: &str) -> Option<Expr> {
+    if let Ok(number) = digits.parse::<i64>() {
+        let ty = if i32::try_from(number).is_ok() {
+            Type::Int
+        } else {
+            Type::Long
+        };
+        return Some(literal(Value::Int(number), ty));
+    }
+    if !digits.contains(['.', 'e', 'E']) {
+        return None;
+    }
+    let number: f64 = digits.parse().ok()?;
+    number
+        .is_finite()
+        .then(|| literal(Value::Float(number), Type::Double))
+}

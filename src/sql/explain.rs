@@ -1,0 +1,272 @@
+//! The plan as text: for people, and for fingerprints.
+
+use std::fmt::Write as _;
+
+use super::plan::{Aggregate, Expr, Grouping, Input, Query, Role, Stream, StreamInput, Window};
+use super::plan::{Application, ArithmeticOp, CompareOp, Emit, ExprKind, SortKey};
+use crate::event::{Value, format_duration_ms};
+
+/// The whole plan as an indented tree with types.
+#[must_use]
+pub fn explain(application: &Application) -> String {
+    let mut out = String::new();
+    for stream in &application.streams {
+        let role = match stream.role {
+            Role::Internal => "internal".to_owned(),
+            Role::Source => format!("from {}", stream.connector.as_deref().unwrap_or("?")),
+            Role::Sink => format!("to {}", stream.connector.as_deref().unwrap_or("?")),
+        };
+        let _ = writeln!(out, "stream {} ({}) {role}", stream.name, stream.schema);
+    }
+    for (number, query) in application.queries.iter().enumerate() {
+        let target = name_of(&application.streams, query.target.0);
+        let place = query.place;
+        let _ = writeln!(
+            out,
+            "query {number} → {target}   {}:{}",
+            query.path, place.line
+        );
+        out.push_str(&tree(query, &application.streams));
+    }
+    out
+}
+
+/// The written form from which [`Query::fingerprint`] is made: the same tree without places.
+pub(super) fn fingerprint_text(query: &Query, streams: &[Stream]) -> String {
+    let Input::Stream(StreamInput { stream, .. }) = &query.input;
+    let schema = streams
+        .get(stream.0)
+        .map(|stream| stream.schema.to_string())
+        .unwrap_or_default();
+    let target = name_of(streams, query.target.0);
+    format!("into {target}\n{}over {schema}", tree(query, streams))
+}
+
+fn name_of(streams: &[Stream], index: usize) -> &str {
+    streams
+        .get(index)
+        .map_or("?", |stream| stream.name.as_str())
+}
+
+/// From the output down to the input, one operator a line.
+fn tree(query: &Query, streams: &[Stream]) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let Input::Stream(input) = &query.input;
+    let source = streams.get(input.stream.0);
+    let columns: Vec<String> = source
+        .map(|stream| {
+            stream
+                .schema
+                .fields()
+                .iter()
+                .map(|field| field.name.clone())
+                .collect()
+        })
+        .unwrap_or_default();
+    let kept: Vec<String> = input
+        .keep
+        .iter()
+        .filter_map(|index| columns.get(*index).cloned())
+        .collect();
+    let row = query
+        .grouping
+        .as_ref()
+        .map_or_else(|| kept.clone(), |g| group_row(g, &kept));
+
+    let select = query.names.iter().zip(&query.select);
+    let select: Vec<String> = select
+        .map(|(name, expr)| format!("{} AS {name} {}", show(expr, &row), expr.ty))
+        .collect();
+    lines.push(format!("select {}", select.join(", ")));
+    if query.limit.is_some() || query.offset > 0 {
+        let limit = query
+            .limit
+            .map_or("all".to_owned(), |limit| limit.to_string());
+        lines.push(format!("limit {limit} offset {}", query.offset));
+    }
+    if !query.order_by.is_empty() {
+        let keys: Vec<String> = query
+            .order_by
+            .iter()
+            .map(|key| show_key(key, &row))
+            .collect();
+        lines.push(format!("order by {}", keys.join(", ")));
+    }
+    if let Some(having) = &query.having {
+        lines.push(format!("having {}", show(having, &row)));
+    }
+    if let Some(grouping) = &query.grouping {
+        lines.push(show_grouping(grouping, &kept));
+    }
+    if let Some(window) = input.window {
+        lines.push(show_window(window, query, &kept));
+    }
+    if let Some(filter) = &input.filter {
+        lines.push(format!("where {}", show(filter, &columns)));
+    }
+    lines.push(format!(
+        "from {}",
+        source.map_or("?", |stream| stream.name.as_str())
+    ));
+
+    let mut out = String::new();
+    for (depth, line) in lines.iter().enumerate() {
+        let _ = writeln!(out, "  {}{line}", "  ".repeat(depth));
+    }
+    out
+}
+
+fn show_key(key: &SortKey, row: &[String]) -> String {
+    let direction = if key.descending { "desc" } else { "asc" };
+    let nulls = if key.nulls_first { "first" } else { "last" };
+    format!("{} {direction} nulls {nulls}", show(&key.expr, row))
+}
+
+fn show_grouping(grouping: &Grouping, kept: &[String]) -> String {
+    let keys: Vec<String> = grouping.keys.iter().map(|key| show(key, kept)).collect();
+    let aggregates: Vec<String> = grouping
+        .aggregates
+        .iter()
+        .map(|aggregate| show_aggregate(aggregate, kept))
+        .collect();
+    format!(
+        "aggregate [{}] by [{}]",
+        aggregates.join(", "),
+        keys.join(", ")
+    )
+}
+
+fn show_window(window: Window, query: &Query, kept: &[String]) -> String {
+    let shown = match window {
+        Window::Length { rows } => format!("length {rows}"),
+        Window::Time { span_ms } => format!("time {}", format_duration_ms(span_ms)),
+        Window::LengthBatch { rows } => format!("lengthBatch {rows}"),
+        Window::TimeBatch { span_ms, start } => {
+            let start = start
+                .map(|start| format!(" from {start}"))
+                .unwrap_or_default();
+            format!("timeBatch {}{start}", format_duration_ms(span_ms))
+        }
+        Window::Tumbling { span_ms, offset_ms } => {
+            format!("tumbling {} + {offset_ms} ms", format_duration_ms(span_ms))
+        }
+    };
+    let emit = match query.emit {
+        Emit::Current => "current",
+        Emit::Expired => "expired",
+        Emit::All => "current and expired",
+    };
+    let kind = if window.is_batch() {
+        "batch"
+    } else {
+        "sliding"
+    };
+    format!(
+        "window {shown} ({kind}, {emit}, keeps [{}])",
+        kept.join(", ")
+    )
+}
+
+/// What the columns of the group row are called.
+fn group_row(grouping: &Grouping, kept: &[String]) -> Vec<String> {
+    let keys = grouping.keys.iter().map(|key| show(key, kept));
+    let aggregates = grouping
+        .aggregates
+        .iter()
+        .map(|one| show_aggregate(one, kept));
+    let carried = grouping
+        .carried
+        .iter()
+        .map(|index| format!("last {}", kept.get(*index).map_or("?", String::as_str)));
+    keys.chain(aggregates).chain(carried).collect()
+}
+
+fn show_aggregate(aggregate: &Aggregate, row: &[String]) -> String {
+    let argument = aggregate
+        .argument
+        .as_ref()
+        .map_or("*".to_owned(), |expr| show(expr, row));
+    format!("{:?}({argument})", aggregate.function).to_lowercase()
+}
+
+fn show(expr: &Expr, row: &[String]) -> String {
+    let sub = |expr: &Expr| show(expr, row);
+    match &expr.kind {
+        ExprKind::Column(index) => row
+            .get(*index)
+            .cloned()
+            .unwrap_or_else(|| format!("#{index}")),
+        ExprKind::Literal(Value::Str(text)) => format!("'{}'", text.as_str().replace('\'', "''")),
+        ExprKind::Literal(value) => functions_text(value),
+        ExprKind::Aggregate(index) => format!("aggregate {index}"),
+        ExprKind::Negate(x) => format!("-{}", sub(x)),
+        ExprKind::Not(x) => format!("NOT {}", sub(x)),
+        ExprKind::Arithmetic(op, x, y) => {
+            let op = match op {
+                ArithmeticOp::Add => "+",
+                ArithmeticOp::Subtract => "-",
+                ArithmeticOp::Multiply => "*",
+                ArithmeticOp::Divide => "/",
+                ArithmeticOp::Remainder => "%",
+            };
+            format!("({} {op} {})", sub(x), sub(y))
+        }
+        ExprKind::Compare(op, x, y) => {
+            let op = match op {
+                CompareOp::Equal => "=",
+                CompareOp::NotEqual => "<>",
+                CompareOp::Less => "<",
+                CompareOp::LessOrEqual => "<=",
+                CompareOp::Greater => ">",
+                CompareOp::GreaterOrEqual => ">=",
+            };
+            format!("({} {op} {})", sub(x), sub(y))
+        }
+        ExprKind::And(x, y) => format!("({} AND {})", sub(x), sub(y)),
+        ExprKind::Or(x, y) => format!("({} OR {})", sub(x), sub(y)),
+        ExprKind::IsNull(x) => format!("{} IS NULL", sub(x)),
+        ExprKind::IsTruth(truth, x) => format!("{} IS {truth}", sub(x)),
+        ExprKind::SameAs(x, y) => format!("({} IS NOT DISTINCT FROM {})", sub(x), sub(y)),
+        ExprKind::InList(x, list) => format!("{} IN ({})", sub(x), join(list, row)),
+        ExprKind::Like {
+            text,
+            pattern,
+            escape,
+            ignore_case,
+        } => {
+            let word = if *ignore_case { "ILIKE" } else { "LIKE" };
+            let escape = escape.map(|c| format!(" ESCAPE '{c}'")).unwrap_or_default();
+            format!("{} {word} {}{escape}", sub(text), sub(pattern))
+        }
+        ExprKind::Case {
+            branches,
+            otherwise,
+        } => {
+            let mut out = "CASE".to_owned();
+            for (condition, result) in branches {
+                let _ = write!(out, " WHEN {} THEN {}", sub(condition), sub(result));
+            }
+            if let Some(otherwise) = otherwise {
+                let _ = write!(out, " ELSE {}", sub(otherwise));
+            }
+            out + " END"
+        }
+        ExprKind::Cast(x) => format!("CAST({} AS {})", sub(x), expr.ty),
+        ExprKind::Call(function, arguments) => {
+            let name = function.names.first().copied().unwrap_or_default();
+            format!("{name}({})", join(arguments, row))
+        }
+    }
+}
+
+fn join(exprs: &[Expr], row: &[String]) -> String {
+    exprs
+        .iter()
+        .map(|expr| show(expr, row))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn functions_text(value: &Value) -> String {
+    super::functions::to_text(value).map_or("NULL".to_owned(), |text| text.to_string())
+}

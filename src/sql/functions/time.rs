@@ -1,0 +1,30 @@
+//! Functions that read clocks. All of them read the log's clock, so that a replay repeats them.
+
+use super::{Function, Nulls, Returns, Signature};
+use crate::event::{Type, Value};
+
+const NOTHING: Signature = Signature {
+    parameters: &[],
+    optional: 0,
+    repeats: false,
+    result: Returns::Fixed(Type::Timestamp),
+};
+
+pub(super) const FUNCTIONS: &[Function] = &[
+    Function {
+        names: &["now", "current_timestamp"],
+        signature: NOTHING,
+        nulls: Nulls::Propagate,
+        eval: |moment, _| Some(Value::Int(moment.now.0)),
+        doc: "now(): the engine's clock, which is the log's",
+        example: ("now() - now()", "0"),
+    },
+    Function {
+        names: &["event_timestamp"],
+        signature: NOTHING,
+        nulls: Nulls::Propagate,
+        eval: |moment, _| Some(Value::Int(moment.time.0)),
+        doc: "event_timestamp(): the time of the row",
+        example: ("event_timestamp() - event_timestamp()", "0"),
+    },
+];

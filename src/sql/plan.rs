@@ -1,0 +1,392 @@
+//! The typed plan: what the engine runs. Every name has become a number, every type is known,
+//! and nothing in it can be wrong any more.
+//!
+//! A plan has no spans and no names but those of streams, columns and functions, so that two
+//! texts that mean the same have the same plan and the same [`Query::fingerprint`].
+
+use std::sync::Arc;
+
+use super::aggregates::AggregateFunction;
+use super::functions::Function;
+use crate::diagnostic::Place;
+use crate::event::{Schema, Type, Value};
+
+/// A checked application: all its streams, and its queries in the order of their definition.
+#[derive(Clone, Debug, Default)]
+pub struct Application {
+    /// Streams by [`StreamId`].
+    pub streams: Vec<Stream>,
+    /// Queries by their place, which is also their number in an output's key.
+    pub queries: Vec<Query>,
+}
+
+impl Application {
+    /// The stream called `name`.
+    #[must_use]
+    pub fn stream_named(&self, name: &str) -> Option<(StreamId, &Stream)> {
+        (0..)
+            .map(StreamId)
+            .zip(&self.streams)
+            .find(|(_, stream)| stream.name == name)
+    }
+
+    /// The stream with this number.
+    #[must_use]
+    pub fn stream(&self, id: StreamId) -> Option<&Stream> {
+        self.streams.get(id.0)
+    }
+}
+
+/// The place of a stream in [`Application::streams`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub usize);
+
+/// A stream of rows.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// Its name.
+    pub name: String,
+    /// Its columns.
+    pub schema: Arc<Schema>,
+    /// Whether rows come from outside, go there, or neither.
+    pub role: Role,
+    /// `'extension'`: the connector; present for sources and sinks.
+    pub connector: Option<String>,
+    /// `'format'`.
+    pub format: Option<String>,
+    /// Everything else of `WITH (…)`, as written.
+    pub properties: Vec<Property>,
+    /// The file that defines it.
+    pub path: String,
+    /// Where in it.
+    pub place: Place,
+}
+
+/// `'type'` of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Inside only.
+    Internal,
+    /// Rows come from a connector.
+    Source,
+    /// Rows go to a connector.
+    Sink,
+}
+
+/// One `'name' = 'value'` of a WITH clause.
+#[derive(Clone, Debug)]
+pub struct Property {
+    /// The name as written.
+    pub name: String,
+    /// The value as written, variables not yet expanded.
+    pub value: String,
+    /// Where the name stands.
+    pub place: Place,
+    /// Where the value stands.
+    pub value_place: Place,
+}
+
+/// A standing query.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// Where the rows come from.
+    pub input: Input,
+    /// Groups and aggregates, when there are any.
+    pub grouping: Option<Grouping>,
+    /// Keeps the output rows for which it is true. Over the same row as `select`.
+    pub having: Option<Expr>,
+    /// The output row. Over the input row, or over the group row when there is a grouping.
+    pub select: Vec<Expr>,
+    /// The order within one output batch. Over the same row as `select`.
+    pub order_by: Vec<SortKey>,
+    /// How many rows of an output batch pass.
+    pub limit: Option<u64>,
+    /// How many rows of an output batch are passed over first.
+    pub offset: u64,
+    /// Which rows of a sliding window pass.
+    pub emit: Emit,
+    /// Which stream gets the rows.
+    pub target: StreamId,
+    /// The name of each output column.
+    pub names: Vec<String>,
+    /// The file that defines it.
+    pub path: String,
+    /// Where in it.
+    pub place: Place,
+}
+
+impl Query {
+    /// A number that is the same for queries that mean the same, in every process and version, so
+    /// that state finds its query again (CRC-32C over the plan's written form, twice).
+    #[must_use]
+    pub fn fingerprint(&self, streams: &[Stream]) -> u64 {
+        let text = super::explain::fingerprint_text(self, streams);
+        let low = crc32c::crc32c(text.as_bytes());
+        let high = crc32c::crc32c_append(low ^ 0x9E37_79B9, text.as_bytes());
+        (u64::from(high) << 32) | u64::from(low)
+    }
+}
+
+/// Which rows of a window reach the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emit {
+    /// Rows as they arrive.
+    Current,
+    /// Rows as they leave the window.
+    Expired,
+    /// Both.
+    All,
+}
+
+/// What a query reads. Joins and patterns are further variants.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// One stream.
+    Stream(StreamInput),
+}
+
+/// One stream, filtered, through a window.
+#[derive(Clone, Debug)]
+pub struct StreamInput {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Keeps the rows for which it is true; over the stream's row, before the window.
+    pub filter: Option<Expr>,
+    /// The window, if any.
+    pub window: Option<Window>,
+    /// The stream's columns that anything behind the filter reads, ascending. Expressions behind
+    /// the filter see a row of just these.
+    pub keep: Vec<usize>,
+}
+
+/// Which of the latest rows a query sees at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// The last `rows` rows.
+    Length {
+        /// At least 1.
+        rows: u64,
+    },
+    /// The rows of the last `span_ms`; a row leaves when the clock reaches its time + `span_ms`.
+    Time {
+        /// At least 1.
+        span_ms: i64,
+    },
+    /// Every `rows` rows.
+    LengthBatch {
+        /// At least 1.
+        rows: u64,
+    },
+    /// Every `span_ms` from the first row's time, or from `start`.
+    TimeBatch {
+        /// At least 1.
+        span_ms: i64,
+        /// A time at which a batch begins.
+        start: Option<i64>,
+    },
+    /// Every `span_ms`, aligned to the epoch plus `offset_ms`.
+    Tumbling {
+        /// At least 1.
+        span_ms: i64,
+        /// From 0 to below `span_ms`.
+        offset_ms: i64,
+    },
+}
+
+impl Window {
+    /// Whether it gives nothing until it closes, and then all at once.
+    #[must_use]
+    pub fn is_batch(self) -> bool {
+        match self {
+            Window::Length { .. } | Window::Time { .. } => false,
+            Window::LengthBatch { .. } | Window::TimeBatch { .. } | Window::Tumbling { .. } => true,
+        }
+    }
+}
+
+/// GROUP BY and the aggregates over each group.
+///
+/// Behind a grouping, expressions see the *group row*: first the keys, then the results of the
+/// aggregates, then the columns of `carried` from the row that came last.
+#[derive(Clone, Debug)]
+pub struct Grouping {
+    /// What is equal within a group; over the input row. None: all rows are one group.
+    pub keys: Vec<Expr>,
+    /// What is computed per group.
+    pub aggregates: Vec<Aggregate>,
+    /// Columns of the input row that are neither keys nor aggregated but read all the same.
+    pub carried: Vec<usize>,
+}
+
+/// One aggregate call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Aggregate {
+    /// Which function.
+    pub function: AggregateFunction,
+    /// Over what; absent for `count(*)`. Over the input row.
+    pub argument: Option<Expr>,
+    /// The type of the result.
+    pub ty: Type,
+}
+
+/// One key of ORDER BY.
+#[derive(Clone, Debug)]
+pub struct SortKey {
+    /// Over the same row as `select`.
+    pub expr: Expr,
+    /// Largest first.
+    pub descending: bool,
+    /// Where NULL goes.
+    pub nulls_first: bool,
+}
+
+/// An expression with its type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expr {
+    /// What to compute.
+    pub kind: ExprKind,
+    /// What comes out, if it is not NULL.
+    pub ty: Type,
+}
+
+/// The forms of an expression. Operands of arithmetic and comparison have been widened to the
+/// same type.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ExprKind {
+    /// A column of the row, by its place.
+    Column(usize),
+    /// A constant.
+    Literal(Value),
+    /// The result of the grouping's aggregate with this number; only while binding, then it
+    /// becomes a column of the group row.
+    Aggregate(usize),
+    /// `-x`.
+    Negate(Box<Expr>),
+    /// `NOT x`.
+    Not(Box<Expr>),
+    /// `+ - * / %` in the type of the expression.
+    Arithmetic(ArithmeticOp, Box<Expr>, Box<Expr>),
+    /// `= <> < <= > >=` between two values of one type.
+    Compare(CompareOp, Box<Expr>, Box<Expr>),
+    /// `x AND y`.
+    And(Box<Expr>, Box<Expr>),
+    /// `x OR y`.
+    Or(Box<Expr>, Box<Expr>),
+    /// `x IS NULL`.
+    IsNull(Box<Expr>),
+    /// `x IS TRUE` / `x IS FALSE`.
+    IsTruth(bool, Box<Expr>),
+    /// `x IS NOT DISTINCT FROM y`: equal, or both NULL.
+    SameAs(Box<Expr>, Box<Expr>),
+    /// `x IN (y, …)`, all of one type.
+    InList(Box<Expr>, Vec<Expr>),
+    /// `x LIKE pattern`.
+    Like {
+        /// The text.
+        text: Box<Expr>,
+        /// The pattern: `%` any characters, `_` one.
+        pattern: Box<Expr>,
+        /// What takes the next character literally.
+        escape: Option<char>,
+        /// ILIKE.
+        ignore_case: bool,
+    },
+    /// The first branch whose condition is true; else the last; else NULL.
+    Case {
+        /// Conditions and results.
+        branches: Vec<(Expr, Expr)>,
+        /// ELSE.
+        otherwise: Option<Box<Expr>>,
+    },
+    /// To the expression's type: an explicit CAST, or a widening.
+    Cast(Box<Expr>),
+    /// A scalar function.
+    Call(&'static Function, Vec<Expr>),
+}
+
+/// Arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArithmeticOp {
+    /// `+`
+    Add,
+    /// `-`
+    Subtract,
+    /// `*`
+    Multiply,
+    /// `/`, always DOUBLE
+    Divide,
+    /// `%`, with the sign of the dividend
+    Remainder,
+}
+
+/// Comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompareOp {
+    /// `=`
+    Equal,
+    /// `<>`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+}
+
+impl Expr {
+    /// The constant NULL; it takes whatever type is needed.
+    #[must_use]
+    pub fn null() -> Expr {
+        Expr {
+            kind: ExprKind::Literal(Value::Null),
+            ty: Type::Bool,
+        }
+    }
+
+    /// Whether this is the constant NULL.
+    #[must_use]
+    pub fn is_null_literal(&self) -> bool {
+        matches!(self.kind, ExprKind::Literal(Value::Null))
+    }
+
+    /// Every direct operand, for walks over a tree.
+    pub fn operands_mut(&mut self) -> Vec<&mut Expr> {
+        match &mut self.kind {
+            ExprKind::Column(_) | ExprKind::Literal(_) | ExprKind::Aggregate(_) => Vec::new(),
+            ExprKind::Negate(x)
+            | ExprKind::Not(x)
+            | ExprKind::IsNull(x)
+            | ExprKind::IsTruth(_, x)
+            | ExprKind::Cast(x) => vec![x],
+            ExprKind::Arithmetic(_, x, y)
+            | ExprKind::Compare(_, x, y)
+            | ExprKind::And(x, y)
+            | ExprKind::Or(x, y)
+            | ExprKind::SameAs(x, y) => vec![x, y],
+            ExprKind::InList(x, list) => std::iter::once(&mut **x).chain(list).collect(),
+            ExprKind::Like { text, pattern, .. } => vec![text, pattern],
+            ExprKind::Case {
+                branches,
+                otherwise,
+            } => branches
+                .iter_mut()
+                .flat_map(|(condition, result)| [condition, result])
+                .chain(otherwise.as_deref_mut())
+                .collect(),
+            ExprKind::Call(_, arguments) => arguments.iter_mut().collect(),
+        }
+    }
+
+    /// Calls `visit` with the number of every column read.
+    pub fn for_each_column(&mut self, visit: &mut dyn FnMut(&mut usize)) {
+        if let ExprKind::Column(index) = &mut self.kind {
+            visit(index);
+        }
+        for operand in self.operands_mut() {
+            operand.for_each_column(visit);
+        }
+    }
+}
