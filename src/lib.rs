@@ -9,3 +9,7 @@ pub mod diagnostic;
 pub mod sink;
 pub mod source;
 pub mod sql;
+
+pub mod engine;
+
+pub mod scenario;

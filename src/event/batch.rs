@@ -66,6 +66,17 @@ impl Batch {
             .resize(self.stamps.len() * self.width, Value::Null);
     }
 
+    /// Appends the row that `fill` pushes: exactly as many values as there are columns.
+    pub fn push_with(&mut self, stamp: Stamp, fill: impl FnOnce(&mut Vec<Value>)) {
+        fill(&mut self.values);
+        self.stamps.push(stamp);
+        assert_eq!(
+            self.values.len(),
+            self.stamps.len() * self.width,
+            "one value per column"
+        );
+    }
+
     /// Appends a row of NULLs for the caller to fill.
     pub fn push_null(&mut self) -> &mut [Value] {
         let start = self.values.len();

@@ -517,11 +517,10 @@ impl<'a> StatementParser<'a> {
                 value: WindowValue::Number(number),
                 place,
             }),
-            Err(_) => Err(Diagnostic::error(
-                self.path,
+            Err(_) => Ok(WindowArgument {
+                value: WindowValue::Other(digits),
                 place,
-                format!("'{digits}' is not a whole number of 64 bits"),
-            )),
+            }),
         }
     }
 

@@ -51,11 +51,6 @@ pub(crate) fn common(a: Type, b: Type) -> Option<Type> {
     }
 }
 
-/// Whether `<`, `=` and the like make sense between the two.
-pub(crate) fn comparable(a: Type, b: Type) -> bool {
-    common(a, b).is_some()
-}
-
 /// Whether a value of type `from` may be put into a column of type `to` without a CAST: the same
 /// type, any number into any number (narrowing is checked when it happens), TIMESTAMP and BIGINT.
 pub(crate) fn assignable(from: Type, to: Type) -> bool {

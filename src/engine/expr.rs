@@ -1,0 +1,499 @@
+//! Expressions, compiled once into typed closures.
+//!
+//! Operands that are plain columns or constants are read without a call, so that the common
+//! `column op constant` costs one. Nothing here fails: what cannot be computed (division by zero,
+//! overflow, a cast that does not fit) is NULL and counted.
+
+use std::cell::Cell;
+
+use ecow::EcoString;
+
+use super::cast;
+use super::like::LikePattern;
+use crate::event::{Type, Value};
+use crate::sql::functions::{Function, Moment, Nulls};
+use crate::sql::plan::{ArithmeticOp, CompareOp, Expr, ExprKind};
+
+/// What an expression is evaluated over.
+#[derive(Clone, Copy)]
+pub(super) struct Env<'a> {
+    pub(super) row: &'a [Value],
+    pub(super) moment: Moment,
+    /// Counts what could not be computed.
+    pub(super) faults: &'a Cell<u64>,
+}
+
+impl Env<'_> {
+    fn fault<T>(&self) -> Option<T> {
+        self.faults.set(self.faults.get() + 1);
+        None
+    }
+
+    /// The result, or NULL and one more fault.
+    fn or_fault<T>(&self, result: Option<T>) -> Option<T> {
+        if result.is_none() {
+            self.fault()
+        } else {
+            result
+        }
+    }
+}
+
+/// A compiled expression of one type; `None` is NULL.
+pub(super) type Eval<T> = Box<dyn Fn(&Env<'_>) -> Option<T> + Send + Sync>;
+
+/// A value to compute with: read from the row, constant, or computed.
+pub(super) enum Operand<T> {
+    Column(usize),
+    Constant(T),
+    Computed(Eval<T>),
+}
+
+/// A type that lies in a row.
+pub(super) trait Cell64: Clone + Send + Sync + 'static {
+    fn read(value: &Value) -> Option<Self>;
+}
+
+impl Cell64 for bool {
+    fn read(value: &Value) -> Option<bool> {
+        value.as_bool()
+    }
+}
+
+impl Cell64 for i64 {
+    fn read(value: &Value) -> Option<i64> {
+        value.as_int()
+    }
+}
+
+impl Cell64 for f64 {
+    fn read(value: &Value) -> Option<f64> {
+        match value {
+            Value::Float(number) => Some(*number),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Str(_) => None,
+        }
+    }
+}
+
+impl Cell64 for EcoString {
+    fn read(value: &Value) -> Option<EcoString> {
+        match value {
+            Value::Str(text) => Some(text.clone()),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => None,
+        }
+    }
+}
+
+impl<T: Cell64> Operand<T> {
+    /// The value, `None` for NULL.
+    #[inline]
+    pub(super) fn get(&self, env: &Env<'_>) -> Option<T> {
+        match self {
+            Operand::Column(index) => column(env, *index),
+            Operand::Constant(value) => Some(value.clone()),
+            Operand::Computed(eval) => eval(env),
+        }
+    }
+}
+
+#[inline]
+fn column<T: Cell64>(env: &Env<'_>, index: usize) -> Option<T> {
+    env.row.get(index).and_then(T::read)
+}
+
+/// A compiled expression by the physical form of its result.
+pub(super) enum Compiled {
+    Bool(Operand<bool>),
+    Int(Operand<i64>),
+    Float(Operand<f64>),
+    Text(Operand<EcoString>),
+}
+
+impl Compiled {
+    /// The result as a value of a row.
+    #[inline]
+    pub(super) fn value(&self, env: &Env<'_>) -> Value {
+        match self {
+            Compiled::Bool(Operand::Column(index))
+            | Compiled::Int(Operand::Column(index))
+            | Compiled::Float(Operand::Column(index))
+            | Compiled::Text(Operand::Column(index)) => {
+                env.row.get(*index).cloned().unwrap_or_default()
+            }
+            Compiled::Bool(x) => x.get(env).map_or(Value::Null, Value::Bool),
+            Compiled::Int(x) => x.get(env).map_or(Value::Null, Value::Int),
+            Compiled::Float(x) => x.get(env).map_or(Value::Null, Value::Float),
+            Compiled::Text(x) => x.get(env).map_or(Value::Null, Value::Str),
+        }
+    }
+}
+
+/// Compiles `expr` for rows in which column `i` of the plan lies at `columns[i]`; an empty
+/// `columns` means at `i`.
+pub(super) fn compile(expr: &Expr, columns: &[usize]) -> Compiled {
+    match expr.ty {
+        Type::Bool => Compiled::Bool(boolean(expr, columns)),
+        Type::Int | Type::Long | Type::Timestamp => Compiled::Int(integer(expr, columns)),
+        Type::Float | Type::Double => Compiled::Float(float(expr, columns)),
+        Type::String => Compiled::Text(text(expr, columns)),
+    }
+}
+
+/// Compiles a condition.
+pub(super) fn predicate(expr: &Expr, columns: &[usize]) -> Operand<bool> {
+    boolean(expr, columns)
+}
+
+fn place(index: usize, columns: &[usize]) -> usize {
+    columns.get(index).copied().unwrap_or(index)
+}
+
+fn computed<T>(eval: impl Fn(&Env<'_>) -> Option<T> + Send + Sync + 'static) -> Operand<T> {
+    Operand::Computed(Box::new(eval))
+}
+
+/// One closure for two operands: a column or a constant is read inside it, without a call.
+fn fuse<A: Cell64, B: Cell64, R>(
+    a: Operand<A>,
+    b: Operand<B>,
+    f: impl Fn(&Env<'_>, A, B) -> Option<R> + Send + Sync + 'static,
+) -> Operand<R> {
+    match (a, b) {
+        (Operand::Column(a), Operand::Constant(b)) => {
+            computed(move |env| f(env, column(env, a)?, b.clone()))
+        }
+        (Operand::Constant(a), Operand::Column(b)) => {
+            computed(move |env| f(env, a.clone(), column(env, b)?))
+        }
+        (Operand::Column(a), Operand::Column(b)) => {
+            computed(move |env| f(env, column(env, a)?, column(env, b)?))
+        }
+        (Operand::Computed(a), Operand::Constant(b)) => {
+            computed(move |env| f(env, a(env)?, b.clone()))
+        }
+        (a, b) => computed(move |env| f(env, a.get(env)?, b.get(env)?)),
+    }
+}
+
+/// The forms that are alike for every type.
+fn shared<T: Cell64>(
+    expr: &Expr,
+    columns: &[usize],
+    compile: fn(&Expr, &[usize]) -> Operand<T>,
+) -> Operand<T> {
+    match &expr.kind {
+        ExprKind::Column(index) => Operand::Column(place(*index, columns)),
+        ExprKind::Literal(value) => match T::read(value) {
+            Some(constant) => Operand::Constant(constant),
+            None => computed(|_| None),
+        },
+        ExprKind::Case {
+            branches,
+            otherwise,
+        } => {
+            let branches: Vec<(Operand<bool>, Operand<T>)> = branches
+                .iter()
+                .map(|(when, then)| (boolean(when, columns), compile(then, columns)))
+                .collect();
+            let otherwise = otherwise.as_ref().map(|expr| compile(expr, columns));
+            computed(move |env| {
+                let taken = branches
+                    .iter()
+                    .find(|(when, _)| when.get(env) == Some(true));
+                taken.map(|(_, then)| then).or(otherwise.as_ref())?.get(env)
+            })
+        }
+        ExprKind::Call(function, arguments) => call(function, arguments, expr.ty, columns),
+        ExprKind::Cast(inner) => {
+            let from = inner.ty;
+            let to = expr.ty;
+            let inner = self::compile(inner, columns);
+            computed(move |env| match inner.value(env) {
+                Value::Null => None,
+                value => env.or_fault(cast::cast(&value, from, to).as_ref().and_then(T::read)),
+            })
+        }
+        // The binder gives these forms to other types only.
+        ExprKind::Aggregate(_)
+        | ExprKind::Negate(_)
+        | ExprKind::Not(_)
+        | ExprKind::Arithmetic(..)
+        | ExprKind::Compare(..)
+        | ExprKind::And(..)
+        | ExprKind::Or(..)
+        | ExprKind::IsNull(_)
+        | ExprKind::IsTruth(..)
+        | ExprKind::SameAs(..)
+        | ExprKind::InList(..)
+        | ExprKind::Like { .. } => computed(|_| None),
+    }
+}
+
+fn call<T: Cell64>(
+    function: &'static Function,
+    arguments: &[Expr],
+    ty: Type,
+    columns: &[usize],
+) -> Operand<T> {
+    let arguments: Vec<Compiled> = arguments
+        .iter()
+        .map(|argument| compile(argument, columns))
+        .collect();
+    computed(move |env| {
+        let mut few: [Value; 4] = Default::default();
+        let many: Vec<Value>;
+        let values: &[Value] = if let Some(places) = few.get_mut(..arguments.len()) {
+            for (place, argument) in places.iter_mut().zip(&arguments) {
+                *place = argument.value(env);
+            }
+            places
+        } else {
+            many = arguments
+                .iter()
+                .map(|argument| argument.value(env))
+                .collect();
+            &many
+        };
+        if function.nulls == Nulls::Propagate && values.iter().any(Value::is_null) {
+            return None;
+        }
+        match (function.eval)(&env.moment, values) {
+            Some(Value::Null) => None,
+            Some(value) if ty.admits(&value) => T::read(&value),
+            Some(_) | None => env.fault(),
+        }
+    })
+}
+
+fn integer(expr: &Expr, columns: &[usize]) -> Operand<i64> {
+    let narrow = expr.ty == Type::Int;
+    let fits = move |env: &Env<'_>, result: Option<i64>| {
+        env.or_fault(result.filter(|number| !narrow || i32::try_from(*number).is_ok()))
+    };
+    match &expr.kind {
+        ExprKind::Negate(x) => {
+            let x = integer(x, columns);
+            computed(move |env| fits(env, x.get(env)?.checked_neg()))
+        }
+        ExprKind::Arithmetic(op, x, y) => {
+            let (x, y) = (integer(x, columns), integer(y, columns));
+            match op {
+                ArithmeticOp::Add => fuse(x, y, move |env, x, y| fits(env, x.checked_add(y))),
+                ArithmeticOp::Subtract => fuse(x, y, move |env, x, y| fits(env, x.checked_sub(y))),
+                ArithmeticOp::Multiply => fuse(x, y, move |env, x, y| fits(env, x.checked_mul(y))),
+                // `/` is always DOUBLE and never comes here.
+                ArithmeticOp::Divide => fuse(x, y, move |env, x, y| fits(env, x.checked_div(y))),
+                ArithmeticOp::Remainder => fuse(x, y, move |env, x, y| fits(env, x.checked_rem(y))),
+            }
+        }
+        _ => shared(expr, columns, integer),
+    }
+}
+
+fn float(expr: &Expr, columns: &[usize]) -> Operand<f64> {
+    let most = if expr.ty == Type::Float {
+        f64::from(f32::MAX)
+    } else {
+        f64::MAX
+    };
+    let fits = move |env: &Env<'_>, result: f64| {
+        // Also false for what is not a number.
+        if result.abs() <= most {
+            Some(result)
+        } else {
+            env.fault()
+        }
+    };
+    match &expr.kind {
+        ExprKind::Negate(x) => {
+            let x = float(x, columns);
+            computed(move |env| Some(-x.get(env)?))
+        }
+        ExprKind::Arithmetic(op, x, y) => {
+            let (x, y) = (float(x, columns), float(y, columns));
+            match op {
+                ArithmeticOp::Add => fuse(x, y, move |env, x, y| fits(env, x + y)),
+                ArithmeticOp::Subtract => fuse(x, y, move |env, x, y| fits(env, x - y)),
+                ArithmeticOp::Multiply => fuse(x, y, move |env, x, y| fits(env, x * y)),
+                ArithmeticOp::Divide => fuse(x, y, move |env, x, y| fits(env, x / y)),
+                ArithmeticOp::Remainder => fuse(x, y, move |env, x, y| fits(env, x % y)),
+            }
+        }
+        // Widening an integer is common and cannot fail.
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "integers widen to DOUBLE by rounding"
+        )]
+        ExprKind::Cast(x) if x.ty.is_integral() => {
+            let x = integer(x, columns);
+            computed(move |env| Some(x.get(env)? as f64))
+        }
+        ExprKind::Cast(x) if x.ty == Type::Float && expr.ty == Type::Double => float(x, columns),
+        _ => shared(expr, columns, float),
+    }
+}
+
+fn text(expr: &Expr, columns: &[usize]) -> Operand<EcoString> {
+    shared(expr, columns, text)
+}
+
+fn boolean(expr: &Expr, columns: &[usize]) -> Operand<bool> {
+    match &expr.kind {
+        ExprKind::Not(x) => {
+            let x = boolean(x, columns);
+            computed(move |env| Some(!x.get(env)?))
+        }
+        ExprKind::And(x, y) => {
+            let (x, y) = (boolean(x, columns), boolean(y, columns));
+            computed(move |env| match x.get(env) {
+                Some(false) => Some(false),
+                Some(true) => y.get(env),
+                None => y.get(env).filter(|y| !y),
+            })
+        }
+        ExprKind::Or(x, y) => {
+            let (x, y) = (boolean(x, columns), boolean(y, columns));
+            computed(move |env| match x.get(env) {
+                Some(true) => Some(true),
+                Some(false) => y.get(env),
+                None => y.get(env).filter(|y| *y),
+            })
+        }
+        ExprKind::IsNull(x) => {
+            let x = compile(x, columns);
+            computed(move |env| Some(x.value(env).is_null()))
+        }
+        ExprKind::IsTruth(truth, x) => {
+            let (truth, x) = (*truth, boolean(x, columns));
+            computed(move |env| Some(x.get(env) == Some(truth)))
+        }
+        ExprKind::SameAs(x, y) => {
+            let (x, y) = (compile(x, columns), compile(y, columns));
+            computed(move |env| Some(x.value(env) == y.value(env)))
+        }
+        ExprKind::Compare(op, x, y) => compare(*op, x, y, columns),
+        ExprKind::InList(x, list) => in_list(x, list, columns),
+        ExprKind::Like {
+            text,
+            pattern,
+            escape,
+            ignore_case,
+        } => like(text, pattern, *escape, *ignore_case, columns),
+        _ => shared(expr, columns, boolean),
+    }
+}
+
+fn compare(op: CompareOp, x: &Expr, y: &Expr, columns: &[usize]) -> Operand<bool> {
+    match (compile(x, columns), compile(y, columns)) {
+        (Compiled::Float(x), Compiled::Float(y)) => match op {
+            CompareOp::Equal => fuse(x, y, |_, x, y| Some(x == y)),
+            CompareOp::NotEqual => fuse(x, y, |_, x, y| Some(x != y)),
+            CompareOp::Less => fuse(x, y, |_, x, y| Some(x < y)),
+            CompareOp::LessOrEqual => fuse(x, y, |_, x, y| Some(x <= y)),
+            CompareOp::Greater => fuse(x, y, |_, x, y| Some(x > y)),
+            CompareOp::GreaterOrEqual => fuse(x, y, |_, x, y| Some(x >= y)),
+        },
+        (Compiled::Int(x), Compiled::Int(y)) => ordered(op, x, y),
+        (Compiled::Bool(x), Compiled::Bool(y)) => ordered(op, x, y),
+        (Compiled::Text(Operand::Column(x)), Compiled::Text(Operand::Constant(y))) => {
+            let holds = holds(op);
+            computed(move |env| Some(holds(env.row.get(x)?.as_str()?.cmp(y.as_str()))))
+        }
+        (Compiled::Text(x), Compiled::Text(y)) => ordered(op, x, y),
+        // The binder has brought both sides to one type.
+        _ => computed(|_| None),
+    }
+}
+
+fn ordered<T: Cell64 + Ord>(op: CompareOp, x: Operand<T>, y: Operand<T>) -> Operand<bool> {
+    match op {
+        CompareOp::Equal => fuse(x, y, |_, x, y| Some(x == y)),
+        CompareOp::NotEqual => fuse(x, y, |_, x, y| Some(x != y)),
+        CompareOp::Less
+        | CompareOp::LessOrEqual
+        | CompareOp::Greater
+        | CompareOp::GreaterOrEqual => {
+            let holds = holds(op);
+            fuse(x, y, move |_, x: T, y: T| Some(holds(x.cmp(&y))))
+        }
+    }
+}
+
+fn holds(op: CompareOp) -> fn(std::cmp::Ordering) -> bool {
+    match op {
+        CompareOp::Equal => std::cmp::Ordering::is_eq,
+        CompareOp::NotEqual => std::cmp::Ordering::is_ne,
+        CompareOp::Less => std::cmp::Ordering::is_lt,
+        CompareOp::LessOrEqual => std::cmp::Ordering::is_le,
+        CompareOp::Greater => std::cmp::Ordering::is_gt,
+        CompareOp::GreaterOrEqual => std::cmp::Ordering::is_ge,
+    }
+}
+
+/// `x IN (…)`: true when found; NULL when not found and x or one of the list is NULL.
+fn in_list(x: &Expr, list: &[Expr], columns: &[usize]) -> Operand<bool> {
+    let x = compile(x, columns);
+    let constants: Option<Vec<Value>> = list
+        .iter()
+        .map(|item| match &item.kind {
+            ExprKind::Literal(value) => Some(value.clone()),
+            _ => None,
+        })
+        .collect();
+    if let Some(constants) = constants {
+        let has_null = constants.iter().any(Value::is_null);
+        let mut set: hashbrown::HashSet<Value, foldhash::fast::FixedState> =
+            hashbrown::HashSet::with_hasher(foldhash::fast::FixedState::default());
+        set.extend(constants.into_iter().filter(|value| !value.is_null()));
+        return computed(move |env| {
+            let needle = x.value(env);
+            if needle.is_null() {
+                return None;
+            }
+            if set.contains(&needle) {
+                Some(true)
+            } else {
+                (!has_null).then_some(false)
+            }
+        });
+    }
+    let list: Vec<Compiled> = list.iter().map(|item| compile(item, columns)).collect();
+    computed(move |env| {
+        let needle = x.value(env);
+        if needle.is_null() {
+            return None;
+        }
+        let mut unknown = false;
+        for item in &list {
+            let item = item.value(env);
+            if item.is_null() {
+                unknown = true;
+            } else if item == needle {
+                return Some(true);
+            }
+        }
+        (!unknown).then_some(false)
+    })
+}
+
+fn like(
+    subject: &Expr,
+    pattern: &Expr,
+    escape: Option<char>,
+    ignore_case: bool,
+    columns: &[usize],
+) -> Operand<bool> {
+    let subject = text(subject, columns);
+    if let ExprKind::Literal(Value::Str(pattern)) = &pattern.kind {
+        let pattern = LikePattern::new(pattern, escape, ignore_case);
+        return computed(move |env| Some(pattern.matches(&subject.get(env)?)));
+    }
+    let pattern = text(pattern, columns);
+    fuse(
+        subject,
+        pattern,
+        move |_, subject: EcoString, pattern: EcoString| {
+            Some(LikePattern::new(&pattern, escape, ignore_case).matches(&subject))
+        },
+    )
+}

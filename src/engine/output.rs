@@ -1,0 +1,209 @@
+//! What a query does with a row of its output: HAVING, SELECT, order and limit of a batch.
+
+use std::cell::Cell;
+use std::cmp::Ordering;
+
+use super::expr::{Compiled, Env, Operand, compile, predicate};
+use super::state::{Load, Part, Save, StateError};
+use crate::event::{Batch, Stamp, Value};
+use crate::sql::functions::Moment;
+use crate::sql::plan::{Query, SortKey};
+
+/// The tail of a query, over input rows or group rows.
+pub(super) struct Output {
+    having: Option<Operand<bool>>,
+    select: Vec<Compiled>,
+    order_by: Vec<(Compiled, SortOrder)>,
+    limit: usize,
+    offset: usize,
+    /// Rows of the batch that is still open: output columns, then sort keys.
+    pending: Batch,
+    /// What has come out and not yet been taken.
+    pub(super) out: Batch,
+    faults: Cell<u64>,
+}
+
+#[derive(Clone, Copy)]
+struct SortOrder {
+    descending: bool,
+    nulls_first: bool,
+}
+
+impl Output {
+    /// `columns` says where the columns of the plan lie in the rows that will be given.
+    pub(super) fn new(query: &Query, columns: &[usize]) -> Output {
+        let key = |key: &SortKey| {
+            let order = SortOrder {
+                descending: key.descending,
+                nulls_first: key.nulls_first,
+            };
+            (compile(&key.expr, columns), order)
+        };
+        let limit = query
+            .limit
+            .map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        Output {
+            having: query
+                .having
+                .as_ref()
+                .map(|having| predicate(having, columns)),
+            select: query
+                .select
+                .iter()
+                .map(|expr| compile(expr, columns))
+                .collect(),
+            order_by: query.order_by.iter().map(key).collect(),
+            limit,
+            offset: usize::try_from(query.offset).unwrap_or(usize::MAX),
+            pending: Batch::new(query.select.len() + query.order_by.len()),
+            out: Batch::new(query.select.len()),
+            faults: Cell::new(0),
+        }
+    }
+
+    /// How an expression sees `row`.
+    #[inline]
+    pub(super) fn env<'a>(&'a self, row: &'a [Value], stamp: Stamp, now: Stamp) -> Env<'a> {
+        let moment = Moment {
+            now: now.time,
+            time: stamp.time,
+            seq: now.seq,
+        };
+        Env {
+            row,
+            moment,
+            faults: &self.faults,
+        }
+    }
+
+    /// Expressions that could not be computed since the last call.
+    pub(super) fn take_faults(&self) -> u64 {
+        self.faults.take()
+    }
+
+    /// A row that is an output batch by itself.
+    #[inline]
+    pub(super) fn single(&mut self, row: &[Value], stamp: Stamp, at: Stamp) {
+        if self.offset > 0 || self.limit == 0 {
+            return;
+        }
+        let moment = Moment {
+            now: at.time,
+            time: stamp.time,
+            seq: at.seq,
+        };
+        let env = Env {
+            row,
+            moment,
+            faults: &self.faults,
+        };
+        if self
+            .having
+            .as_ref()
+            .is_some_and(|having| having.get(&env) != Some(true))
+        {
+            return;
+        }
+        let select = &self.select;
+        self.out.push_with(at, |values| {
+            values.extend(select.iter().map(|expr| expr.value(&env)));
+        });
+    }
+
+    /// A row of the batch that is open.
+    pub(super) fn gather(&mut self, row: &[Value], stamp: Stamp, at: Stamp) {
+        let moment = Moment {
+            now: at.time,
+            time: stamp.time,
+            seq: at.seq,
+        };
+        let env = Env {
+            row,
+            moment,
+            faults: &self.faults,
+        };
+        if self
+            .having
+            .as_ref()
+            .is_some_and(|having| having.get(&env) != Some(true))
+        {
+            return;
+        }
+        let exprs = self
+            .select
+            .iter()
+            .chain(self.order_by.iter().map(|(key, _)| key));
+        self.pending.push_with(stamp, |values| {
+            values.extend(exprs.map(|expr| expr.value(&env)))
+        });
+    }
+
+    /// The batch is complete: its rows come out, in order, all with the stamp `at`.
+    pub(super) fn close(&mut self, at: Stamp) {
+        let width = self.out.width();
+        let mut order: Vec<usize> = (0..self.pending.len()).collect();
+        if !self.order_by.is_empty() {
+            // Stable: ties stay in the order of arrival.
+            order.sort_by(|a, b| self.compare(*a, *b));
+        }
+        for index in order.into_iter().skip(self.offset).take(self.limit) {
+            if let Some(row) = self.pending.row(index) {
+                self.out.push(at, row.values.iter().take(width).cloned());
+            }
+        }
+        self.pending.clear();
+    }
+
+    fn compare(&self, a: usize, b: usize) -> Ordering {
+        let keys = |index| {
+            let values = self.pending.row(index).map_or(&[][..], |row| row.values);
+            values.get(self.out.width()..).unwrap_or_default()
+        };
+        for ((x, y), (_, order)) in keys(a).iter().zip(keys(b)).zip(&self.order_by) {
+            let ordering = match (x.is_null(), y.is_null()) {
+                (true, true) => Ordering::Equal,
+                (true, false) if order.nulls_first => Ordering::Less,
+                (true, false) => Ordering::Greater,
+                (false, true) if order.nulls_first => Ordering::Greater,
+                (false, true) => Ordering::Less,
+                (false, false) if order.descending => y.order(x),
+                (false, false) => x.order(y),
+            };
+            if ordering != Ordering::Equal {
+                return ordering;
+            }
+        }
+        Ordering::Equal
+    }
+
+    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+        const ROWS_PER_CHUNK: usize = 256;
+        let rows: Vec<(u64, i64, Vec<Value>)> = self
+            .pending
+            .rows()
+            .iter()
+            .map(|row| (row.stamp.seq.0, row.stamp.time.0, row.values.to_vec()))
+            .collect();
+        for (number, chunk) in (0..).zip(rows.chunks(ROWS_PER_CHUNK)) {
+            save.put(Part::Pending, number, &chunk)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
+        self.pending.clear();
+        for chunk in load.all::<Vec<(u64, i64, Vec<Value>)>>(Part::Pending)? {
+            for (seq, time, values) in chunk {
+                if values.len() != self.pending.width() {
+                    return Err(StateError::Inconsistent("a pending row has another width"));
+                }
+                let stamp = Stamp {
+                    seq: crate::event::Seq(seq),
+                    time: crate::event::Timestamp(time),
+                };
+                self.pending.push(stamp, values);
+            }
+        }
+        Ok(())
+    }
+}

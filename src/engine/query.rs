@@ -1,0 +1,189 @@
+//! A running query: filter, window, groups or projection, output.
+
+use super::expr::{Operand, predicate};
+use super::group::{Grouped, Groups};
+use super::output::Output;
+use super::state::{Load, Save, StateError};
+use super::window::{AnyWindow, Changes};
+use crate::event::{Batch, Row, Rows, Stamp, Timestamp};
+use crate::sql::plan::{Emit, Input, Query};
+
+/// One query with its state.
+pub(super) struct Running {
+    filter: Option<Operand<bool>>,
+    window: AnyWindow,
+    stage: Stage,
+}
+
+/// What looks through the window.
+enum Stage {
+    Projected(Projected),
+    Grouped(Box<Grouped>),
+}
+
+/// Without groups every row stands for itself.
+struct Projected {
+    output: Output,
+    batch: bool,
+    emit: Emit,
+}
+
+impl Changes for Projected {
+    #[inline]
+    fn enter(&mut self, row: Row<'_>) {
+        if self.batch {
+            self.output.gather(row.values, row.stamp, row.stamp);
+        } else if self.emit != Emit::Expired {
+            self.output.single(row.values, row.stamp, row.stamp);
+        }
+    }
+
+    fn leave(&mut self, row: Row<'_>, at: Stamp) {
+        if self.emit != Emit::Current {
+            self.output.single(row.values, row.stamp, at);
+        }
+    }
+
+    fn close(&mut self, at: Stamp) {
+        self.output.close(at);
+    }
+}
+
+impl Running {
+    pub(super) fn new(query: &Query) -> Running {
+        let Input::Stream(input) = &query.input;
+        let window = AnyWindow::new(input.window, query.emit, &input.keep);
+        // A window that keeps rows shows the kept columns alone; else the whole row is seen.
+        let columns = if window.keeps_rows() {
+            &[][..]
+        } else {
+            &input.keep
+        };
+        let batch = input.window.is_some_and(|window| window.is_batch());
+        let stage = match &query.grouping {
+            Some(grouping) => Stage::Grouped(Box::new(Grouped {
+                groups: Groups::new(grouping, columns, batch, query.emit),
+                output: Output::new(query, &[]),
+            })),
+            None => Stage::Projected(Projected {
+                output: Output::new(query, columns),
+                batch,
+                emit: query.emit,
+            }),
+        };
+        let filter = input.filter.as_ref().map(|filter| predicate(filter, &[]));
+        Running {
+            filter,
+            window,
+            stage,
+        }
+    }
+
+    /// Takes rows; what comes out is in [`Running::output`].
+    pub(super) fn push(&mut self, rows: Rows<'_>) {
+        let Running {
+            filter,
+            window,
+            stage,
+        } = self;
+        match stage {
+            Stage::Projected(stage) => push_through(filter.as_ref(), window, stage, rows),
+            Stage::Grouped(stage) => push_through(filter.as_ref(), window, &mut **stage, rows),
+        }
+    }
+
+    /// The clock has reached the query's deadline.
+    pub(super) fn fire(&mut self, at: Stamp) {
+        match &mut self.stage {
+            Stage::Projected(stage) => self.window.fire(at, stage),
+            Stage::Grouped(stage) => self.window.fire(at, &mut **stage),
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        self.window.deadline()
+    }
+
+    pub(super) fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
+        self.window.earliest(time)
+    }
+
+    /// The rows that have come out, for the caller to take.
+    pub(super) fn output(&mut self) -> &mut Batch {
+        match &mut self.stage {
+            Stage::Projected(stage) => &mut stage.output.out,
+            Stage::Grouped(stage) => &mut stage.output.out,
+        }
+    }
+
+    /// Whether there is anything to remember between two rows.
+    pub(super) fn has_state(&self) -> bool {
+        !matches!(
+            (&self.window, &self.stage),
+            (AnyWindow::Unbounded, Stage::Projected(_))
+        )
+    }
+
+    pub(super) fn take_faults(&self) -> u64 {
+        match &self.stage {
+            Stage::Projected(stage) => stage.output.take_faults(),
+            Stage::Grouped(stage) => stage.output.take_faults(),
+        }
+    }
+
+    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+        self.window.save(save)?;
+        match &self.stage {
+            Stage::Projected(stage) => stage.output.save(save),
+            Stage::Grouped(stage) => {
+                stage.groups.save(save)?;
+                stage.output.save(save)
+            }
+        }
+    }
+
+    pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
+        self.window.load(load)?;
+        match &mut self.stage {
+            Stage::Projected(stage) => stage.output.load(load),
+            Stage::Grouped(stage) => {
+                stage.groups.load(load)?;
+                stage.output.load(load)
+            }
+        }
+    }
+}
+
+/// The filter works on the whole row, before the window.
+fn push_through<C: Changes + WithOutput>(
+    filter: Option<&Operand<bool>>,
+    window: &mut AnyWindow,
+    stage: &mut C,
+    rows: Rows<'_>,
+) {
+    for row in rows.iter() {
+        let passes = filter.is_none_or(|filter| {
+            filter.get(&stage.output().env(row.values, row.stamp, row.stamp)) == Some(true)
+        });
+        if passes {
+            window.push(row, stage);
+        }
+    }
+}
+
+/// Where a filter counts its faults.
+trait WithOutput {
+    fn output(&self) -> &Output;
+}
+
+impl WithOutput for Projected {
+    fn output(&self) -> &Output {
+        &self.output
+    }
+}
+
+impl WithOutput for Grouped {
+    fn output(&self) -> &Output {
+        &self.output
+    }
+}

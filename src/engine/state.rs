@@ -1,0 +1,105 @@
+//! State as chunks: what an operator gives to a checkpoint and takes back from it.
+//!
+//! A chunk's key is the part it belongs to (the high byte) and its number within the part. Rows
+//! of a window are chunked in blocks, groups in runs of slots, so that a small change to a large
+//! state touches few chunks. Chunks are CBOR.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::event::cbor::{self, CborError};
+
+/// A piece of an operator's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateChunk {
+    /// The operator, by the fingerprint of its plan.
+    pub operator: u64,
+    /// Which piece.
+    pub key: u64,
+    /// CBOR.
+    pub bytes: Vec<u8>,
+}
+
+/// State that is not what it should be: damaged, or written by another version.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A chunk does not decode.
+    #[error("a chunk of the state does not decode")]
+    Damaged(#[from] CborError),
+    /// A chunk decodes to something impossible.
+    #[error("the state is inconsistent: {0}")]
+    Inconsistent(&'static str),
+}
+
+/// The parts of a query's state.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(super) enum Part {
+    /// What the window knows besides rows.
+    Window = 0,
+    /// The window's rows, in blocks.
+    WindowRows = 1,
+    /// Output rows of a batch that is still open.
+    Pending = 2,
+    /// Groups, in runs of slots.
+    Groups = 3,
+}
+
+impl Part {
+    fn key(self, number: u64) -> u64 {
+        ((self as u64) << 56) | (number & 0x00FF_FFFF_FFFF_FFFF)
+    }
+}
+
+/// Collects the chunks of one operator.
+pub(super) struct Save<'a> {
+    pub(super) operator: u64,
+    pub(super) chunks: &'a mut Vec<StateChunk>,
+}
+
+impl Save<'_> {
+    pub(super) fn put<T: Serialize>(
+        &mut self,
+        part: Part,
+        number: u64,
+        item: &T,
+    ) -> Result<(), StateError> {
+        let bytes = cbor::encode(item)?;
+        self.chunks.push(StateChunk {
+            operator: self.operator,
+            key: part.key(number),
+            bytes,
+        });
+        Ok(())
+    }
+}
+
+/// The chunks of one operator, by key.
+#[derive(Default)]
+pub(super) struct Load<'a> {
+    chunks: BTreeMap<u64, &'a [u8]>,
+}
+
+impl<'a> Load<'a> {
+    pub(super) fn add(&mut self, chunk: &'a StateChunk) {
+        self.chunks.insert(chunk.key, &chunk.bytes);
+    }
+
+    /// The only chunk of a part.
+    pub(super) fn one<T: DeserializeOwned>(&self, part: Part) -> Result<Option<T>, StateError> {
+        let bytes = self.chunks.get(&part.key(0));
+        Ok(bytes.map(|bytes| cbor::decode(bytes)).transpose()?)
+    }
+
+    /// Every chunk of a part, in order.
+    pub(super) fn all<T: DeserializeOwned>(&self, part: Part) -> Result<Vec<T>, StateError> {
+        let range = part.key(0)..=part.key(u64::MAX);
+        let chunks = self
+            .chunks
+            .range(range)
+            .map(|(_, bytes)| cbor::decode(bytes));
+        Ok(chunks.collect::<Result<_, _>>()?)
+    }
+}

@@ -1,0 +1,188 @@
+//! The rows of a sliding window: first in, first out, in blocks.
+//!
+//! A block is the unit of memory that is given back and of state that is written.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::state::{Load, Part, Save, StateError};
+use crate::event::{Row, Seq, Stamp, Timestamp, Value};
+
+/// Rows per block.
+const BLOCK_ROWS: usize = 256;
+
+/// Rows of which only some columns are kept.
+pub(super) struct Ring {
+    keep: Vec<usize>,
+    blocks: VecDeque<Block>,
+    /// Rows of the first block that have been taken.
+    taken: usize,
+    /// The number of the first block, counted since the start.
+    first_block: u64,
+    rows: usize,
+    /// The block that was emptied last, for reuse.
+    spare: Option<Block>,
+}
+
+#[derive(Default)]
+struct Block {
+    values: Vec<Value>,
+    stamps: Vec<Stamp>,
+}
+
+/// A block on disk: sequence numbers, times, values row after row.
+#[derive(Serialize, Deserialize)]
+struct BlockState {
+    seqs: Vec<u64>,
+    times: Vec<i64>,
+    values: Vec<Value>,
+}
+
+/// What the ring knows besides its blocks.
+#[derive(Serialize, Deserialize)]
+struct RingState {
+    first_block: u64,
+    taken: usize,
+}
+
+impl Ring {
+    pub(super) fn new(keep: &[usize]) -> Ring {
+        Ring {
+            keep: keep.to_vec(),
+            blocks: VecDeque::new(),
+            taken: 0,
+            first_block: 0,
+            rows: 0,
+            spare: None,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Keeps the row and gives back what is kept of it.
+    #[inline]
+    pub(super) fn push<'a>(&'a mut self, row: Row<'a>) -> Row<'a> {
+        if self
+            .blocks
+            .back()
+            .is_none_or(|block| block.stamps.len() == BLOCK_ROWS)
+        {
+            self.blocks.push_back(self.spare.take().unwrap_or_default());
+        }
+        self.rows += 1;
+        let width = self.keep.len();
+        let Some(block) = self.blocks.back_mut() else {
+            return row;
+        };
+        block.stamps.push(row.stamp);
+        let start = block.values.len();
+        for column in &self.keep {
+            block
+                .values
+                .push(row.values.get(*column).cloned().unwrap_or_default());
+        }
+        let values = block.values.get(start..start + width).unwrap_or_default();
+        Row {
+            stamp: row.stamp,
+            values,
+        }
+    }
+
+    /// The time of the oldest row.
+    #[inline]
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        Some(self.blocks.front()?.stamps.get(self.taken)?.time)
+    }
+
+    /// The time of the newest row.
+    pub(super) fn newest(&self) -> Option<Timestamp> {
+        Some(self.blocks.back()?.stamps.last()?.time)
+    }
+
+    /// Takes the oldest row out and shows it to `look`.
+    #[inline]
+    pub(super) fn pop(&mut self, look: impl FnOnce(Row<'_>)) {
+        let Some(block) = self.blocks.front() else {
+            return;
+        };
+        let Some(stamp) = block.stamps.get(self.taken) else {
+            return;
+        };
+        let width = self.keep.len();
+        let start = self.taken * width;
+        look(Row {
+            stamp: *stamp,
+            values: block.values.get(start..start + width).unwrap_or_default(),
+        });
+        self.taken += 1;
+        self.rows -= 1;
+        if self.taken == BLOCK_ROWS || self.rows == 0 {
+            self.drop_first_block();
+        }
+    }
+
+    fn drop_first_block(&mut self) {
+        if let Some(mut block) = self.blocks.pop_front() {
+            block.values.clear();
+            block.stamps.clear();
+            self.spare = Some(block);
+        }
+        self.taken = 0;
+        self.first_block += 1;
+    }
+
+    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+        let state = RingState {
+            first_block: self.first_block,
+            taken: self.taken,
+        };
+        save.put(Part::Window, 0, &state)?;
+        for (number, block) in (self.first_block..).zip(&self.blocks) {
+            let state = BlockState {
+                seqs: block.stamps.iter().map(|stamp| stamp.seq.0).collect(),
+                times: block.stamps.iter().map(|stamp| stamp.time.0).collect(),
+                values: block.values.clone(),
+            };
+            save.put(Part::WindowRows, number, &state)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
+        let Some(state) = load.one::<RingState>(Part::Window)? else {
+            return Ok(());
+        };
+        self.first_block = state.first_block;
+        self.taken = state.taken;
+        self.rows = 0;
+        self.blocks.clear();
+        for block in load.all::<BlockState>(Part::WindowRows)? {
+            let rows = block.seqs.len();
+            if block.times.len() != rows || block.values.len() != rows * self.keep.len() {
+                return Err(StateError::Inconsistent(
+                    "a window's block has rows of another width",
+                ));
+            }
+            let stamps = block.seqs.into_iter().zip(block.times);
+            let stamps = stamps.map(|(seq, time)| Stamp {
+                seq: Seq(seq),
+                time: Timestamp(time),
+            });
+            self.rows += rows;
+            self.blocks.push_back(Block {
+                values: block.values,
+                stamps: stamps.collect(),
+            });
+        }
+        if self.taken > self.rows {
+            return Err(StateError::Inconsistent(
+                "a window has given out rows it does not have",
+            ));
+        }
+        self.rows -= self.taken;
+        Ok(())
+    }
+}

@@ -1,0 +1,2 @@
+//! Cases.
+pub mod case;
