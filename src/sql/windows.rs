@@ -101,9 +101,9 @@ pub(crate) fn plan_window(path: &str, call: &WindowCall) -> Result<Window, Diagn
     let same = |name: &&str| name.eq_ignore_ascii_case(&kind.text);
     let Some(spec) = WINDOWS
         .iter()
-        .find(|spec| spec.names.iter().any(|name| same(&name)))
+        .find(|spec| spec.names.iter().any(|name| same(name)))
     else {
-        if LATER.iter().any(|name| same(&name)) {
+        if LATER.iter().any(|name| same(name)) {
             let message = format!("WINDOW '{}' is not supported by this version", kind.text);
             return Err(Diagnostic::error(path, kind.place, message));
         }

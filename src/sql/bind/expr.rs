@@ -176,22 +176,26 @@ impl Scope<'_> {
                 let message = format!("unknown stream or alias '{}'", stream.value);
                 return self.fail_with(place_of(stream.span), message, hint);
             }
-        } else if self.aliases_first
-            && let Some(expr) = self.alias(&name.value)
-        {
-            return Ok(expr);
+        } else if self.aliases_first {
+            if let Some(expr) = self.alias(&name.value) {
+                return Ok(expr);
+            }
         }
-        if let Some(index) = self.schema.index_of(&name.value)
-            && let Some(field) = self.schema.fields().get(index)
+        let index = self.schema.index_of(&name.value);
+        if let Some((index, field)) =
+            index.and_then(|index| Some((index, self.schema.fields().get(index)?)))
         {
             return Ok(Expr {
                 kind: ExprKind::Column(index),
                 ty: field.ty,
             });
         }
-        if stream.is_none()
-            && let Some(expr) = self.alias(&name.value)
-        {
+        let alias = if stream.is_none() {
+            self.alias(&name.value)
+        } else {
+            None
+        };
+        if let Some(expr) = alias {
             return Ok(expr);
         }
         let columns = self.schema.fields().iter().map(|field| field.name.as_str());
@@ -231,14 +235,18 @@ impl Scope<'_> {
 
     fn unary(&mut self, written: &Written, op: UnaryOperator, x: &Written) -> Bound {
         // A minus belongs to the number, so that the smallest BIGINT can be written.
-        if op == UnaryOperator::Minus
-            && let Written::Value(ValueWithSpan {
-                value: WrittenValue::Number(digits, _),
-                ..
-            }) = x
-            && let Some(expr) = number(&format!("-{digits}"))
-        {
-            return Ok(expr);
+        let negative = match (op, x) {
+            (
+                UnaryOperator::Minus,
+                Written::Value(ValueWithSpan {
+                    value: WrittenValue::Number(digits, _),
+                    ..
+                }),
+            ) => number(&format!("-{digits}")),
+            _ => None,
+        };
+        if let Some(negative) = negative {
+            return Ok(negative);
         }
         let x = self.bind(x)?;
         match op {

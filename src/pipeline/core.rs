@@ -1,0 +1,294 @@
+//! The synchronous heart: state, the turn, checkpoints.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::checkpoint::{Checkpoints, Chunk, Snapshot};
+use crate::engine::{Engine, Outputs, StateError};
+use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Timestamp};
+use crate::outbox::{Entry, Outbox};
+use crate::sql::plan::StreamId;
+use crate::store::{Store, StoreError, WriteBatch};
+use crate::wal::{Body, Origin, Wal, WalError};
+
+/// How many delivery marks are kept per source: more than any broker has under way.
+const MARKS_MAX: usize = 4096;
+
+/// Some input of one stream.
+#[derive(Debug)]
+pub struct Input {
+    /// The stream that the rows belong to.
+    pub stream: StreamId,
+    /// The rows, not yet stamped.
+    pub rows: Batch,
+    /// What could not be decoded.
+    pub rejected: Vec<Rejected>,
+    /// How the source recognises what it is sent again.
+    pub marks: Vec<DeliveryMark>,
+}
+
+/// A stream whose rows go to a sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkStream {
+    /// The stream's name, which is also the outbox's.
+    pub name: String,
+    /// The stream.
+    pub stream: StreamId,
+}
+
+/// What a turn has done. It has happened only when [`Core::write`] has succeeded.
+#[derive(Debug)]
+pub struct TurnDone {
+    /// Everything that the turn changes on disk.
+    pub batch: WriteBatch,
+    /// The last input of the turn.
+    pub last: Seq,
+    /// New outputs by sink.
+    pub outputs: Vec<Vec<Entry>>,
+}
+
+/// Why a turn, a checkpoint or a recovery failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log failed.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// A checkpoint failed.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    /// The outbox failed.
+    #[error(transparent)]
+    Outbox(#[from] crate::outbox::OutboxError),
+    /// The state could not be written.
+    #[error("the state cannot be saved: {0}")]
+    State(#[from] StateError),
+}
+
+/// Log, engine, checkpoints and outbox, in step.
+pub struct Core {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) wal: Wal,
+    pub(super) engine: Engine,
+    pub(super) checkpoints: Checkpoints,
+    pub(super) outbox: Outbox,
+    pub(super) sinks: Vec<SinkStream>,
+    /// What each source could be sent again, by stream name.
+    pub(super) marks: BTreeMap<String, Vec<DeliveryMark>>,
+    /// The application in its written form, for checkpoints.
+    pub(super) application: String,
+    /// What the newest checkpoint covers.
+    pub(super) saved: Seq,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Core").field("next", &self.wal.next()).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// When the engine needs a tick, if nothing comes before.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.engine.deadline()
+    }
+
+    /// The last input that the log has.
+    #[must_use]
+    pub fn last(&self) -> Seq {
+        Seq(self.wal.next().0.saturating_sub(1))
+    }
+
+    /// The log's clock as of its last record.
+    #[must_use]
+    pub fn last_time(&self) -> Timestamp {
+        self.wal.last_time()
+    }
+
+    /// The outboxes.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// The outboxes, to confirm.
+    pub fn outbox_mut(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// The streams that go to sinks, in the order of the outboxes.
+    #[must_use]
+    pub fn sinks(&self) -> &[SinkStream] {
+        &self.sinks
+    }
+
+    /// The marks of the last messages of a source, oldest first.
+    #[must_use]
+    pub fn marks(&self, stream: &str) -> &[DeliveryMark] {
+        self.marks.get(stream).map_or(&[], Vec::as_slice)
+    }
+
+    /// Expressions that could not be computed since the last call.
+    pub fn take_faults(&mut self) -> u64 {
+        self.engine.take_faults()
+    }
+
+    /// Works inputs at `time`, which is not before [`Core::last_time`]. With no input it is a
+    /// tick: the clock moves, and what is due fires.
+    ///
+    /// Nothing has happened on disk until the result's batch is written; write it (again, if the
+    /// disk was full) before the next turn.
+    ///
+    /// # Errors
+    /// When the log or the outbox refuses; the core must then be opened anew.
+    pub fn turn(&mut self, time: Timestamp, inputs: Vec<Input>) -> Result<TurnDone, PipelineError> {
+        let mut batch = WriteBatch::new();
+        let mut gather = Gather::new(&self.sinks);
+        if inputs.is_empty() {
+            let seq = self.wal.append(time, &Body::Tick, &mut batch)?;
+            self.engine.advance(time, seq, &mut gather);
+        }
+        for input in inputs {
+            self.input(time, input, &mut batch, &mut gather)?;
+        }
+        for (sink, entries) in gather.by_sink.iter().enumerate() {
+            if !entries.is_empty() {
+                self.outbox.append(sink, entries, &mut batch)?;
+            }
+        }
+        Ok(TurnDone { batch, last: self.last(), outputs: gather.by_sink })
+    }
+
+    fn input(
+        &mut self,
+        time: Timestamp,
+        input: Input,
+        batch: &mut WriteBatch,
+        gather: &mut Gather<'_>,
+    ) -> Result<(), PipelineError> {
+        let Input { stream, mut rows, rejected, marks } = input;
+        let plan = Arc::clone(self.engine.plan());
+        let Some(definition) = plan.stream(stream) else { return Ok(()) };
+        let name = &definition.name;
+        self.remember(name, &marks);
+        let mut origin =
+            (!marks.is_empty()).then(|| Origin { source: name.clone(), marks });
+        if !rows.is_empty() {
+            rows.stamp_all(self.wal.next(), time);
+            let body = Body::Events {
+                stream: name.clone(),
+                schema: definition.schema.fingerprint(),
+                rows,
+                origin: origin.take(),
+            };
+            self.wal.append(time, &body, batch)?;
+            if let Body::Events { rows, .. } = &body {
+                self.engine.push(stream, rows.rows(), gather);
+            }
+        }
+        for rejected in rejected {
+            let body = Body::Rejected { stream: name.clone(), rejected, origin: origin.take() };
+            let seq = self.wal.append(time, &body, batch)?;
+            self.engine.advance(time, seq, gather);
+        }
+        Ok(())
+    }
+
+    pub(super) fn remember(&mut self, source: &str, marks: &[DeliveryMark]) {
+        if marks.is_empty() {
+            return;
+        }
+        let known = self.marks.entry(source.to_owned()).or_default();
+        known.extend_from_slice(marks);
+        // Cut rarely, and then by half, so that a mark is moved once at most.
+        if known.len() > 2 * MARKS_MAX {
+            known.drain(..known.len() - MARKS_MAX);
+        }
+    }
+
+    /// Makes a turn's changes. They are durable after the next [`Store::sync`].
+    ///
+    /// # Errors
+    /// When the store fails. After [`StoreError::Full`] the same batch may be tried again.
+    pub fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        if batch.is_empty() { Ok(()) } else { self.store.write(batch) }
+    }
+
+    /// The store, for syncing.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
+    /// Whether anything has been logged since the last checkpoint.
+    #[must_use]
+    pub fn has_unsaved(&self) -> bool {
+        self.last() > self.saved
+    }
+
+    /// Saves the state as of the last input, and lets go of the log that no retained checkpoint
+    /// needs. Durable after the next sync.
+    ///
+    /// # Errors
+    /// When the store fails; the older checkpoints are still there.
+    pub fn checkpoint(&mut self) -> Result<(), PipelineError> {
+        let chunks = self.engine.save()?.into_iter();
+        let last_marks = |marks: &Vec<DeliveryMark>| {
+            let start = marks.len().saturating_sub(MARKS_MAX);
+            marks.get(start..).unwrap_or_default().to_vec()
+        };
+        let snapshot = Snapshot {
+            seq: self.last(),
+            time: self.wal.last_time().max(Timestamp(0)),
+            application: self.application.clone(),
+            chunks: chunks
+                .map(|chunk| Chunk {
+                    operator: chunk.operator,
+                    key: chunk.key,
+                    bytes: chunk.bytes,
+                })
+                .collect(),
+            marks: self.marks.iter().map(|(name, all)| (name.clone(), last_marks(all))).collect(),
+        };
+        let mut batch = WriteBatch::new();
+        self.checkpoints.save(&snapshot, &mut batch)?;
+        self.store.write(batch)?;
+        self.saved = snapshot.seq;
+        if let Some(oldest) = self.checkpoints.oldest_retained() {
+            let mut batch = WriteBatch::new();
+            self.wal.trim(oldest.plus(1), &mut batch)?;
+            self.store.write(batch)?;
+        }
+        Ok(())
+    }
+}
+
+/// Collects outputs by sink.
+pub(super) struct Gather<'a> {
+    sinks: &'a [SinkStream],
+    pub(super) by_sink: Vec<Vec<Entry>>,
+}
+
+impl Gather<'_> {
+    pub(super) fn new(sinks: &[SinkStream]) -> Gather<'_> {
+        Gather { sinks, by_sink: vec![Vec::new(); sinks.len()] }
+    }
+}
+
+impl Outputs for Gather<'_> {
+    fn take(&mut self, stream: StreamId, query: u32, rows: &Batch, ordinals: &[u32]) {
+        for (sink, entries) in self.sinks.iter().zip(&mut self.by_sink) {
+            if sink.stream != stream {
+                continue;
+            }
+            entries.extend(rows.rows().iter().zip(ordinals).map(|(row, ordinal)| Entry {
+                key: OutputKey { seq: row.stamp.seq, query, ordinal: *ordinal },
+                time: row.stamp.time,
+                row: row.values.to_vec(),
+            }));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Outputs on their way from the outbox into the sinks' channels.
+
+use std::collections::VecDeque;
+
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::event::{OutputKey, Seq};
+use crate::outbox::{Entry, Outbox, OutboxError};
+use crate::sink::Delivery;
+
+/// Outputs kept in memory while they wait to become durable; beyond it they are read back.
+const FRESH_MAX: usize = 4096;
+/// Outputs read back at once, and their bytes.
+const READ_ROWS_MAX: usize = 256;
+const READ_BYTES_MAX: usize = 256 * 1024;
+
+/// What one sink has been given. Outputs reach it in order, once per run of the daemon, and only
+/// when the input that caused them is durable: an output must never outlive its cause.
+#[derive(Debug)]
+pub struct Feed {
+    sink: usize,
+    to: Option<tokio::sync::mpsc::Sender<Delivery>>,
+    /// The last key that the sink was given.
+    sent: OutputKey,
+    /// Everything behind `sent`, unless `behind`.
+    fresh: VecDeque<Entry>,
+    /// Whether what comes behind `sent` must be read from the outbox.
+    behind: bool,
+    /// Whether the sink's channel was full when it was last tried.
+    full: bool,
+    id_prefix: String,
+}
+
+impl Feed {
+    /// The feed of the sink with this number; it begins behind the outbox's cursor.
+    #[must_use]
+    pub fn new(
+        sink: usize,
+        to: tokio::sync::mpsc::Sender<Delivery>,
+        outbox: &Outbox,
+        store_id: u64,
+    ) -> Feed {
+        Feed {
+            sink,
+            to: Some(to),
+            sent: outbox.cursor(sink),
+            fresh: VecDeque::new(),
+            behind: true,
+            full: false,
+            id_prefix: format!("{store_id:016x}"),
+        }
+    }
+
+    /// New outputs, in the outbox by now.
+    pub fn add(&mut self, entries: Vec<Entry>) {
+        if self.behind {
+            return;
+        }
+        self.fresh.extend(entries);
+        if self.fresh.len() > FRESH_MAX {
+            self.fresh = VecDeque::new();
+            self.behind = true;
+        }
+    }
+
+    /// Gives the sink what is durable and what it has room for.
+    ///
+    /// # Errors
+    /// When the outbox cannot be read.
+    pub fn pump(&mut self, outbox: &mut Outbox, durable: Seq) -> Result<(), OutboxError> {
+        loop {
+            if self.to.is_none() {
+                return Ok(());
+            }
+            while self.fresh.front().is_some_and(|entry| entry.key.seq <= durable) {
+                let Some(entry) = self.fresh.pop_front() else { break };
+                if let Err(entry) = self.send(entry) {
+                    self.fresh.push_front(entry);
+                    return Ok(());
+                }
+            }
+            if !self.behind || self.sent.seq > durable {
+                return Ok(());
+            }
+            let read = outbox.read(self.sink, self.sent, READ_ROWS_MAX, READ_BYTES_MAX)?;
+            if read.is_empty() {
+                self.behind = outbox.last_key(self.sink) > self.sent;
+                // Entries may have been dropped by policy or damage; then nothing comes before
+                // what is still to be appended.
+                if self.behind {
+                    self.sent = outbox.last_key(self.sink);
+                    self.behind = false;
+                }
+                return Ok(());
+            }
+            let mut sent_one = false;
+            for entry in read {
+                if entry.key.seq > durable || self.send(entry).is_err() {
+                    return Ok(());
+                }
+                sent_one = true;
+            }
+            if !sent_one {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether there is something to give as soon as the channel has room.
+    #[must_use]
+    pub fn waits_for_room(&self) -> bool {
+        self.full && self.to.is_some()
+    }
+
+    /// Closes the channel: the sink delivers what it has and ends.
+    pub fn close(&mut self) {
+        self.to = None;
+    }
+
+    fn send(&mut self, entry: Entry) -> Result<(), Entry> {
+        let Some(to) = &self.to else { return Err(entry) };
+        self.full = false;
+        let Entry { key, time, row } = entry;
+        let id = format!("{}-{key}", self.id_prefix);
+        match to.try_send(Delivery { key, id, time, row }) {
+            Ok(()) => {
+                self.sent = key;
+                Ok(())
+            }
+            Err(TrySendError::Full(back)) => {
+                self.full = true;
+                Err(Entry { key, time, row: back.row })
+            }
+            Err(TrySendError::Closed(back)) => {
+                self.to = None;
+                Err(Entry { key, time, row: back.row })
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Recovery: the newest checkpoint, then the log behind it, under the plan that was in force.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::core::{Core, Gather, PipelineError, SinkStream};
+use crate::checkpoint::{Checkpoints, Snapshot};
+use crate::engine::{Engine, StateChunk};
+use crate::event::{Seq, Timestamp};
+use crate::outbox::{Limits, Outbox};
+use crate::sql::{self, Application, SqlText};
+use crate::store::{Store, WriteBatch};
+use crate::wal::{Body, ReadEnd, Record, Wal};
+
+/// What is opened.
+pub struct Open<'a> {
+    /// Where everything lies.
+    pub store: Arc<dyn Store>,
+    /// The application that is to run.
+    pub application: Arc<Application>,
+    /// Its texts, which the log keeps.
+    pub texts: &'a [SqlText],
+    /// Which streams have an outbox, by name.
+    pub sinks: &'a [String],
+    /// The bounds of each outbox.
+    pub limits: Limits,
+}
+
+/// What recovery found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// What the checkpoint covers; 0 without one.
+    pub checkpoint: Seq,
+    /// How many records were run again.
+    pub records: u64,
+    /// What somebody should know: damage, state that was left out. A sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Core {
+    /// Brings everything to where it was, and then to the application that is to run.
+    ///
+    /// # Errors
+    /// When the store fails. Damage is not an error: it is in the warnings.
+    pub fn open(open: &Open<'_>) -> Result<(Core, Recovered), PipelineError> {
+        let mut found = Recovered::default();
+        let mut checkpoints = Checkpoints::open(Arc::clone(&open.store))?;
+        let loaded = checkpoints.load_latest()?;
+        found.warnings.extend(loaded.skipped);
+        let snapshot = loaded.snapshot.unwrap_or_default();
+        found.checkpoint = snapshot.seq;
+        let wal = Wal::open(Arc::clone(&open.store), snapshot.seq.plus(1))?;
+        if let Some(cut) = wal.cut() {
+            found.warnings.push(format!(
+                "the log is damaged at {}: {}; {} records were set aside",
+                cut.at, cut.why, cut.records
+            ));
+        }
+        let outbox = Outbox::open(Arc::clone(&open.store), open.sinks, open.limits)?;
+        let wanted = written(open.texts);
+        let first = first_application(&wal, &snapshot)?.unwrap_or_else(|| wanted.clone());
+        let marks = snapshot.marks.clone();
+        let saved = snapshot.seq;
+        let (plan, sinks) = plan_of(open, &first, &wanted, &mut found);
+        let engine = restored(plan, &sinks, &snapshot, &mut found);
+        let mut core = Core {
+            store: Arc::clone(&open.store),
+            wal,
+            engine,
+            checkpoints,
+            outbox,
+            sinks,
+            marks,
+            application: first,
+            saved,
+        };
+        core.replay(open, &wanted, &mut found)?;
+        if core.application != wanted || core.wal.next() == Seq(1) {
+            core.switch(open, &wanted, &mut found)?;
+        }
+        Ok((core, found))
+    }
+
+    /// Runs the log behind the checkpoint. What it puts out is in the outbox already, but for what
+    /// damage has taken: the outbox leaves out what it has.
+    fn replay(
+        &mut self,
+        open: &Open<'_>,
+        wanted: &str,
+        found: &mut Recovered,
+    ) -> Result<(), PipelineError> {
+        let mut from = self.saved.plus(1);
+        loop {
+            let mut change: Option<Record> = None;
+            let mut records = Vec::new();
+            let end = self.wal.read(from, &mut |record| {
+                from = record.last().plus(1);
+                if matches!(record.body, Body::Config { .. }) {
+                    change = Some(record);
+                    return ControlFlow::Break(());
+                }
+                records.push(record);
+                if records.len() < 256 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+            for record in records {
+                found.records += 1;
+                self.rerun(record)?;
+            }
+            if let Some(Record { body: Body::Config { text }, .. }) = change {
+                if text != self.application {
+                    self.take_plan(open, &text, wanted, found);
+                }
+                continue;
+            }
+            match end {
+                ReadEnd::Stopped => {}
+                ReadEnd::Whole { .. } => return Ok(()),
+                ReadEnd::Cut { at, why } => {
+                    found.warnings.push(format!("the log cannot be read from {at} on: {why}"));
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn rerun(&mut self, record: Record) -> Result<(), PipelineError> {
+        let mut gather = Gather::new(&self.sinks);
+        let Record { first, time, body } = record;
+        match body {
+            Body::Events { stream, schema, mut rows, origin } => {
+                rows.stamp_all(first, time);
+                let known = self.engine.plan().stream_named(&stream);
+                // Rows of a stream that is gone or has changed have no one who could read them.
+                let id = known
+                    .filter(|(_, stream)| stream.schema.fingerprint() == schema)
+                    .map(|(id, _)| id);
+                match id {
+                    Some(id) => self.engine.push(id, rows.rows(), &mut gather),
+                    None => self.engine.advance(time, first, &mut gather),
+                }
+                if let Some(origin) = origin {
+                    self.remember(&origin.source, &origin.marks);
+                }
+            }
+            Body::Rejected { origin, .. } => {
+                self.engine.advance(time, first, &mut gather);
+                if let Some(origin) = origin {
+                    self.remember(&origin.source, &origin.marks);
+                }
+            }
+            Body::Tick | Body::Config { .. } => self.engine.advance(time, first, &mut gather),
+        }
+        let mut batch = WriteBatch::new();
+        for (sink, entries) in gather.by_sink.iter().enumerate() {
+            if !entries.is_empty() {
+                self.outbox.append(sink, entries, &mut batch)?;
+            }
+        }
+        Ok(self.write(batch)?)
+    }
+
+    /// Goes over to another plan; operators that did not change keep their state.
+    fn take_plan(&mut self, open: &Open<'_>, text: &str, wanted: &str, found: &mut Recovered) {
+        let (plan, sinks) = plan_of(open, text, wanted, found);
+        let snapshot = match self.engine.save() {
+            Ok(chunks) => Snapshot {
+                chunks: chunks.into_iter().map(to_chunk).collect(),
+                time: self.engine.clock(),
+                ..Snapshot::default()
+            },
+            Err(error) => {
+                found.warnings.push(format!("the state is left out: {error}"));
+                Snapshot::default()
+            }
+        };
+        self.engine = restored(plan, &sinks, &snapshot, found);
+        self.sinks = sinks;
+        text.clone_into(&mut self.application);
+    }
+
+    /// Logs that the application that is to run is in force from now on.
+    fn switch(
+        &mut self,
+        open: &Open<'_>,
+        wanted: &str,
+        found: &mut Recovered,
+    ) -> Result<(), PipelineError> {
+        let mut batch = WriteBatch::new();
+        let time = self.wal.last_time().max(Timestamp(0));
+        self.wal.append(time, &Body::Config { text: wanted.to_owned() }, &mut batch)?;
+        self.write(batch)?;
+        if self.application != wanted {
+            self.take_plan(open, wanted, wanted, found);
+        }
+        self.checkpoint()
+    }
+}
+
+/// The application in force behind the checkpoint: the checkpoint's, or, without one, the one
+/// with which the log begins.
+fn first_application(wal: &Wal, snapshot: &Snapshot) -> Result<Option<String>, PipelineError> {
+    if !snapshot.application.is_empty() {
+        return Ok(Some(snapshot.application.clone()));
+    }
+    let mut first = None;
+    wal.read(Seq(1), &mut |record| {
+        if let Body::Config { text } = record.body {
+            first = Some(text);
+        }
+        ControlFlow::Break(())
+    })?;
+    Ok(first)
+}
+
+/// The plan of an application in its written form, and which of its streams have an outbox.
+fn plan_of(
+    open: &Open<'_>,
+    text: &str,
+    wanted: &str,
+    found: &mut Recovered,
+) -> (Arc<Application>, Vec<SinkStream>) {
+    let plan = if text == wanted {
+        Arc::clone(&open.application)
+    } else {
+        match sql::compile(&read(text)) {
+            Ok(plan) => Arc::new(plan),
+            Err(_) => {
+                found.warnings.push(
+                    "the application that wrote the log cannot be compiled any more; its state is left out"
+                        .to_owned(),
+                );
+                Arc::clone(&open.application)
+            }
+        }
+    };
+    let sinks = open.sinks.iter().map(|name| SinkStream {
+        name: name.clone(),
+        // A sink that this plan does not have gets nothing: no stream has that number.
+        stream: plan.stream_named(name).map_or(sql::plan::StreamId(usize::MAX), |(id, _)| id),
+    });
+    let sinks = sinks.collect();
+    (plan, sinks)
+}
+
+/// An engine with the state of a snapshot, or an empty one when that is damaged.
+fn restored(
+    plan: Arc<Application>,
+    sinks: &[SinkStream],
+    snapshot: &Snapshot,
+    found: &mut Recovered,
+) -> Engine {
+    let fresh = || {
+        Engine::new(Arc::clone(&plan), |stream| sinks.iter().any(|sink| sink.stream == stream))
+    };
+    let mut engine = fresh();
+    let chunks: Vec<StateChunk> = snapshot
+        .chunks
+        .iter()
+        .map(|chunk| StateChunk {
+            operator: chunk.operator,
+            key: chunk.key,
+            bytes: chunk.bytes.clone(),
+        })
+        .collect();
+    match engine.restore(&chunks, snapshot.time) {
+        Ok(empty) => {
+            for number in empty {
+                let Some(query) = plan.queries.get(number) else { continue };
+                let target = plan.stream(query.target).map_or("?", |stream| &stream.name);
+                found.warnings.push(format!(
+                    "the query into '{target}' ({}:{}) is new or changed and starts empty",
+                    query.path, query.place.line
+                ));
+            }
+            engine
+        }
+        Err(error) => {
+            found.warnings.push(format!("the state is left out: {error}"));
+            fresh()
+        }
+    }
+}
+
+fn to_chunk(chunk: StateChunk) -> crate::checkpoint::Chunk {
+    let StateChunk { operator, key, bytes } = chunk;
+    crate::checkpoint::Chunk { operator, key, bytes }
+}
+
+/// An application as the log keeps it: path and text of each file, as JSON.
+fn written(texts: &[SqlText]) -> String {
+    let map: Vec<BTreeMap<&str, &str>> = texts
+        .iter()
+        .map(|text| BTreeMap::from([("path", text.path.as_str()), ("text", text.text.as_str())]))
+        .collect();
+    serde_json::to_string(&map).unwrap_or_default()
+}
+
+fn read(written: &str) -> Vec<SqlText> {
+    let map: Vec<BTreeMap<String, String>> = serde_json::from_str(written).unwrap_or_default();
+    map.into_iter()
+        .map(|mut text| SqlText {
+            path: text.remove("path").unwrap_or_default(),
+            text: text.remove("text").unwrap_or_default(),
+        })
+        .collect()
+}

@@ -1,0 +1,466 @@
+//! The thread around the core: it waits for input, confirmations, syncs and deadlines, and takes
+//! them one after the other. Nothing it does waits for a network, and only the syncing thread
+//! waits for the disk's flush.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, never};
+use crossbeam::select;
+
+use super::core::{Core, Input, PipelineError, TurnDone};
+use super::feed::Feed;
+use crate::clock::LogClock;
+use crate::event::{Seq, Timestamp};
+use crate::observe::PipelineMetrics;
+use crate::sink::Confirmed;
+use crate::source::Arrival;
+use crate::sql::plan::StreamId;
+use crate::store::{Store, StoreError, WriteBatch};
+
+/// How soon a write that found the disk full is tried again.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+/// Longest wait when nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
+/// How soon outputs are offered again to a sink whose channel was full. Confirmations come first,
+/// nearly always.
+const PUMP_AGAIN: Duration = Duration::from_millis(20);
+
+/// When input becomes durable, and with it acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// A sync is started as soon as there is anything to sync.
+    Always,
+    /// A sync is started so long after the first input that waits for it: one sync for many.
+    Interval(Duration),
+    /// Never synced but by checkpoints; input is acknowledged when it is written.
+    None,
+}
+
+/// The bounds of the loop.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Rows that one turn takes.
+    pub turn_rows_max: usize,
+    /// Bytes of rows that one turn takes.
+    pub turn_bytes_max: usize,
+    /// When input becomes durable.
+    pub durability: Durability,
+    /// Time between two checkpoints, if anything happened.
+    pub checkpoint_interval: Duration,
+}
+
+/// A source as the pipeline sees it.
+#[derive(Debug)]
+pub struct SourceHandle {
+    /// The stream it feeds.
+    pub stream: StreamId,
+    /// Told how far its messages are durable.
+    pub released: tokio::sync::watch::Sender<u64>,
+}
+
+/// What joins the pipeline to the rest.
+#[derive(Debug)]
+pub struct Handles {
+    /// Sources by number.
+    pub sources: Vec<SourceHandle>,
+    /// Input of all sources. When every sender is gone, the pipeline drains and ends.
+    pub arrivals: Receiver<Arrival>,
+    /// One feed per outbox.
+    pub feeds: Vec<Feed>,
+    /// Confirmations of all sinks.
+    pub confirmed: Receiver<Confirmed>,
+    /// What it counts.
+    pub metrics: Arc<PipelineMetrics>,
+}
+
+/// How the loop ended, when it ended in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The last input.
+    pub last: Seq,
+    /// Outputs that wait in the outboxes for the next start.
+    pub waiting: u64,
+}
+
+/// Runs until every source is gone, then until every sink is, and leaves a checkpoint behind.
+///
+/// # Errors
+/// When the store fails other than by being full: what is durable is safe, the rest was never
+/// acknowledged; open the store anew.
+pub fn run(core: Core, handles: Handles, limits: Limits) -> Result<Outcome, PipelineError> {
+    let (requests, todo) = bounded::<Seq>(1);
+    let (report, done) = bounded::<(Seq, Result<(), StoreError>)>(1);
+    let store = core.store();
+    let syncer = std::thread::Builder::new()
+        .name("sync".to_owned())
+        .spawn(move || sync_loop(&*store, &todo, &report));
+    let syncer = syncer.map_err(|error| StoreError::Io {
+        doing: "starting the syncing thread",
+        why: error.to_string(),
+    })?;
+    let now = Instant::now();
+    let clock = LogClock::new(core.last_time());
+    let outcome = Pipeline {
+        written: core.last(),
+        durable: core.last(),
+        clock,
+        limits,
+        handles,
+        requests,
+        done,
+        syncing: false,
+        unsynced_since: None,
+        acks: VecDeque::new(),
+        stuck: None,
+        checkpoint_at: now + limits.checkpoint_interval,
+        draining: false,
+        core,
+    }
+    .run();
+    // The loop has dropped its end of the channel, so the thread ends.
+    drop(syncer.join());
+    outcome
+}
+
+fn sync_loop(
+    store: &dyn Store,
+    todo: &Receiver<Seq>,
+    report: &Sender<(Seq, Result<(), StoreError>)>,
+) {
+    for seq in todo {
+        if report.send((seq, store.sync())).is_err() {
+            return;
+        }
+    }
+}
+
+/// An acknowledgement that waits for its input to be durable.
+struct Ack {
+    seq: Seq,
+    source: usize,
+    through: u64,
+}
+
+struct Pipeline {
+    core: Core,
+    handles: Handles,
+    limits: Limits,
+    clock: LogClock,
+    requests: Sender<Seq>,
+    done: Receiver<(Seq, Result<(), StoreError>)>,
+    /// Whether a sync is under way.
+    syncing: bool,
+    /// When the oldest input that no sync covers was written.
+    unsynced_since: Option<Instant>,
+    /// The last input that has been written.
+    written: Seq,
+    durable: Seq,
+    acks: VecDeque<Ack>,
+    /// A turn that found the disk full, and when to try again.
+    stuck: Option<(TurnDone, Instant)>,
+    checkpoint_at: Instant,
+    /// Whether the sources are gone.
+    draining: bool,
+}
+
+enum Event {
+    Arrived(Arrival),
+    SourcesGone,
+    Confirmed(Confirmed),
+    SinksGone,
+    Synced(Seq, Result<(), StoreError>),
+    Timeout,
+}
+
+impl Pipeline {
+    fn run(mut self) -> Result<Outcome, PipelineError> {
+        self.pump()?;
+        loop {
+            match self.wait() {
+                Event::Arrived(arrival) => self.arrived(arrival)?,
+                Event::SourcesGone => self.drain()?,
+                Event::Confirmed(confirmed) => self.confirmed(confirmed)?,
+                Event::SinksGone => return self.finish(),
+                Event::Synced(seq, result) => {
+                    result?;
+                    self.syncing = false;
+                    self.release(seq);
+                }
+                Event::Timeout => {}
+            }
+            self.due()?;
+            self.pump()?;
+        }
+    }
+
+    fn wait(&mut self) -> Event {
+        let timeout = self.timeout();
+        let idle_arrivals = never();
+        let idle_confirmed = never();
+        let takes = !self.draining && self.stuck.is_none() && !self.is_blocked();
+        let arrivals = if takes { &self.handles.arrivals } else { &idle_arrivals };
+        // While the sources are there, sinks that are gone are no reason to end.
+        let confirmed = if self.draining || !self.handles.feeds.is_empty() {
+            &self.handles.confirmed
+        } else {
+            &idle_confirmed
+        };
+        select! {
+            recv(arrivals) -> arrival => arrival.map_or(Event::SourcesGone, Event::Arrived),
+            recv(confirmed) -> one => match one {
+                Ok(one) => Event::Confirmed(one),
+                Err(_) if self.draining => Event::SinksGone,
+                Err(_) => {
+                    self.handles.confirmed = never();
+                    Event::Timeout
+                }
+            },
+            recv(self.done) -> done => match done {
+                Ok((seq, result)) => Event::Synced(seq, result),
+                Err(_) => Event::Synced(self.durable, Err(StoreError::Poisoned {
+                    why: "the syncing thread has ended".to_owned(),
+                })),
+            },
+            default(timeout) => Event::Timeout,
+        }
+    }
+
+    /// Until the next thing that falls due by itself.
+    fn timeout(&mut self) -> Duration {
+        let now = Instant::now();
+        let until = |at: Instant| at.saturating_duration_since(now);
+        let mut timeout = IDLE;
+        if let Some((_, again)) = &self.stuck {
+            return until(*again);
+        }
+        if self.core.has_unsaved() && !self.draining {
+            timeout = timeout.min(until(self.checkpoint_at));
+        }
+        if let (false, Some(at)) = (self.syncing, self.sync_at()) {
+            timeout = timeout.min(until(at));
+        }
+        if let (Some(deadline), false) = (self.core.deadline(), self.draining) {
+            let left_ms = deadline.0.saturating_sub(self.clock.now().0).max(0);
+            timeout = timeout.min(Duration::from_millis(left_ms.unsigned_abs()));
+        }
+        if self.handles.feeds.iter().any(Feed::waits_for_room) {
+            timeout = timeout.min(PUMP_AGAIN);
+        }
+        timeout
+    }
+
+    fn is_blocked(&self) -> bool {
+        (0..self.handles.feeds.len()).any(|sink| self.core.outbox().is_full(sink))
+    }
+
+    /// Works what has arrived, and whatever else waits, up to the bounds of a turn.
+    fn arrived(&mut self, first: Arrival) -> Result<(), PipelineError> {
+        let mut rows = 0;
+        let mut bytes = 0;
+        let mut inputs = Vec::new();
+        let mut acks: Vec<(usize, u64)> = Vec::new();
+        let mut next = Some(first);
+        while let Some(arrival) = next.take() {
+            rows += arrival.rows.len();
+            bytes += arrival.rows.memory_bytes();
+            acks.push((arrival.source, arrival.through));
+            let stream = self.handles.sources.get(arrival.source).map(|source| source.stream);
+            if let Some(stream) = stream {
+                let Arrival { rows, rejected, marks, .. } = arrival;
+                if !rows.is_empty() || !rejected.is_empty() {
+                    inputs.push(Input { stream, rows, rejected, marks });
+                }
+            }
+            if rows < self.limits.turn_rows_max && bytes < self.limits.turn_bytes_max {
+                next = match self.handles.arrivals.try_recv() {
+                    Ok(arrival) => Some(arrival),
+                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+                };
+            }
+        }
+        let metrics = &self.handles.metrics;
+        add(&metrics.rows, rows);
+        add(&metrics.rejected, inputs.iter().map(|input| input.rejected.len()).sum());
+        if !inputs.is_empty() {
+            let time = self.now();
+            let turn = self.core.turn(time, inputs)?;
+            self.write(turn)?;
+        }
+        let seq = self.core.last();
+        for (source, through) in acks {
+            self.acks.push_back(Ack { seq, source, through });
+        }
+        let none = self.limits.durability == Durability::None;
+        self.release(if none { self.written } else { self.durable });
+        Ok(())
+    }
+
+    fn now(&mut self) -> Timestamp {
+        self.clock.now().max(self.core.last_time())
+    }
+
+    /// Makes a turn's changes, or keeps them until there is room on the disk.
+    fn write(&mut self, turn: TurnDone) -> Result<(), PipelineError> {
+        let metrics = &self.handles.metrics;
+        match self.core.write(turn.batch.clone()) {
+            Ok(()) => {
+                self.written = turn.last;
+                add(&metrics.turns, 1);
+                add(&metrics.log_bytes, turn.batch.bytes());
+                add(&metrics.outputs, turn.outputs.iter().map(Vec::len).sum());
+                self.unsynced_since.get_or_insert_with(Instant::now);
+                for (feed, outputs) in self.handles.feeds.iter_mut().zip(turn.outputs) {
+                    feed.add(outputs);
+                }
+                Ok(())
+            }
+            Err(StoreError::Full { doing }) => {
+                if self.stuck.is_none() {
+                    tracing::error!(
+                        "the disk is full while {doing}; sources are held back until there is room"
+                    );
+                }
+                self.stuck = Some((turn, Instant::now() + FULL_RETRY));
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Everything whose time has come.
+    fn due(&mut self) -> Result<(), PipelineError> {
+        let now = Instant::now();
+        if let Some((turn, again)) = self.stuck.take() {
+            if now < again {
+                self.stuck = Some((turn, again));
+                return Ok(());
+            }
+            self.write(turn)?;
+            if self.stuck.is_some() {
+                return Ok(());
+            }
+            tracing::info!("there is room on the disk again");
+        }
+        let ticks = !self.draining && self.core.deadline().is_some();
+        if ticks && self.core.deadline() <= Some(self.clock.now()) {
+            let time = self.now();
+            let turn = self.core.turn(time, Vec::new())?;
+            add(&self.handles.metrics.ticks, 1);
+            self.write(turn)?;
+        }
+        if self.core.has_unsaved() && now >= self.checkpoint_at && self.stuck.is_none() {
+            self.checkpoint()?;
+        }
+        if !self.syncing && self.sync_at().is_some_and(|at| at <= now) {
+            self.unsynced_since = None;
+            self.syncing = self.requests.try_send(self.written).is_ok();
+            add(&self.handles.metrics.syncs, 1);
+        }
+        add(&self.handles.metrics.faults, usize::try_from(self.core.take_faults()).unwrap_or(0));
+        Ok(())
+    }
+
+    /// When what has been written is to be synced; none when there is nothing, or nobody wants it.
+    fn sync_at(&self) -> Option<Instant> {
+        let since = self.unsynced_since?;
+        match self.limits.durability {
+            Durability::Always => Some(since),
+            Durability::Interval(interval) => Some(since + interval),
+            Durability::None => None,
+        }
+    }
+
+    fn checkpoint(&mut self) -> Result<(), PipelineError> {
+        self.checkpoint_at = Instant::now() + self.limits.checkpoint_interval;
+        match self.core.checkpoint() {
+            Ok(()) => {
+                add(&self.handles.metrics.checkpoints, 1);
+                self.unsynced_since.get_or_insert_with(Instant::now);
+                Ok(())
+            }
+            Err(PipelineError::Store(StoreError::Full { .. })) => {
+                tracing::error!("the disk is full; the checkpoint is put off");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Everything up to `seq` is durable: sources may acknowledge, sinks may deliver.
+    fn release(&mut self, seq: Seq) {
+        self.durable = self.durable.max(seq);
+        while self.acks.front().is_some_and(|ack| ack.seq <= self.durable) {
+            let Some(Ack { source, through, .. }) = self.acks.pop_front() else { break };
+            if let Some(source) = self.handles.sources.get(source) {
+                source.released.send_replace(through);
+            }
+        }
+    }
+
+    fn confirmed(&mut self, first: Confirmed) -> Result<(), PipelineError> {
+        let mut batch = WriteBatch::new();
+        let mut next = Some(first);
+        while let Some(Confirmed { sink, key }) = next.take() {
+            self.core.outbox_mut().confirm(sink, key, &mut batch)?;
+            next = self.handles.confirmed.try_recv().ok();
+        }
+        match self.core.write(batch) {
+            // What is not written now is confirmed again after the next start.
+            Ok(()) | Err(StoreError::Full { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn pump(&mut self) -> Result<(), PipelineError> {
+        for feed in &mut self.handles.feeds {
+            feed.pump(self.core.outbox_mut(), self.durable)?;
+        }
+        Ok(())
+    }
+
+    /// The sources are gone: what they brought is made durable, and the sinks are closed.
+    fn drain(&mut self) -> Result<(), PipelineError> {
+        self.draining = true;
+        self.settle()?;
+        self.pump()?;
+        self.handles.feeds.iter_mut().for_each(Feed::close);
+        Ok(())
+    }
+
+    /// Waits for the disk, for once: nothing else is left to do.
+    fn settle(&mut self) -> Result<(), PipelineError> {
+        if let Some((turn, _)) = self.stuck.take() {
+            self.core.write(turn.batch)?;
+            self.written = turn.last;
+        }
+        if self.syncing {
+            if let Ok((seq, result)) = self.done.recv() {
+                result?;
+                self.release(seq);
+            }
+            self.syncing = false;
+        }
+        self.core.store().sync()?;
+        self.unsynced_since = None;
+        self.release(self.core.last());
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Outcome, PipelineError> {
+        if self.core.has_unsaved() {
+            self.checkpoint()?;
+        }
+        self.settle()?;
+        let waiting = (0..self.handles.feeds.len())
+            .map(|sink| self.core.outbox().depth(sink).entries)
+            .sum();
+        Ok(Outcome { last: self.core.last(), waiting })
+    }
+}
+
+fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(u64::try_from(count).unwrap_or(0), Ordering::Relaxed);
+}
