@@ -4,7 +4,17 @@
 
 pub mod event;
 
+pub mod source;
+
+pub mod wal;
+
+pub mod checkpoint;
+
+pub mod outbox;
+
+pub mod sink;
+
+pub mod store;
+
 pub mod config;
 pub mod diagnostic;
-pub mod sink;
-pub mod source;
