@@ -4,12 +4,34 @@
 
 pub mod event;
 
-pub mod config;
 pub mod diagnostic;
-pub mod sink;
+
+pub mod config;
+
+pub mod mqtt;
+
 pub mod source;
+
+pub mod decode;
+
+pub mod wal;
+
 pub mod sql;
 
 pub mod engine;
+
+pub mod checkpoint;
+
+pub mod outbox;
+
+pub mod sink;
+
+pub mod store;
+
+pub mod clock;
+
+pub mod observe;
+
+pub mod pipeline;
 
 pub mod scenario;
