@@ -1,0 +1,484 @@
+//! The options of one stream from their layers: SQL `WITH` over `[streams.<name>]` over
+//! `[application]` over what is built in.
+
+use std::collections::BTreeSet;
+
+use super::expand::Expander;
+use super::options::{Layer, OptionSpec, Options, Resolved};
+use super::settings::{OptionTable, Settings, WrittenOption};
+use super::value::{self, WrittenValue};
+use crate::diagnostic::{Diagnostic, Place, did_you_mean};
+
+/// What is shown in place of a secret.
+pub const HIDDEN: &str = "[hidden]";
+
+/// Properties that choose the connector; they stand in SQL only and are read there.
+const SQL_ONLY: [&str; 3] = ["type", "extension", "format"];
+
+/// One `'name' = 'value'` of a `WITH (…)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Property {
+    /// The name, without quotes.
+    pub name: String,
+    /// The value, without quotes; references not expanded.
+    pub value: String,
+    /// The file it stands in.
+    pub path: String,
+    /// Where the name stands.
+    pub name_place: Place,
+    /// Where the value stands.
+    pub place: Place,
+}
+
+/// A stream whose options are wanted.
+#[derive(Clone, Copy)]
+pub struct StreamDefinition<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The file in which it is defined.
+    pub path: &'a str,
+    /// Where its name stands there.
+    pub place: Place,
+    /// Its `WITH (…)`; `type`, `extension` and `format` are passed over.
+    pub properties: &'a [Property],
+    /// What its connector, its format and the stream itself know. The first declaration of a
+    /// name counts.
+    pub specs: &'a [&'a [OptionSpec]],
+}
+
+/// Checks and layers everything that is written about one stream. References in SQL are expanded
+/// here; those in TOML were when it was read.
+///
+/// # Errors
+///
+/// Every unknown option, every value of a wrong form, every reference that stands for nothing and
+/// every required option without a value.
+pub fn resolve(
+    stream: StreamDefinition<'_>,
+    settings: &Settings,
+    expander: &Expander<'_>,
+) -> Result<Options, Vec<Diagnostic>> {
+    let mut work = Work {
+        stream,
+        options: Options::default(),
+        written: BTreeSet::new(),
+        faults: Vec::new(),
+    };
+    work.take_sql(expander);
+    if let Some(table) = settings.streams.get(stream.name) {
+        work.take_stream_table(table);
+    }
+    work.take_application(&settings.application.options);
+    work.take_defaults();
+    if work.faults.is_empty() {
+        Ok(work.options)
+    } else {
+        Err(work.faults)
+    }
+}
+
+/// Finds what is written in the TOML and never used: a `[streams.<name>]` for which there is no
+/// stream, and an option in `[application]` that is in none of `known` (all options of all
+/// connectors and formats).
+#[must_use]
+pub fn check_unused(
+    settings: &Settings,
+    stream_names: &[&str],
+    known: &[&[OptionSpec]],
+) -> Vec<Diagnostic> {
+    let mut faults = Vec::new();
+    for (name, table) in &settings.streams {
+        if stream_names.contains(&name.as_str()) {
+            continue;
+        }
+        let hint = did_you_mean(name, stream_names.iter().copied())
+            .or_else(|| Some("define it in the SQL with CREATE STREAM".to_owned()));
+        let message = format!("there is no stream '{name}'");
+        faults.push(Diagnostic::error(&table.path, table.place, message).with_hint_if(hint));
+    }
+    let table = &settings.application.options;
+    for option in &table.options {
+        if is_sql_only(&option.name) {
+            faults.push(sql_only(&table.path, option));
+        } else if find(known, &option.name).is_none() {
+            let keys = super::keys::KEYS
+                .iter()
+                .filter_map(|key| key.option.name.strip_prefix("application."));
+            let names = known.iter().copied().flatten().map(|spec| spec.name);
+            let message = format!("unknown key '{}' in [application]", option.name);
+            faults.push(
+                Diagnostic::error(&table.path, option.key, message)
+                    .with_hint_if(did_you_mean(&option.name, keys.chain(names))),
+            );
+        }
+    }
+    faults
+}
+
+struct Work<'a> {
+    stream: StreamDefinition<'a>,
+    options: Options,
+    /// Names with a value in any layer, right or wrong.
+    written: BTreeSet<String>,
+    faults: Vec<Diagnostic>,
+}
+
+impl Work<'_> {
+    fn take_sql(&mut self, expander: &Expander<'_>) {
+        let properties = self.stream.properties;
+        let mut seen = BTreeSet::new();
+        for property in properties {
+            let path = property.path.as_str();
+            if !seen.insert(property.name.as_str()) {
+                let message = format!("'{}' is written twice", property.name);
+                let fault = Diagnostic::error(path, property.name_place, message);
+                self.faults.push(fault.with_hint("remove one of them"));
+                continue;
+            }
+            if is_sql_only(&property.name) {
+                continue;
+            }
+            let expanded = match expander.expand(&property.value) {
+                Ok(expanded) => expanded,
+                Err(missing) => {
+                    self.written.insert(property.name.clone());
+                    let fault = Diagnostic::error(path, property.place, missing.message);
+                    self.faults.push(fault.with_hint(missing.hint));
+                    continue;
+                }
+            };
+            let option = WrittenOption {
+                name: property.name.clone(),
+                key: property.name_place,
+                value: WrittenValue::Text(expanded.text),
+                place: property.place,
+                hidden: expanded.hidden,
+            };
+            self.take(path, &option, Layer::Sql);
+        }
+    }
+
+    fn take_stream_table(&mut self, table: &OptionTable) {
+        for option in &table.options {
+            if is_sql_only(&option.name) {
+                self.faults.push(sql_only(&table.path, option));
+            } else {
+                self.take(&table.path, option, Layer::Stream);
+            }
+        }
+    }
+
+    /// What this stream does not know belongs to another one.
+    fn take_application(&mut self, table: &OptionTable) {
+        for option in &table.options {
+            if find(self.stream.specs, &option.name).is_some() {
+                self.take(&table.path, option, Layer::Application);
+            }
+        }
+    }
+
+    fn take(&mut self, path: &str, option: &WrittenOption, layer: Layer) {
+        self.written.insert(option.name.clone());
+        let Some(spec) = find(self.stream.specs, &option.name) else {
+            self.faults.push(self.unknown(path, option));
+            return;
+        };
+        match checked(spec, path, option, layer) {
+            Ok(resolved) => self.options.put(&option.name, resolved),
+            Err(fault) => self.faults.push(fault),
+        }
+    }
+
+    fn unknown(&self, path: &str, option: &WrittenOption) -> Diagnostic {
+        let names = || {
+            self.stream
+                .specs
+                .iter()
+                .copied()
+                .flatten()
+                .map(|spec| spec.name)
+        };
+        let hint = did_you_mean(&option.name, names()).unwrap_or_else(|| {
+            let known: Vec<&str> = names().collect();
+            match known.is_empty() {
+                true => "it has no options".to_owned(),
+                false => format!("it knows {}", known.join(", ")),
+            }
+        });
+        let message = format!(
+            "unknown option '{}' of stream '{}'",
+            option.name, self.stream.name
+        );
+        Diagnostic::error(path, option.key, message).with_hint(hint)
+    }
+
+    fn take_defaults(&mut self) {
+        let stream = self.stream;
+        for spec in stream.specs.iter().copied().flatten() {
+            if spec.name.ends_with(".*") || self.options.has(spec.name) {
+                continue;
+            }
+            if let Some(resolved) = built_in(spec) {
+                self.options.put(spec.name, resolved);
+            } else if spec.required && !self.written.contains(spec.name) {
+                let name = stream.name;
+                let message = format!("stream '{name}' needs the option '{}'", spec.name);
+                let hint = format!(
+                    "{}: write it in the stream's WITH (…) or under [streams.{name}]",
+                    spec.doc.trim_end_matches('.')
+                );
+                let fault = Diagnostic::error(stream.path, stream.place, message);
+                self.faults.push(fault.with_hint(hint));
+                self.written.insert(spec.name.to_owned());
+            }
+        }
+    }
+}
+
+/// A default that does not have its own form is a mistake in the declaration; the value is then
+/// missing, which the test over all declarations notices.
+pub(super) fn built_in(spec: &OptionSpec) -> Option<Resolved> {
+    let written = WrittenValue::Text(spec.default?.to_owned());
+    let value = value::check(spec, None, &written).ok()?;
+    Some(Resolved {
+        shown: value::show(spec.kind, &value),
+        value,
+        layer: Layer::Default,
+        origin: None,
+        hidden: spec.secret,
+    })
+}
+
+fn checked(
+    spec: &OptionSpec,
+    path: &str,
+    option: &WrittenOption,
+    layer: Layer,
+) -> Result<Resolved, Diagnostic> {
+    let hidden = spec.secret || option.hidden;
+    let spec = OptionSpec {
+        secret: hidden,
+        ..*spec
+    };
+    match value::check(&spec, None, &option.value) {
+        Ok(value) => Ok(Resolved {
+            shown: match hidden {
+                true => HIDDEN.to_owned(),
+                false => value::show(spec.kind, &value),
+            },
+            value,
+            layer,
+            origin: Some((path.to_owned(), option.place)),
+            hidden,
+        }),
+        Err(misfit) => Err(
+            Diagnostic::error(path, option.place, misfit.message(&option.name))
+                .with_hint_if(misfit.hint),
+        ),
+    }
+}
+
+/// The declaration that covers a name; a family `json.mapping.*` covers all that begins so.
+fn find<'a>(specs: &[&'a [OptionSpec]], name: &str) -> Option<&'a OptionSpec> {
+    specs
+        .iter()
+        .copied()
+        .flatten()
+        .find(|spec| match spec.name.strip_suffix('*') {
+            Some(family) => name.len() > family.len() && name.starts_with(family),
+            None => spec.name == name,
+        })
+}
+
+fn is_sql_only(name: &str) -> bool {
+    SQL_ONLY.contains(&name)
+}
+
+fn sql_only(path: &str, option: &WrittenOption) -> Diagnostic {
+    let name = &option.name;
+    Diagnostic::error(path, option.key, format!("'{name}' stands in SQL only"))
+        .with_hint(format!("write '{name}' = '…' in the stream's WITH (…)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::options::OptionKind;
+    use crate::config::{list, read};
+
+    const fn spec(name: &'static str, kind: OptionKind) -> OptionSpec {
+        OptionSpec {
+            name,
+            kind,
+            default: None,
+            required: false,
+            secret: false,
+            doc: "Which messages.",
+        }
+    }
+
+    const MQTT: &[OptionSpec] = &[
+        OptionSpec {
+            required: true,
+            ..spec("mqtt.topic", OptionKind::Text)
+        },
+        OptionSpec {
+            default: Some("1"),
+            ..spec("mqtt.qos", OptionKind::Integer { min: 0, max: 2 })
+        },
+        OptionSpec {
+            secret: true,
+            ..spec("mqtt.password", OptionKind::Text)
+        },
+        OptionSpec {
+            default: Some("5 s"),
+            ..spec("mqtt.keep_alive", OptionKind::Duration)
+        },
+    ];
+    const JSON: &[OptionSpec] = &[spec("json.mapping.*", OptionKind::Text)];
+    const HTTP: &[OptionSpec] = &[spec("http.url", OptionKind::Text)];
+
+    fn environment(name: &str) -> Option<String> {
+        (name == "PLANT").then(|| "north".to_owned())
+    }
+
+    fn resolved(toml: &str, sql: &[(&str, &str)]) -> Result<Vec<String>, Vec<String>> {
+        let loaded = read(toml, "e.toml", Path::new("/etc"), &environment).expect("sound TOML");
+        let place = |line| Place {
+            line,
+            column: 1,
+            length: 1,
+        };
+        let properties: Vec<Property> = (1..)
+            .zip(sql)
+            .map(|(line, (name, value))| Property {
+                name: (*name).to_owned(),
+                value: (*value).to_owned(),
+                path: "a.sql".to_owned(),
+                name_place: place(line),
+                place: place(line),
+            })
+            .collect();
+        let stream = StreamDefinition {
+            name: "Readings",
+            path: "a.sql",
+            place: place(9),
+            properties: &properties,
+            specs: &[MQTT, JSON],
+        };
+        let expander = Expander::new(&environment, &loaded.settings.secrets.path);
+        let unused = check_unused(&loaded.settings, &["Readings"], &[MQTT, JSON, HTTP]);
+        let options = resolve(stream, &loaded.settings, &expander).and_then(|options| {
+            if unused.is_empty() {
+                Ok(options)
+            } else {
+                Err(unused)
+            }
+        });
+        match options {
+            Ok(options) => Ok(list(&loaded.settings, &[("Readings", &options)])
+                .iter()
+                .filter_map(|value| {
+                    Some(
+                        value
+                            .to_string()
+                            .strip_prefix("streams.Readings.")?
+                            .to_owned(),
+                    )
+                })
+                .collect()),
+            Err(faults) => Err(faults
+                .iter()
+                .map(|fault| {
+                    let place = fault.place.unwrap_or_default();
+                    let hint = fault.hint.as_deref().unwrap_or("");
+                    format!("{}:{} {}; {hint}", fault.path, place.line, fault.message)
+                })
+                .collect()),
+        }
+    }
+
+    #[test]
+    fn the_stronger_layer_wins_and_every_value_names_its_own() {
+        let toml = "[application]\nmqtt.keep_alive = 2500\nhttp.url = \"x\"\n\
+            mqtt.topic = \"a\"\n[streams.Readings]\nmqtt.topic = \"b/${PLANT}\"\nmqtt.qos = 2\n";
+        let sql = [
+            ("type", "source"),
+            ("mqtt.qos", "0"),
+            ("mqtt.password", "hunter2"),
+            ("json.mapping.temp", "$.v.t"),
+        ];
+        let expected = [
+            "json.mapping.temp = \"$.v.t\"  # sql, a.sql:4",
+            "mqtt.keep_alive = \"2500 ms\"  # application, e.toml:2",
+            "mqtt.password = [hidden]  # sql, a.sql:3",
+            "mqtt.qos = 0  # sql, a.sql:2",
+            "mqtt.topic = \"b/north\"  # stream, e.toml:6",
+        ];
+        assert_eq!(resolved(toml, &sql).unwrap(), expected);
+    }
+
+    /// TOML, properties in SQL, faults.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+
+    #[test]
+    fn every_fault_is_told_with_its_place() {
+        let toml = "[application]\nmqtt.tpic = \"x\"\n[streams.Reading]\na = 1\n";
+        let needs = "a.sql:9 stream 'Readings' needs the option 'mqtt.topic'; Which messages: \
+            write it in the stream's WITH (…) or under [streams.Readings]";
+        let table: [Case; 5] = [
+            (
+                "",
+                &[("mqtt.qos", "3"), ("mqtt.qos", "1")],
+                &[
+                    "a.sql:1 'mqtt.qos' must be a whole number from 0 to 2, not '3'; ",
+                    "a.sql:2 'mqtt.qos' is written twice; remove one of them",
+                    needs,
+                ],
+            ),
+            (
+                "",
+                &[
+                    ("mqtt.topik", "x"),
+                    ("json.mapping.", "x"),
+                    ("mqtt.topic", "${NO}"),
+                ],
+                &[
+                    "a.sql:1 unknown option 'mqtt.topik' of stream 'Readings'; \
+                     did you mean 'mqtt.topic'?",
+                    "a.sql:2 unknown option 'json.mapping.' of stream 'Readings'; \
+                     did you mean 'json.mapping.*'?",
+                    "a.sql:3 the environment variable 'NO' is not set; \
+                     set it, or give a default: ${NO:default}",
+                ],
+            ),
+            (
+                "[streams.Readings]\nformat = \"json\"\nmqtt.topic = true\n",
+                &[],
+                &[
+                    "e.toml:2 'format' stands in SQL only; \
+                     write 'format' = '…' in the stream's WITH (…)",
+                    "e.toml:3 'mqtt.topic' must be text in quotes, not empty, not true; ",
+                ],
+            ),
+            (
+                toml,
+                &[("mqtt.topic", "x")],
+                &[
+                    "e.toml:3 there is no stream 'Reading'; did you mean 'Readings'?",
+                    "e.toml:2 unknown key 'mqtt.tpic' in [application]; did you mean 'mqtt.topic'?",
+                ],
+            ),
+            (
+                "",
+                &[("mqtt.topic", "x"), ("mqtt.password", "")],
+                &["a.sql:2 'mqtt.password' must be text in quotes, not empty; "],
+            ),
+        ];
+        for (toml, sql, expected) in table {
+            assert_eq!(resolved(toml, sql).unwrap_err(), expected);
+        }
+    }
+}
