@@ -72,13 +72,13 @@ pub const KEYS: &[KeySpec] = &[
         "application.name",
         OptionKind::Text,
         Some("eventflux"),
-        "The application's name in logs, metrics and client ids: 1 to 64 letters, digits, `_`, `-`.",
+        "The name in logs, metrics and client ids: 1 to 64 letters, digits, `_` and `-`.",
     ),
     key(
         "application.sql",
         OptionKind::Text,
         None,
-        "A file with SQL, a list of files, or the SQL itself: text that holds a `;` or a line break.",
+        "A file with SQL, a list of files, or the SQL itself: text with a `;` or a line break.",
     ),
     key(
         "store.path",

@@ -460,7 +460,7 @@ mod tests {
                 &[
                     "e.toml:2 'format' stands in SQL only; \
                      write 'format' = '…' in the stream's WITH (…)",
-                    "e.toml:3 'mqtt.topic' must be text in quotes, not empty, not true; ",
+                    "e.toml:3 'mqtt.topic' must be text in quotes that is not empty, not true; ",
                 ],
             ),
             (
@@ -474,7 +474,7 @@ mod tests {
             (
                 "",
                 &[("mqtt.topic", "x"), ("mqtt.password", "")],
-                &["a.sql:2 'mqtt.password' must be text in quotes, not empty; "],
+                &["a.sql:2 'mqtt.password' must be text in quotes that is not empty; "],
             ),
         ];
         for (toml, sql, expected) in table {

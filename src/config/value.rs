@@ -123,7 +123,7 @@ pub(super) fn expected(kind: OptionKind, range: Option<&RangeInclusive<i64>>) ->
         None => what.to_owned(),
     };
     match kind {
-        OptionKind::Text => "text in quotes, not empty".to_owned(),
+        OptionKind::Text => "text in quotes that is not empty".to_owned(),
         OptionKind::Integer { min, max } => match (min, max) {
             (min, i64::MAX) => format!("a whole number, at least {min}"),
             (min, max) => format!("a whole number from {min} to {max}"),
@@ -281,7 +281,7 @@ mod tests {
                 OptionKind::Text,
                 false,
                 text(""),
-                "'x' must be text in quotes, not empty, not ''",
+                "'x' must be text in quotes that is not empty, not ''",
             ),
             (OptionKind::Flag, false, text("true"), "ok"),
             (
