@@ -22,12 +22,10 @@ pub struct Property {
     pub name: String,
     /// The value, without quotes; references not expanded.
     pub value: String,
-    /// The file it stands in.
-    pub path: String,
-    /// Where the name stands.
-    pub name_place: Place,
-    /// Where the value stands.
+    /// Where the name stands, in the file that defines the stream.
     pub place: Place,
+    /// Where the value stands.
+    pub value_place: Place,
 }
 
 /// A stream whose options are wanted.
@@ -115,6 +113,22 @@ pub fn check_unused(
     faults
 }
 
+/// The diagnostic for an option whose value has its form and still cannot be used: at the value,
+/// or at the stream when the value is built in.
+#[must_use]
+pub fn unusable(
+    stream: StreamDefinition<'_>,
+    options: &Options,
+    option: &str,
+    problem: &str,
+) -> Diagnostic {
+    let (path, place) = options
+        .origin(option)
+        .unwrap_or((stream.path, stream.place));
+    let message = format!("'{option}' of stream '{}': {problem}", stream.name);
+    Diagnostic::error(path, place, message)
+}
+
 struct Work<'a> {
     stream: StreamDefinition<'a>,
     options: Options,
@@ -125,13 +139,14 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn take_sql(&mut self, expander: &Expander<'_>) {
-        let properties = self.stream.properties;
+        let StreamDefinition {
+            properties, path, ..
+        } = self.stream;
         let mut seen = BTreeSet::new();
         for property in properties {
-            let path = property.path.as_str();
             if !seen.insert(property.name.as_str()) {
                 let message = format!("'{}' is written twice", property.name);
-                let fault = Diagnostic::error(path, property.name_place, message);
+                let fault = Diagnostic::error(path, property.place, message);
                 self.faults.push(fault.with_hint("remove one of them"));
                 continue;
             }
@@ -142,16 +157,16 @@ impl Work<'_> {
                 Ok(expanded) => expanded,
                 Err(missing) => {
                     self.written.insert(property.name.clone());
-                    let fault = Diagnostic::error(path, property.place, missing.message);
+                    let fault = Diagnostic::error(path, property.value_place, missing.message);
                     self.faults.push(fault.with_hint(missing.hint));
                     continue;
                 }
             };
             let option = WrittenOption {
                 name: property.name.clone(),
-                key: property.name_place,
+                key: property.place,
                 value: WrittenValue::Text(expanded.text),
-                place: property.place,
+                place: property.value_place,
                 hidden: expanded.hidden,
             };
             self.take(path, &option, Layer::Sql);
@@ -235,11 +250,20 @@ impl Work<'_> {
     }
 }
 
-/// A default that does not have its own form is a mistake in the declaration; the value is then
-/// missing, which the test over all declarations notices.
+/// The value that is built in, if there is one.
+///
+/// # Panics
+///
+/// When the declaration contradicts itself: its default does not have its own form.
 pub(super) fn built_in(spec: &OptionSpec) -> Option<Resolved> {
     let written = WrittenValue::Text(spec.default?.to_owned());
-    let value = value::check(spec, None, &written).ok()?;
+    let value = value::check(spec, None, &written).ok();
+    assert!(
+        value.is_some(),
+        "the default of '{}' has not its own form",
+        spec.name
+    );
+    let value = value?;
     Some(Resolved {
         shown: value::show(spec.kind, &value),
         value,
@@ -356,9 +380,8 @@ mod tests {
             .map(|(line, (name, value))| Property {
                 name: (*name).to_owned(),
                 value: (*value).to_owned(),
-                path: "a.sql".to_owned(),
-                name_place: place(line),
                 place: place(line),
+                value_place: place(line),
             })
             .collect();
         let stream = StreamDefinition {
