@@ -135,10 +135,11 @@ impl RustFile {
 
     /// Where tests begin; the end of the file when there are none.
     fn tests_begin(&self) -> usize {
-        match self.path.starts_with("src/") {
-            true => self.code.find("#[cfg(test)]").unwrap_or(self.code.len()),
-            false => 0,
+        if !self.path.starts_with("src/") || self.path.ends_with("tests.rs") {
+            return 0;
         }
+        let begin = self.code.find("#[cfg(test)]");
+        begin.unwrap_or(self.code.len())
     }
 }
 
@@ -483,7 +484,7 @@ fn some_things_are_named_in_one_place_only() {
             if file.path == *home {
                 continue;
             }
-            for at in named(&file.code, name) {
+            for at in named(&file.code[..file.tests_begin()], name) {
                 findings.push(format!(
                     "{}: `{name}` is named in {home} only: {instead}",
                     file.at(at)

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::document::{self, Document, Entry, Raw, Section};
 use super::expand::{Environment, Expander};
 use super::keys::{self, DEMO_SECTIONS, KEYS, KeySpec, SECTIONS};
-use super::options::{Layer, OptionSpec, OptionValue, Options, Resolved};
+use super::options::{Layer, OptionValue, Options, Resolved};
 use super::resolve::{HIDDEN, built_in};
 use super::settings::{OptionTable, Settings, SqlText, WrittenOption};
 use super::text::NamedText;
@@ -274,13 +274,17 @@ impl Reading<'_> {
         let Some((written, hidden)) = self.written(entry, key.option.name, &expected) else {
             return;
         };
-        let option = OptionSpec {
-            secret: hidden,
-            ..key.option
-        };
-        match value::check(&option, key.range.as_ref(), &written) {
+        let option = &key.option;
+        if hidden && !option.secret {
+            let message = format!("'{}' cannot be a secret, as it is shown", option.name);
+            let fault = self.text.error(entry.span.clone(), message);
+            self.faults
+                .push(fault.with_hint("write the value itself, or use ${VAR}"));
+            return;
+        }
+        match value::check(option, key.range.as_ref(), &written) {
             Ok(value) => {
-                let shown = match hidden {
+                let shown = match option.secret {
                     true => HIDDEN.to_owned(),
                     false => value::show(option.kind, &value),
                 };
