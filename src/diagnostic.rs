@@ -190,7 +190,8 @@ mod tests {
             .render("-- x\nSELECT tmp FROM S");
         assert_eq!(
             shown,
-            "a.sql:2:8: error: unknown column 'tmp'\n 2 | SELECT tmp FROM S\n   |        ^^^\n   = did you mean 'temp'?\n"
+            "a.sql:2:8: error: unknown column 'tmp'\n 2 | SELECT tmp FROM S\n   |        ^^^\n   \
+             = did you mean 'temp'?\n"
         );
     }
 }

@@ -1,3 +1,32 @@
 //! The configuration as written, checked into the configuration as used.
+//!
+//! [`load`] reads the TOML and everything it names, and tells all that is wrong at once, each
+//! with its place. [`resolve`] then gives one stream its options from four layers. What a key may
+//! hold is declared once, in [`keys`]; what an option may hold, in the connector that reads it.
+//! What the SQL means, and whether a connector can work with its options, is left to others.
 
+mod build;
+mod document;
+mod expand;
+pub mod keys;
+mod list;
+mod load;
 pub mod options;
+mod reference;
+mod resolve;
+mod settings;
+mod sql_texts;
+mod text;
+mod value;
+
+pub use expand::{Environment, Expanded, Expander, Unresolved};
+pub use list::{ListedValue, list};
+pub use load::{Failure, Loaded, load, read};
+pub use reference::reference;
+pub use resolve::{HIDDEN, Property, StreamDefinition, check_unused, resolve, unusable};
+pub use settings::{
+    ApplicationSettings, BrokerSettings, CheckpointSettings, Durability, LogLevel, LogSettings,
+    OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings, ShutdownSettings,
+    SimulatorSettings, SqlText, StoreSettings, TurnSettings, WrittenOption,
+};
+pub use value::{WrittenValue, format_bytes, parse_bytes};

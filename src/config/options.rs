@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::diagnostic::Place;
+
 /// One option of a connector or a format.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionSpec {
@@ -58,6 +60,8 @@ pub enum OptionValue {
 pub enum Layer {
     /// Built in.
     Default,
+    /// A table of the configuration file that is about the daemon itself, such as `[store]`.
+    File,
     /// `[application]` in the configuration file.
     Application,
     /// `[streams.<name>]` in the configuration file.
@@ -66,21 +70,66 @@ pub enum Layer {
     Sql,
 }
 
+impl Layer {
+    /// One word or two for a listing.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Layer::Default => "default",
+            Layer::File => "file",
+            Layer::Application => "application",
+            Layer::Stream => "stream",
+            Layer::Sql => "sql",
+        }
+    }
+}
+
+/// A value with all that is known about it.
+#[derive(Clone)]
+pub(super) struct Resolved {
+    pub(super) value: OptionValue,
+    pub(super) layer: Layer,
+    /// The file it is written in and where; absent for defaults.
+    pub(super) origin: Option<(String, Place)>,
+    /// The value as it may be shown: secrets are redacted.
+    pub(super) shown: String,
+    /// Whether nobody may see it.
+    pub(super) hidden: bool,
+}
+
 /// The options of one stream, checked: every required one is there, every value has its form.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// Two are equal when they have the same values, wherever these came from.
+#[derive(Clone, Default)]
 pub struct Options {
-    values: BTreeMap<String, (OptionValue, Layer)>,
+    values: BTreeMap<String, Resolved>,
 }
 
 impl Options {
     /// Sets a value; a weaker layer never replaces a stronger one.
     pub fn set(&mut self, name: &str, value: OptionValue, layer: Layer) {
-        if self
-            .values
-            .get(name)
-            .is_none_or(|(_, present)| *present <= layer)
-        {
-            self.values.insert(name.to_owned(), (value, layer));
+        let shown = match &value {
+            OptionValue::Text(text) => format!("{text:?}"),
+            OptionValue::Integer(number) => number.to_string(),
+            OptionValue::Flag(flag) => flag.to_string(),
+        };
+        self.put(
+            name,
+            Resolved {
+                value,
+                layer,
+                origin: None,
+                shown,
+                hidden: false,
+            },
+        );
+    }
+
+    /// Like [`Options::set`], with all that is known about the value.
+    pub(super) fn put(&mut self, name: &str, resolved: Resolved) {
+        let present = self.values.get(name);
+        if present.is_none_or(|present| present.layer <= resolved.layer) {
+            self.values.insert(name.to_owned(), resolved);
         }
     }
 
@@ -88,31 +137,57 @@ impl Options {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &OptionValue, Layer)> {
         self.values
             .iter()
-            .map(|(name, (value, layer))| (name.as_str(), value, *layer))
+            .map(|(name, resolved)| (name.as_str(), &resolved.value, resolved.layer))
+    }
+
+    pub(super) fn resolved(&self) -> impl Iterator<Item = (&str, &Resolved)> {
+        self.values
+            .iter()
+            .map(|(name, resolved)| (name.as_str(), resolved))
+    }
+
+    /// Whether the option has a value.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    /// The file in which an option is written, and where; `None` when its value is built in.
+    #[must_use]
+    pub fn origin(&self, name: &str) -> Option<(&str, Place)> {
+        let (path, place) = self.values.get(name)?.origin.as_ref()?;
+        Some((path, *place))
+    }
+
+    /// The option's value the way it may be shown: a secret reads `[hidden]`.
+    #[must_use]
+    pub fn shown(&self, name: &str) -> Option<&str> {
+        Some(&self.values.get(name)?.shown)
     }
 
     /// A text or a choice.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        match self.values.get(name) {
-            Some((OptionValue::Text(text), _)) => Some(text),
-            Some((OptionValue::Integer(_) | OptionValue::Flag(_), _)) | None => None,
+        match &self.values.get(name)?.value {
+            OptionValue::Text(text) => Some(text),
+            OptionValue::Integer(_) | OptionValue::Flag(_) => None,
         }
     }
 
     /// A number, a span in milliseconds or a size in bytes.
     #[must_use]
     pub fn integer(&self, name: &str) -> Option<i64> {
-        match self.values.get(name) {
-            Some((OptionValue::Integer(number), _)) => Some(*number),
-            Some((OptionValue::Text(_) | OptionValue::Flag(_), _)) | None => None,
+        match &self.values.get(name)?.value {
+            OptionValue::Integer(number) => Some(*number),
+            OptionValue::Text(_) | OptionValue::Flag(_) => None,
         }
     }
 
     /// Whether a flag is set and true.
     #[must_use]
     pub fn flag(&self, name: &str) -> bool {
-        matches!(self.values.get(name), Some((OptionValue::Flag(true), _)))
+        let value = self.values.get(name).map(|resolved| &resolved.value);
+        matches!(value, Some(OptionValue::Flag(true)))
     }
 
     /// The texts of a family: `family("json.mapping.")` gives `(column, path)`.
@@ -121,5 +196,29 @@ impl Options {
             OptionValue::Text(text) => Some((name.strip_prefix(prefix)?, text.as_str())),
             OptionValue::Integer(_) | OptionValue::Flag(_) => None,
         })
+    }
+}
+
+impl PartialEq for Options {
+    fn eq(&self, other: &Options) -> bool {
+        let values = |options: &Options| -> Vec<(String, OptionValue)> {
+            let pairs = options.iter();
+            pairs
+                .map(|(name, value, _)| (name.to_owned(), value.clone()))
+                .collect()
+        };
+        values(self) == values(other)
+    }
+}
+
+impl Eq for Options {}
+
+impl std::fmt::Debug for Options {
+    /// Names and values as they may be shown.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = self
+            .resolved()
+            .map(|(name, resolved)| (name, &resolved.shown));
+        out.debug_map().entries(shown).finish()
     }
 }

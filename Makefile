@@ -1,0 +1,148 @@
+# Everything one does with this repository. `make` alone lists it.
+#
+# Each target installs what it needs and does not find: Rust with rustup into your home folder, a C
+# compiler and mosquitto with apt-get (through sudo when you are not root).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench fuzz size rust linker broker
+
+# Where rustup puts cargo, and where Debian puts mosquitto.
+export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin
+
+CARGO := cargo
+# The lowest Rust that builds this; the same as `rust-version` in Cargo.toml.
+RUST_MINOR_MIN := 85
+# How long `make fuzz` spends on each target, and on which; all when empty.
+FUZZ_S := 60
+FUZZ_TARGET :=
+# Budgets in bytes, from the table of footprints in benches/README.md.
+BINARY_BYTES_MAX := 8000000
+PACKAGE_BYTES_MAX := 3000000
+
+# $(call need,command,Debian packages,what it is for)
+define need
+if ! command -v $(1) >/dev/null; then
+  echo "$(1) is missing ($(3)); installing: $(2)"
+  if ! command -v apt-get >/dev/null; then
+    echo "This is not Debian: install $(1) with your package manager, then run make again." >&2
+    exit 1
+  fi
+  as_root=
+  if [ "$$(id -u)" != 0 ]; then
+    if ! command -v sudo >/dev/null; then
+      echo "sudo is missing: run 'apt-get install $(2)' as root, then run make again." >&2
+      exit 1
+    fi
+    as_root=sudo
+  fi
+  if ! { $$as_root apt-get update -qq && $$as_root env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y -qq --no-install-recommends $(2); }; then
+    echo "apt-get could not install $(2): mend what it says above, then run make again." >&2
+    exit 1
+  fi
+fi
+endef
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The development profile: its dependencies are optimised, and without link-time optimisation the
+# first build takes a fraction of the release build's time. It is fast enough to try things out.
+run: rust linker ## build, then run the quickstart with a broker and a simulated sensor inside
+	@$(CARGO) run --locked --features broker -- run config/quickstart.toml
+
+# Twice: as it is shipped, and with the broker and the places where tests may stop it.
+test: check broker ## everything that must pass before a change is merged
+	@$(CARGO) test --locked
+	$(CARGO) test --locked --all-features
+
+check: rust linker ## format, lints, licences
+	@$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	if command -v cargo-deny >/dev/null; then
+	  $(CARGO) deny --locked --offline --all-features check bans licenses sources
+	else
+	  echo "cargo-deny is not installed: licences are not checked."
+	fi
+
+bench: rust linker broker ## every benchmark, as one table and target/bench.json
+	@if [ ! -d benches ]; then
+	  echo "There is no folder benches/ yet: nothing to measure." >&2
+	  exit 1
+	fi
+	MALLOC_ARENA_MAX=2 $(CARGO) bench --locked
+
+fuzz: rust linker ## each fuzz target for FUZZ_S seconds; FUZZ_TARGET=name for one
+	@if [ ! -d fuzz/fuzz_targets ]; then
+	  echo "There are no fuzz targets: they belong into fuzz/fuzz_targets/, one a decoder." >&2
+	  exit 1
+	fi
+	if ! command -v cargo-fuzz >/dev/null; then
+	  echo "cargo-fuzz is missing; run: cargo install --locked cargo-fuzz" >&2
+	  exit 1
+	fi
+	if ! $(CARGO) +nightly --version >/dev/null 2>&1; then
+	  echo "cargo-fuzz needs nightly Rust; run: rustup toolchain install nightly" >&2
+	  exit 1
+	fi
+	targets="$(FUZZ_TARGET)"
+	for target in $${targets:-$$($(CARGO) +nightly fuzz list)}; do
+	  echo "fuzzing $$target for $(FUZZ_S) s"
+	  $(CARGO) +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_S)
+	done
+
+size: rust linker ## release build, and its sizes against their budgets
+	@$(CARGO) build --locked --release
+	failed=0
+	row() { # what, file, budget
+	  [ -f "$$2" ] || return 0
+	  local bytes verdict=ok
+	  bytes=$$(stat -c %s "$$2")
+	  if [ "$$bytes" -gt "$$3" ]; then verdict="TOO LARGE"; failed=1; fi
+	  printf '%-22s %9d B  budget %9d B  %s\n' "$$1" "$$bytes" "$$3" "$$verdict"
+	}
+	target=$${CARGO_TARGET_DIR:-target}
+	row "binary, $$(uname -m)" "$$target/release/eventflux" $(BINARY_BYTES_MAX)
+	for triple in aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf; do
+	  row "binary, $${triple%%-*}" "$$target/$$triple/release/eventflux" $(BINARY_BYTES_MAX)
+	done
+	for package in "$$target"/debian/*.deb "$$target"/*/debian/*.deb; do
+	  row "$$(basename "$$package")" "$$package" $(PACKAGE_BYTES_MAX)
+	done
+	exit $$failed
+
+rust:
+	@minor=$$($(CARGO) --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\).*/\1/p' || true)
+	if [ "$${minor:-0}" -lt $(RUST_MINOR_MIN) ]; then
+	  echo "Rust 1.$(RUST_MINOR_MIN) or later is missing; installing it with rustup."
+	  $(call need,curl,curl ca-certificates,downloads rustup)
+	  if ! curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs \
+	      | RUSTUP_INIT_SKIP_PATH_CHECK=yes sh -s -- -y --profile minimal -c clippy -c rustfmt; then
+	    echo "rustup could not be installed: see https://rustup.rs, then run make again." >&2
+	    exit 1
+	  fi
+	fi
+	if ! $(CARGO) fmt --version >/dev/null 2>&1 || ! $(CARGO) clippy --version >/dev/null 2>&1; then
+	  if ! rustup component add rustfmt clippy; then
+	    echo "cargo fmt and cargo clippy are missing: install Rust with rustup." >&2
+	    exit 1
+	  fi
+	fi
+
+# zstd and ring are C.
+linker:
+	@$(call need,cc,gcc libc6-dev,links the program and compiles the C inside of two crates)
+
+# The tests start brokers of their own on free ports. The package's service would sit on 1883, where
+# `make run` listens, so it is switched off when it was us who installed it.
+broker:
+	@had=$$(command -v mosquitto || true)
+	$(call need,mosquitto,mosquitto,the tests talk to a real MQTT broker)
+	if [ -z "$$had" ] && [ -d /run/systemd/system ]; then
+	  as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo
+	  $$as_root systemctl disable --now mosquitto.service || true
+	fi

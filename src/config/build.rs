@@ -1,0 +1,169 @@
+//! Checked keys become [`Settings`]; what is wrong only in combination is found here.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::options::Options;
+use super::settings::{
+    ApplicationSettings, BrokerSettings, CheckpointSettings, Durability, LogLevel, LogSettings,
+    OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings, ShutdownSettings,
+    SimulatorSettings, SqlText, StoreSettings, TurnSettings,
+};
+use crate::diagnostic::{Diagnostic, Place};
+
+/// Everything that a configuration says.
+pub(super) struct Written<'a> {
+    pub(super) name: &'a str,
+    pub(super) folder: &'a Path,
+    pub(super) keys: Options,
+    pub(super) application: OptionTable,
+    pub(super) streams: BTreeMap<String, OptionTable>,
+    pub(super) sql: Vec<SqlText>,
+}
+
+/// `None` when a key has no value, which is told already.
+pub(super) fn settings(
+    written: Written<'_>,
+    faults: &mut Vec<Diagnostic>,
+    warnings: &mut Vec<Diagnostic>,
+) -> Option<Settings> {
+    let keys = &written.keys;
+    check_name(keys, faults);
+    warn(&written, warnings);
+    let broker = keys.has("broker.listen").then(|| broker(keys, faults));
+    let simulator = keys.has("simulator.topic").then(|| simulator(keys));
+    Some(Settings {
+        path: written.name.to_owned(),
+        application: ApplicationSettings {
+            name: keys.text("application.name")?.to_owned(),
+            sql: written.sql,
+            options: written.application,
+        },
+        store: StoreSettings {
+            path: written.folder.join(keys.text("store.path")?),
+            cache_bytes: number(keys, "store.cache_bytes")?,
+            durability: match keys.text("store.durability")? {
+                "always" => Durability::Always,
+                "none" => Durability::None,
+                _ => Durability::Interval {
+                    ms: number(keys, "store.sync_interval")?,
+                },
+            },
+        },
+        checkpoint: CheckpointSettings {
+            interval_ms: number(keys, "checkpoint.interval")?,
+            keep: number(keys, "checkpoint.keep")?,
+        },
+        outbox: OutboxSettings {
+            bytes_max: number(keys, "outbox.bytes_max")?,
+            full: match keys.text("outbox.full")? {
+                "drop_newest" => OutboxFull::DropNewest,
+                "block" => OutboxFull::Block,
+                _ => OutboxFull::DropOldest,
+            },
+        },
+        turn: TurnSettings {
+            rows_max: number(keys, "turn.rows_max")?,
+            bytes_max: number(keys, "turn.bytes_max")?,
+        },
+        log: LogSettings {
+            level: level(keys.text("log.level")?),
+        },
+        shutdown: ShutdownSettings {
+            deadline_ms: number(keys, "shutdown.deadline")?,
+        },
+        secrets: SecretsSettings {
+            path: written.folder.join(keys.text("secrets.path")?),
+        },
+        broker: broker.flatten(),
+        simulator: simulator.flatten(),
+        streams: written.streams,
+        keys: written.keys,
+    })
+}
+
+fn number<N: TryFrom<i64>>(keys: &Options, name: &str) -> Option<N> {
+    N::try_from(keys.integer(name)?).ok()
+}
+
+fn level(word: &str) -> LogLevel {
+    match word {
+        "error" => LogLevel::Error,
+        "warn" => LogLevel::Warn,
+        "debug" => LogLevel::Debug,
+        "trace" => LogLevel::Trace,
+        _ => LogLevel::Info,
+    }
+}
+
+fn check_name(keys: &Options, faults: &mut Vec<Diagnostic>) {
+    const CHARACTERS_MAX: usize = 64;
+    let name = keys.text("application.name").unwrap_or("");
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if name.chars().all(allowed) && name.len() <= CHARACTERS_MAX {
+        return;
+    }
+    let message = "'application.name' must be 1 to 64 letters, digits, '_' and '-'";
+    faults.extend(at(keys, "application.name", Diagnostic::error, message));
+}
+
+fn broker(keys: &Options, faults: &mut Vec<Diagnostic>) -> Option<BrokerSettings> {
+    let written = keys.text("broker.listen")?;
+    match written.parse::<SocketAddr>() {
+        Ok(listen) if listen.ip().is_loopback() => Some(BrokerSettings { listen }),
+        Ok(_) | Err(_) => {
+            let message = format!(
+                "'broker.listen' must be a loopback address and a port, such as '127.0.0.1:1883', \
+                 not '{}'",
+                super::value::excerpt(written)
+            );
+            faults.extend(at(keys, "broker.listen", Diagnostic::error, &message));
+            None
+        }
+    }
+}
+
+fn simulator(keys: &Options) -> Option<SimulatorSettings> {
+    Some(SimulatorSettings {
+        broker: keys.text("simulator.broker")?.to_owned(),
+        topic: keys.text("simulator.topic")?.to_owned(),
+        devices: number(keys, "simulator.devices")?,
+        interval_ms: number(keys, "simulator.interval")?,
+        seed: number(keys, "simulator.seed")?,
+    })
+}
+
+fn warn(written: &Written<'_>, warnings: &mut Vec<Diagnostic>) {
+    let durability = written.keys.text("store.durability").unwrap_or("");
+    if durability != "interval" {
+        let message =
+            format!("'store.sync_interval' has no effect with 'store.durability' = '{durability}'");
+        let keys = &written.keys;
+        warnings.extend(at(
+            keys,
+            "store.sync_interval",
+            Diagnostic::warning,
+            &message,
+        ));
+    }
+    if written.sql.is_empty() && !written.keys.has("application.sql") {
+        let message = "there is no SQL, so nothing runs";
+        warnings.push(Diagnostic {
+            place: None,
+            ..Diagnostic::warning(written.name, Place::default(), message)
+                .with_hint("name a file: [application] sql = \"…\"")
+        });
+    }
+}
+
+/// A finding about a key, when it is written somewhere.
+fn at(
+    keys: &Options,
+    name: &str,
+    finding: fn(&str, Place, String) -> Diagnostic,
+    message: &str,
+) -> Option<Diagnostic> {
+    let (path, place) = keys.origin(name)?;
+    Some(finding(path, place, message.to_owned()))
+}

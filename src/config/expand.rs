@@ -1,0 +1,291 @@
+//! `${VAR}`, `${VAR:default}` and `${secret:name}` in what a person wrote.
+//!
+//! `$$` is a dollar sign; a `$` before anything else stands for itself, so that JSON paths such
+//! as `$.v.t` need no care. What a reference stands for is never expanded again.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// A credential larger than this is not one.
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
+
+/// Looks up a variable of the environment.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Where references are looked up.
+#[derive(Clone)]
+pub struct Expander<'a> {
+    environment: Environment<'a>,
+    secrets_path: PathBuf,
+}
+
+/// A text without references.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Expanded {
+    /// The text.
+    pub text: String,
+    /// Whether a secret is part of it, so that it must never be shown.
+    pub hidden: bool,
+}
+
+/// A reference that stands for nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    /// The reference as written, such as `${PLANT}`.
+    pub reference: String,
+    /// What is wrong: a lower-case sentence without a full stop.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+impl<'a> Expander<'a> {
+    /// Looks up variables in `environment`, and secrets in the folder that systemd names in
+    /// `CREDENTIALS_DIRECTORY`, then in `secrets_path`.
+    #[must_use]
+    pub fn new(environment: Environment<'a>, secrets_path: &Path) -> Expander<'a> {
+        Expander {
+            environment,
+            secrets_path: secrets_path.to_owned(),
+        }
+    }
+
+    /// Replaces every reference in `text`.
+    ///
+    /// # Errors
+    ///
+    /// The first reference that is not closed, is not set and has no default, or names a secret
+    /// that is not there or that others may read.
+    pub fn expand(&self, text: &str) -> Result<Expanded, Unresolved> {
+        let mut out = String::with_capacity(text.len());
+        let mut hidden = false;
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            let (before, from) = rest.split_at(at);
+            out.push_str(before);
+            if let Some(after) = from.strip_prefix("$$") {
+                out.push('$');
+                rest = after;
+            } else if let Some(inner) = from.strip_prefix("${") {
+                let Some((inner, after)) = inner.split_once('}') else {
+                    return Err(unclosed(from));
+                };
+                let (value, secret) = self.lookup(inner)?;
+                out.push_str(&value);
+                hidden |= secret;
+                rest = after;
+            } else {
+                out.push('$');
+                rest = from.strip_prefix('$').unwrap_or("");
+            }
+        }
+        out.push_str(rest);
+        Ok(Expanded { text: out, hidden })
+    }
+
+    fn lookup(&self, inner: &str) -> Result<(String, bool), Unresolved> {
+        let reference = format!("${{{inner}}}");
+        let (name, default) = match inner.split_once(':') {
+            Some((name, default)) => (name, Some(default)),
+            None => (inner, None),
+        };
+        if let ("secret", Some(secret)) = (name, default) {
+            return self.secret(reference, secret).map(|value| (value, true));
+        }
+        if !is_variable_name(name) {
+            return Err(Unresolved {
+                reference,
+                message: format!("'{name}' is not the name of a variable"),
+                hint: "write ${NAME} or ${NAME:default}, and $$ for a dollar sign".to_owned(),
+            });
+        }
+        match ((self.environment)(name), default) {
+            (Some(value), _) => Ok((value, false)),
+            (None, Some(default)) => Ok((default.to_owned(), false)),
+            (None, None) => Err(Unresolved {
+                message: format!("the environment variable '{name}' is not set"),
+                hint: format!("set it, or give a default: ${{{name}:default}}"),
+                reference,
+            }),
+        }
+    }
+
+    fn secret(&self, reference: String, name: &str) -> Result<String, Unresolved> {
+        let fault = |message: String, hint: String| Unresolved {
+            reference: reference.clone(),
+            message,
+            hint,
+        };
+        if !is_secret_name(name) {
+            return Err(fault(
+                format!("'{name}' is not the name of a secret"),
+                "use letters, digits, '.', '_' and '-', not beginning with '.'".to_owned(),
+            ));
+        }
+        if let Some(folder) = (self.environment)("CREDENTIALS_DIRECTORY") {
+            let path = Path::new(&folder).join(name);
+            if path.exists() {
+                return read_secret(&path).map_err(|why| {
+                    fault(
+                        why,
+                        "see LoadCredential= in \
+                    systemd.exec(5)"
+                            .to_owned(),
+                    )
+                });
+            }
+        }
+        let path = self.secrets_path.join(name);
+        let shown = path.display();
+        if !path.exists() {
+            return Err(fault(
+                format!("there is no secret '{name}'"),
+                format!("write it to '{shown}' (mode 0600), or pass it with LoadCredential="),
+            ));
+        }
+        only_owner_reads(&path).map_err(|why| fault(why, format!("run: chmod 600 '{shown}'")))?;
+        read_secret(&path).map_err(|why| fault(why, "write the secret anew".to_owned()))
+    }
+}
+
+fn unclosed(from: &str) -> Unresolved {
+    Unresolved {
+        reference: "${".to_owned(),
+        message: match from.chars().nth(2) {
+            Some(_) => "'${' is not closed by a '}'".to_owned(),
+            None => "'${' stands at the end of the text".to_owned(),
+        },
+        hint: "write ${NAME} or ${NAME:default}, and $$ for a dollar sign".to_owned(),
+    }
+}
+
+fn is_variable_name(name: &str) -> bool {
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    starts_well && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed)
+}
+
+#[cfg(unix)]
+fn only_owner_reads(path: &Path) -> Result<(), String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let shown = path.display();
+    let metadata = path
+        .metadata()
+        .map_err(|error| format!("cannot read the secret '{shown}': {error}"))?;
+    match metadata.mode() & 0o077 {
+        0 => Ok(()),
+        _ => Err(format!(
+            "others may read the secret '{shown}' (mode {:04o})",
+            metadata.mode() & 0o7777
+        )),
+    }
+}
+
+#[cfg(not(unix))]
+fn only_owner_reads(_path: &Path) -> Result<(), String> {
+    Ok(())
+}
+
+/// The content without the line breaks at its end, which editors add.
+fn read_secret(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(|error| format!("cannot read the secret '{shown}': {error}"))?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > SECRET_BYTES_MAX {
+        return Err(format!("the secret '{shown}' is larger than 64 KiB"));
+    }
+    let end = text.trim_end_matches(['\r', '\n']).len();
+    text.truncate(end);
+    match text.is_empty() {
+        true => Err(format!("the secret '{shown}' is empty")),
+        false => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(name: &str) -> Option<String> {
+        match name {
+            "PLANT" => Some("north".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "TRICK" => Some("${PLANT}".to_owned()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn references_expand_or_say_why_not() {
+        let table: [(&str, Result<&str, &str>); 16] = [
+            ("plain", Ok("plain")),
+            ("${PLANT}/${PLANT}", Ok("north/north")),
+            ("${NONE:south}", Ok("south")),
+            ("${NONE:}", Ok("")),
+            ("${NONE:mqtt://a:1883}", Ok("mqtt://a:1883")),
+            ("${EMPTY:x}", Ok("")),
+            ("${TRICK}", Ok("${PLANT}")),
+            ("$.v.t", Ok("$.v.t")),
+            ("$", Ok("$")),
+            ("a$$b$${PLANT}", Ok("a$b${PLANT}")),
+            ("$$$$", Ok("$$")),
+            ("${NONE}", Err("the environment variable 'NONE' is not set")),
+            ("${PLANT", Err("'${' is not closed by a '}'")),
+            ("${", Err("'${' stands at the end of the text")),
+            ("${1}", Err("'1' is not the name of a variable")),
+            ("${secret:../x}", Err("'../x' is not the name of a secret")),
+        ];
+        let expander = Expander::new(&environment, Path::new("/nowhere"));
+        for (text, expected) in table {
+            let found = expander.expand(text);
+            let found = found
+                .map(|expanded| expanded.text)
+                .map_err(|why| why.message);
+            let found = found.as_deref().map_err(String::as_str);
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_secret_comes_from_systemd_or_from_a_file_that_only_its_owner_reads() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let credentials = tempfile::tempdir().unwrap();
+        let write = |path: PathBuf, text: &str, mode: u32| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        write(folder.path().join("good"), "hunter2\n", 0o600);
+        write(folder.path().join("open"), "hunter2\n", 0o640);
+        write(folder.path().join("empty"), "\n", 0o600);
+        write(credentials.path().join("token"), "from systemd", 0o444);
+        let given = credentials.path().display().to_string();
+        let environment = |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| given.clone());
+        let expander = Expander::new(&environment, folder.path());
+        let table: [(&str, Result<&str, &str>); 5] = [
+            ("u:${secret:good}", Ok("u:hunter2")),
+            ("${secret:token}", Ok("from systemd")),
+            ("${secret:open}", Err("others may read the secret")),
+            ("${secret:empty}", Err("is empty")),
+            ("${secret:none}", Err("there is no secret 'none'")),
+        ];
+        for (text, expected) in table {
+            match (expander.expand(text), expected) {
+                (Ok(expanded), Ok(expected)) => {
+                    assert_eq!(expanded.text, expected);
+                    assert!(expanded.hidden);
+                }
+                (Err(why), Err(part)) => assert!(why.message.contains(part), "{}", why.message),
+                (found, _) => panic!("{text}: {:?}", found.map(|expanded| expanded.text)),
+            }
+        }
+    }
+}

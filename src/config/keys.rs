@@ -1,0 +1,262 @@
+//! Every key of the configuration file, declared once.
+//!
+//! Checking, the reference in `docs/config.md`, the suggestions for a mistyped key and `config
+//! list` are all made from [`KEYS`].
+
+use std::ops::RangeInclusive;
+
+use super::options::{OptionKind, OptionSpec};
+
+/// A key of the configuration file.
+#[derive(Clone, Debug)]
+pub struct KeySpec {
+    /// Its name with the table before it (`store.path`), its form, its default and its meaning.
+    pub option: OptionSpec,
+    /// The bounds of a span in milliseconds or a size in bytes.
+    pub range: Option<RangeInclusive<i64>>,
+}
+
+impl KeySpec {
+    /// The table that the key stands in.
+    #[must_use]
+    pub fn section(&self) -> &'static str {
+        self.option.name.split('.').next().unwrap_or("")
+    }
+
+    const fn between(self, min: i64, max: i64) -> KeySpec {
+        KeySpec {
+            range: Some(min..=max),
+            option: self.option,
+        }
+    }
+}
+
+/// What a table of the configuration file is about, in the order in which the reference has them.
+pub const SECTIONS: &[(&str, &str)] = &[
+    (
+        "application",
+        "What runs. Any option of a connector or format may stand here too; it then holds for \
+         every stream that knows it and does not set it itself.",
+    ),
+    ("store", "Where accepted events and state lie on disk."),
+    (
+        "checkpoint",
+        "How often the state is saved, which bounds the time a restart takes.",
+    ),
+    ("outbox", "Outputs that wait for their far side."),
+    ("turn", "How much is taken from the sources at a time."),
+    ("log", "What the daemon says about itself."),
+    ("shutdown", "How the daemon ends."),
+    (
+        "secrets",
+        "Where `${secret:name}` is looked up when systemd passes no credential.",
+    ),
+    (
+        "broker",
+        "An MQTT broker inside the process, on the loopback address only, for trying things out. \
+         Needs a build with the feature `broker`; the table's presence switches it on.",
+    ),
+    (
+        "simulator",
+        "A simulated sensor that publishes JSON to a broker. Needs a build with the feature \
+         `broker`; the table's presence switches it on.",
+    ),
+];
+
+/// Tables that only a build with the feature `broker` knows.
+pub(super) const DEMO_SECTIONS: [&str; 2] = ["broker", "simulator"];
+
+/// Every key outside of `[streams.<name>]`.
+pub const KEYS: &[KeySpec] = &[
+    key(
+        "application.name",
+        OptionKind::Text,
+        Some("eventflux"),
+        "The name in logs, metrics and client ids: 1 to 64 letters, digits, `_` and `-`.",
+    ),
+    key(
+        "application.sql",
+        OptionKind::Text,
+        None,
+        "A file with SQL, a list of files, or the SQL itself: text with a `;` or a line break.",
+    ),
+    key(
+        "store.path",
+        OptionKind::Text,
+        Some("/var/lib/eventflux"),
+        "The folder of the store; made when it is not there.",
+    ),
+    key(
+        "store.cache_bytes",
+        OptionKind::Bytes,
+        Some("4 MiB"),
+        "How much of the store is kept in memory. Real memory is a multiple of it.",
+    )
+    .between(1 << 20, 1 << 30),
+    key(
+        "store.durability",
+        OptionKind::Choice(&["always", "interval", "none"]),
+        Some("interval"),
+        "When events reach the disk, and so when sources are acknowledged: after every batch, for \
+         everything that came within `sync_interval`, or whenever the system likes (`none`: a \
+         power cut may lose acknowledged events).",
+    ),
+    key(
+        "store.sync_interval",
+        OptionKind::Duration,
+        Some("5 ms"),
+        "The longest that an event waits for the disk with `durability = \"interval\"`.",
+    )
+    .between(1, 60_000),
+    key(
+        "checkpoint.interval",
+        OptionKind::Duration,
+        Some("60 s"),
+        "The time between two checkpoints; none is made when nothing happened.",
+    )
+    .between(100, 86_400_000),
+    key(
+        "checkpoint.keep",
+        OptionKind::Integer { min: 1, max: 1000 },
+        Some("2"),
+        "How many full checkpoints are kept.",
+    ),
+    key(
+        "outbox.bytes_max",
+        OptionKind::Bytes,
+        Some("64 MiB"),
+        "How much may wait, for each sink.",
+    )
+    .between(64 << 10, 1 << 40),
+    key(
+        "outbox.full",
+        OptionKind::Choice(&["drop_oldest", "drop_newest", "block"]),
+        Some("drop_oldest"),
+        "What happens at that limit. `block` stops taking events, and so acknowledging them.",
+    ),
+    key(
+        "turn.rows_max",
+        OptionKind::Integer {
+            min: 1,
+            max: 1_000_000,
+        },
+        Some("4096"),
+        "The most rows taken in one turn.",
+    ),
+    key(
+        "turn.bytes_max",
+        OptionKind::Bytes,
+        Some("1 MiB"),
+        "The most bytes taken in one turn.",
+    )
+    .between(4 << 10, 256 << 20),
+    key(
+        "log.level",
+        OptionKind::Choice(&["error", "warn", "info", "debug", "trace"]),
+        Some("info"),
+        "The least serious message that is written.",
+    ),
+    key(
+        "shutdown.deadline",
+        OptionKind::Duration,
+        Some("10 s"),
+        "How long the daemon may take to drain and save before it ends all the same.",
+    )
+    .between(100, 600_000),
+    key(
+        "secrets.path",
+        OptionKind::Text,
+        Some("/etc/eventflux/secrets"),
+        "A folder with one file (mode 0600) for each secret.",
+    ),
+    key(
+        "broker.listen",
+        OptionKind::Text,
+        Some("127.0.0.1:1883"),
+        "The address and port; a loopback address.",
+    ),
+    key(
+        "simulator.broker",
+        OptionKind::Text,
+        Some("mqtt://127.0.0.1:1883"),
+        "The broker that it publishes to.",
+    ),
+    key(
+        "simulator.topic",
+        OptionKind::Text,
+        Some("sensors/demo"),
+        "The topic that it publishes to.",
+    ),
+    key(
+        "simulator.devices",
+        OptionKind::Integer {
+            min: 1,
+            max: 10_000,
+        },
+        Some("3"),
+        "How many devices it plays.",
+    ),
+    key(
+        "simulator.interval",
+        OptionKind::Duration,
+        Some("1 s"),
+        "The time between two readings of a device.",
+    )
+    .between(1, 3_600_000),
+    key(
+        "simulator.seed",
+        OptionKind::Integer {
+            min: 0,
+            max: i64::MAX,
+        },
+        Some("1"),
+        "The same seed gives the same readings.",
+    ),
+];
+
+/// The key of this full name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static KeySpec> {
+    KEYS.iter().find(|key| key.option.name == name)
+}
+
+const fn key(
+    name: &'static str,
+    kind: OptionKind,
+    default: Option<&'static str>,
+    doc: &'static str,
+) -> KeySpec {
+    KeySpec {
+        option: OptionSpec {
+            name,
+            kind,
+            default,
+            required: false,
+            secret: false,
+            doc,
+        },
+        range: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::value::{self, WrittenValue};
+
+    #[test]
+    fn every_default_has_its_own_form_and_every_key_its_table() {
+        for key in KEYS {
+            let name = key.option.name;
+            let known = SECTIONS
+                .iter()
+                .any(|(section, _)| *section == key.section());
+            assert!(known, "{name}");
+            if let Some(default) = key.option.default {
+                let written = WrittenValue::Text(default.to_owned());
+                let checked = value::check(&key.option, key.range.as_ref(), &written);
+                assert!(checked.is_ok(), "{name}: {checked:?}");
+            }
+        }
+    }
+}

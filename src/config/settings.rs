@@ -1,0 +1,223 @@
+//! The configuration as used: nothing is optional that the code would have to guess about.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::options::Options;
+use super::value::WrittenValue;
+use crate::diagnostic::Place;
+
+/// The configuration, checked; everything except the meaning of the SQL and of stream options.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The file it was read from, as it was named.
+    pub path: String,
+    /// `[application]`.
+    pub application: ApplicationSettings,
+    /// `[store]`.
+    pub store: StoreSettings,
+    /// `[checkpoint]`.
+    pub checkpoint: CheckpointSettings,
+    /// `[outbox]`.
+    pub outbox: OutboxSettings,
+    /// `[turn]`.
+    pub turn: TurnSettings,
+    /// `[log]`.
+    pub log: LogSettings,
+    /// `[shutdown]`.
+    pub shutdown: ShutdownSettings,
+    /// `[secrets]`.
+    pub secrets: SecretsSettings,
+    /// `[broker]`; only in a build with the feature `broker`.
+    pub broker: Option<BrokerSettings>,
+    /// `[simulator]`; only in a build with the feature `broker`.
+    pub simulator: Option<SimulatorSettings>,
+    /// `[streams.<name>]` by name; what is in them is checked by [`super::resolve`].
+    pub streams: BTreeMap<String, OptionTable>,
+    /// Every key of the file with its value and origin.
+    pub(super) keys: Options,
+}
+
+/// What runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApplicationSettings {
+    /// 1 to 64 letters, digits, `_` and `-`.
+    pub name: String,
+    /// The SQL in the order in which it is written; the texts together are one application.
+    pub sql: Vec<SqlText>,
+    /// Options that hold for every stream which knows them; checked by [`super::resolve`].
+    pub options: OptionTable,
+}
+
+/// SQL, and where it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqlText {
+    /// The file. For inline text it is the configuration file, and `text` begins with as many
+    /// line breaks and blanks as put every character at the line and column where it stands in
+    /// that file; or, where escapes make that impossible, `inline SQL`.
+    pub path: String,
+    /// The SQL; references in it are not expanded.
+    pub text: String,
+}
+
+/// Where accepted events and state lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// The folder.
+    pub path: PathBuf,
+    /// How much of it is cached in memory.
+    pub cache_bytes: u64,
+    /// When events reach the disk.
+    pub durability: Durability,
+}
+
+/// When events reach the disk, and so when their sources are acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// After every batch.
+    Always,
+    /// One sync for everything that came within `ms` milliseconds.
+    Interval {
+        /// The longest that an event waits.
+        ms: u64,
+    },
+    /// When the system likes; a power cut may lose what was acknowledged.
+    None,
+}
+
+/// How often state is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointSettings {
+    /// Milliseconds between two checkpoints.
+    pub interval_ms: u64,
+    /// How many full ones are kept; at least 1.
+    pub keep: u32,
+}
+
+/// Outputs that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxSettings {
+    /// How much may wait, for each sink.
+    pub bytes_max: u64,
+    /// What happens then.
+    pub full: OutboxFull,
+}
+
+/// What happens when an outbox is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutboxFull {
+    /// The outputs that wait longest are dropped and counted.
+    DropOldest,
+    /// The new outputs are dropped and counted.
+    DropNewest,
+    /// No more events are taken until there is room.
+    Block,
+}
+
+/// How much one turn takes from the sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnSettings {
+    /// Rows; at least 1.
+    pub rows_max: usize,
+    /// Bytes.
+    pub bytes_max: usize,
+}
+
+/// What the daemon says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The least serious message that is written.
+    pub level: LogLevel,
+}
+
+/// How serious a message is, the most serious first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Something does not work.
+    Error,
+    /// Something will not work if nobody looks after it.
+    Warn,
+    /// What one wants to know in ordinary operation.
+    Info,
+    /// For finding a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word in the configuration, which `tracing` reads too.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+/// How the daemon ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShutdownSettings {
+    /// How long it may take to drain and save, in milliseconds.
+    pub deadline_ms: u64,
+}
+
+/// Where secrets are looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretsSettings {
+    /// A folder with one file for each.
+    pub path: PathBuf,
+}
+
+/// The MQTT broker inside the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokerSettings {
+    /// A loopback address.
+    pub listen: SocketAddr,
+}
+
+/// The simulated sensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimulatorSettings {
+    /// The URL of the broker that it publishes to.
+    pub broker: String,
+    /// The topic that it publishes to.
+    pub topic: String,
+    /// How many devices it plays; at least 1.
+    pub devices: u32,
+    /// Milliseconds between two readings of a device.
+    pub interval_ms: u64,
+    /// The same seed gives the same readings.
+    pub seed: u64,
+}
+
+/// Options of streams as written in TOML, references expanded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OptionTable {
+    /// The file.
+    pub path: String,
+    /// Where the table's name stands.
+    pub place: Place,
+    /// The options in the order in which they are written.
+    pub options: Vec<WrittenOption>,
+}
+
+/// One option as written in TOML, references expanded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenOption {
+    /// The full name, such as `mqtt.topic`.
+    pub name: String,
+    /// Where the last part of the name stands.
+    pub key: Place,
+    /// The value; its form is not checked yet.
+    pub value: WrittenValue,
+    /// Where the value stands.
+    pub place: Place,
+    /// Whether a secret is part of the value.
+    pub hidden: bool,
+}

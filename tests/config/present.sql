@@ -1,0 +1,1 @@
+CREATE STREAM S (a INT);
