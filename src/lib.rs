@@ -6,5 +6,12 @@ pub mod event;
 
 pub mod config;
 pub mod diagnostic;
-pub mod sink;
+pub mod pace;
+
+pub mod mqtt;
+
 pub mod source;
+
+pub mod decode;
+
+pub mod sink;
