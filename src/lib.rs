@@ -8,6 +8,8 @@ pub mod diagnostic;
 
 pub mod config;
 
+pub mod pace;
+
 pub mod mqtt;
 
 pub mod source;

@@ -22,6 +22,26 @@ pub struct OptionSpec {
     pub doc: &'static str,
 }
 
+/// An option whose value has its form and still cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{option}: {problem}")]
+pub struct OptionFault {
+    /// The option's full name.
+    pub option: String,
+    /// What is wrong with its value, and what to write instead.
+    pub problem: String,
+}
+
+impl OptionFault {
+    /// A fault of `option`.
+    pub fn new(option: impl Into<String>, problem: impl Into<String>) -> OptionFault {
+        OptionFault {
+            option: option.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
 /// The form of an option's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptionKind {

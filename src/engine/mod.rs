@@ -28,7 +28,7 @@ pub use state::{StateChunk, StateError};
 /// Takes what the engine gives.
 pub trait Outputs {
     /// Rows that a query has put into a stream that is watched. `ordinals` numbers the rows among
-    /// those of the same query and sequence number: with both, the key of each output.
+    /// those of the same stream and sequence number, in the order in which they arose.
     fn take(&mut self, stream: StreamId, query: u32, rows: &Batch, ordinals: &[u32]);
 }
 
@@ -47,7 +47,7 @@ pub struct Engine {
     watched: Vec<bool>,
     deadlines: BTreeSet<(Timestamp, usize)>,
     deadline_of: Vec<Option<Timestamp>>,
-    /// Per query, the sequence number that it last gave rows for, and how many.
+    /// Per stream, the sequence number that it last got rows for, and how many.
     given: Vec<(Seq, u32)>,
     ordinals: Vec<u32>,
     clock: Timestamp,
@@ -78,7 +78,7 @@ impl Engine {
             watched,
             deadlines: BTreeSet::new(),
             deadline_of: vec![None; plan.queries.len()],
-            given: vec![(Seq(0), 0); plan.queries.len()],
+            given: vec![(Seq(0), 0); streams],
             ordinals: Vec::new(),
             clock: Timestamp::MIN,
             faults: 0,
@@ -139,9 +139,10 @@ impl Engine {
 
     /// Moves the clock to `time`, for the reason `seq`; what is due on the way fires, in order.
     pub fn advance(&mut self, time: Timestamp, seq: Seq, to: &mut dyn Outputs) {
-        while let Some((due, number)) = self.deadlines.first().copied()
-            && due <= time
-        {
+        while let Some((due, number)) = self.deadlines.first().copied() {
+            if due > time {
+                break;
+            }
             self.clock = self.clock.max(due);
             if let Some(query) = self.queries.get_mut(number) {
                 query.fire(Stamp { seq, time: due });
@@ -191,14 +192,12 @@ impl Engine {
             return;
         };
         let deadline = query.deadline();
-        if let Some(noted) = self.deadline_of.get_mut(number)
-            && *noted != deadline
-        {
+        let noted = self.deadline_of.get_mut(number).filter(|noted| **noted != deadline);
+        if let Some(noted) = noted {
             if let Some(old) = noted.take() {
                 self.deadlines.remove(&(old, number));
             }
-            self.deadlines
-                .extend(deadline.map(|deadline| (deadline, number)));
+            self.deadlines.extend(deadline.map(|deadline| (deadline, number)));
             *noted = deadline;
         }
         if query.output().is_empty() {
@@ -210,7 +209,7 @@ impl Engine {
             return;
         };
         if self.watched.get(target.0).copied().unwrap_or(false) {
-            self.number(number, &out);
+            self.number(target, &out);
             to.take(
                 target,
                 u32::try_from(number).unwrap_or(u32::MAX),
@@ -225,9 +224,9 @@ impl Engine {
         }
     }
 
-    fn number(&mut self, number: usize, rows: &Batch) {
+    fn number(&mut self, stream: StreamId, rows: &Batch) {
         self.ordinals.clear();
-        let Some((seq, given)) = self.given.get_mut(number) else {
+        let Some((seq, given)) = self.given.get_mut(stream.0) else {
             return;
         };
         for row in rows.rows().stamps() {

@@ -40,18 +40,19 @@ impl std::fmt::Display for Seq {
     }
 }
 
-/// The identity of one output: the input that caused it, the query that made it, and its place
-/// among that query's outputs for that input. Totally ordered, and the order of delivery.
+/// The identity of one output: the input that caused it, its place among the outputs that this
+/// input caused in the same stream, and the query that made it. The order of delivery.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct OutputKey {
     /// The input that caused the output.
     pub seq: Seq,
+    /// The output's place among those of the same `seq` in the same stream, in the order in which
+    /// they arose.
+    pub ordinal: u32,
     /// The query, by its place in the application.
     pub query: u32,
-    /// The output's place among those of the same `seq` and `query`.
-    pub ordinal: u32,
 }
 
 impl std::fmt::Display for OutputKey {

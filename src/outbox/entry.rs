@@ -4,11 +4,11 @@
 //! group   key    'O'  name length: u16 BE  name  key of the first output, big-endian
 //!         value  sealed, see `store::seal`; kind 1
 //!         head   first key 16, last key 16, outputs u32 LE, time of the first i64 LE
-//!         payload: CBOR [[seq, query, ordinal, time, [value, ...]], ...]
+//!         payload: CBOR [[seq, ordinal, query, time, [value, ...]], ...]
 //! state   key    'S'  name length: u16 BE  name
 //!         value  sealed; kind 2, no payload
 //!         head   cursor 16, last key appended 16, dropped u64 LE, damaged u64 LE
-//! an output's key: seq u64, query u32, ordinal u32; little-endian inside of a head
+//! an output's key: seq u64, ordinal u32, query u32; little-endian inside of a head
 //! ```
 //!
 //! The state is written when something is confirmed or dropped. The last key appended is the
@@ -69,7 +69,7 @@ impl<'a> Group<'a> {
             cbor::decode(&payload).map_err(|_| Damage::Content)?;
         let entries = rows
             .into_iter()
-            .map(|(seq, query, ordinal, time, row)| Entry {
+            .map(|(seq, ordinal, query, time, row)| Entry {
                 key: OutputKey {
                     seq: Seq(seq),
                     query,
@@ -99,7 +99,7 @@ pub(super) fn seal_group(sealer: &mut Sealer, group: &[&Entry]) -> Result<Vec<u8
                 query,
                 ordinal,
             } = entry.key;
-            (seq, query, ordinal, entry.time, &entry.row)
+            (seq, ordinal, query, entry.time, &entry.row)
         })
         .collect();
     let payload = cbor::encode(&rows)?;
@@ -161,36 +161,36 @@ pub(super) fn place(prefix: &[u8], key: OutputKey) -> Vec<u8> {
     let mut place = Vec::with_capacity(prefix.len() + 16);
     place.extend_from_slice(prefix);
     place.extend_from_slice(&key.seq.0.to_be_bytes());
-    place.extend_from_slice(&key.query.to_be_bytes());
     place.extend_from_slice(&key.ordinal.to_be_bytes());
+    place.extend_from_slice(&key.query.to_be_bytes());
     place
 }
 
 /// The inverse of [`place`].
 pub(super) fn key_of(prefix: &[u8], place: &[u8]) -> Option<OutputKey> {
     let (seq, rest) = place.strip_prefix(prefix)?.split_first_chunk::<8>()?;
-    let (query, rest) = rest.split_first_chunk::<4>()?;
+    let (ordinal, rest) = rest.split_first_chunk::<4>()?;
     Some(OutputKey {
         seq: Seq(u64::from_be_bytes(*seq)),
-        query: u32::from_be_bytes(*query),
-        ordinal: u32::from_be_bytes(rest.try_into().ok()?),
+        ordinal: u32::from_be_bytes(*ordinal),
+        query: u32::from_be_bytes(rest.try_into().ok()?),
     })
 }
 
 fn put_key(key: OutputKey, out: &mut Vec<u8>) {
     out.extend_from_slice(&key.seq.0.to_le_bytes());
-    out.extend_from_slice(&key.query.to_le_bytes());
     out.extend_from_slice(&key.ordinal.to_le_bytes());
+    out.extend_from_slice(&key.query.to_le_bytes());
 }
 
 fn take_key(bytes: &[u8]) -> Option<(OutputKey, &[u8])> {
     let (seq, rest) = bytes.split_first_chunk::<8>()?;
-    let (query, rest) = rest.split_first_chunk::<4>()?;
     let (ordinal, rest) = rest.split_first_chunk::<4>()?;
+    let (query, rest) = rest.split_first_chunk::<4>()?;
     let key = OutputKey {
         seq: Seq(u64::from_le_bytes(*seq)),
-        query: u32::from_le_bytes(*query),
         ordinal: u32::from_le_bytes(*ordinal),
+        query: u32::from_le_bytes(*query),
     };
     Some((key, rest))
 }

@@ -43,7 +43,7 @@ impl Feed {
         Feed {
             sink,
             to: Some(to),
-            sent: outbox.cursor(sink),
+            sent: outbox.cursor(sink).unwrap_or_default(),
             fresh: VecDeque::new(),
             behind: true,
             full: false,
@@ -84,24 +84,15 @@ impl Feed {
             }
             let read = outbox.read(self.sink, self.sent, READ_ROWS_MAX, READ_BYTES_MAX)?;
             if read.is_empty() {
-                self.behind = outbox.last_key(self.sink) > self.sent;
-                // Entries may have been dropped by policy or damage; then nothing comes before
-                // what is still to be appended.
-                if self.behind {
-                    self.sent = outbox.last_key(self.sink);
-                    self.behind = false;
-                }
+                // What lies between `sent` and the last key, if anything did, was dropped.
+                self.sent = self.sent.max(outbox.last_key(self.sink).unwrap_or_default());
+                self.behind = false;
                 return Ok(());
             }
-            let mut sent_one = false;
             for entry in read {
                 if entry.key.seq > durable || self.send(entry).is_err() {
                     return Ok(());
                 }
-                sent_one = true;
-            }
-            if !sent_one {
-                return Ok(());
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::core::{Core, Gather, PipelineError, SinkStream};
+use super::turn::{Core, Gather, PipelineError, SinkStream};
 use crate::checkpoint::{Checkpoints, Snapshot};
 use crate::engine::{Engine, StateChunk};
 use crate::event::{Seq, Timestamp};
@@ -21,10 +21,8 @@ pub struct Open<'a> {
     pub application: Arc<Application>,
     /// Its texts, which the log keeps.
     pub texts: &'a [SqlText],
-    /// Which streams have an outbox, by name.
-    pub sinks: &'a [String],
-    /// The bounds of each outbox.
-    pub limits: Limits,
+    /// Which streams have an outbox, by name, and its bounds.
+    pub sinks: &'a [(String, Limits)],
 }
 
 /// What recovery found.
@@ -57,7 +55,8 @@ impl Core {
                 cut.at, cut.why, cut.records
             ));
         }
-        let outbox = Outbox::open(Arc::clone(&open.store), open.sinks, open.limits)?;
+        let outbox = Outbox::open(Arc::clone(&open.store), open.sinks)?;
+        found.warnings.extend(outbox.damage().iter().cloned());
         let wanted = written(open.texts);
         let first = first_application(&wal, &snapshot)?.unwrap_or_else(|| wanted.clone());
         let marks = snapshot.marks.clone();
@@ -219,7 +218,7 @@ fn plan_of(
     text: &str,
     wanted: &str,
     found: &mut Recovered,
-) -> (Arc<Application>, Vec<SinkStream>) {
+) -> (Arc<Application>, Arc<[SinkStream]>) {
     let plan = if text == wanted {
         Arc::clone(&open.application)
     } else {
@@ -234,7 +233,7 @@ fn plan_of(
             }
         }
     };
-    let sinks = open.sinks.iter().map(|name| SinkStream {
+    let sinks = open.sinks.iter().map(|(name, _)| SinkStream {
         name: name.clone(),
         // A sink that this plan does not have gets nothing: no stream has that number.
         stream: plan.stream_named(name).map_or(sql::plan::StreamId(usize::MAX), |(id, _)| id),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, never};
 use crossbeam::select;
 
-use super::core::{Core, Input, PipelineError, TurnDone};
+use super::turn::{Core, Input, PipelineError, TurnDone};
 use super::feed::Feed;
 use crate::clock::LogClock;
 use crate::event::{Seq, Timestamp};
@@ -455,7 +455,7 @@ impl Pipeline {
         }
         self.settle()?;
         let waiting = (0..self.handles.feeds.len())
-            .map(|sink| self.core.outbox().depth(sink).entries)
+            .filter_map(|sink| Some(self.core.outbox().depth(sink).ok()?.entries))
             .sum();
         Ok(Outcome { last: self.core.last(), waiting })
     }

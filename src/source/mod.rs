@@ -4,9 +4,24 @@
 //! work) and offers [`Arrival`]s to the pipeline through a bounded channel. It acknowledges its
 //! far side only up to what [`Released`] says, which is what the log has made durable.
 
-use crate::event::{Batch, DeliveryMark, Rejected};
+pub mod mqtt;
+pub mod redelivery;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::config::options::{OptionFault, OptionSpec, Options};
+use crate::decode::Reason;
+use crate::event::{Batch, DeliveryMark, Rejected, Schema};
+
+/// How many bytes of a rejected message are kept.
+pub const REJECTED_BYTES_MAX: usize = 16 * 1024;
 
 /// Some messages of one source, decoded, in the order in which they were received.
+///
+/// Rows, rejects and marks may each be empty, all of them too: a message that no subscription
+/// wanted leaves only its mark, an empty JSON array not even a row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arrival {
     /// Which source, by its place among the daemon's sources.
@@ -26,3 +41,146 @@ pub struct Arrival {
 ///
 /// The pipeline holds the sender; a source awaits changes and acknowledges in receive order.
 pub type Released = tokio::sync::watch::Receiver<u64>;
+
+/// What a source works with while it runs.
+#[derive(Debug)]
+pub struct Context {
+    /// The stream's name, for the log lines.
+    pub name: String,
+    /// Its place among the daemon's sources.
+    pub source: usize,
+    /// Where rows go. Bounded, shared with the other sources.
+    pub arrivals: crossbeam::channel::Sender<Arrival>,
+    /// What has become durable.
+    pub released: Released,
+    /// The last marks in the log, oldest first, at most [`redelivery::TAIL_MARKS_MAX`].
+    pub tail: Vec<DeliveryMark>,
+    /// Turns true when the source is to end.
+    pub stop: tokio::sync::watch::Receiver<bool>,
+    /// How long it may wait after that for what it has offered to be released.
+    pub stop_within: Duration,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A message that was given up without a row, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// QoS 0 (or a session that is not kept), and the pipeline was too far behind.
+    QueueFull,
+    /// No subscription of the stream wants its topic: left over from an earlier configuration.
+    Unmatched,
+    /// A retained message, where these are not wanted.
+    Retained,
+}
+
+impl Dropped {
+    /// Every reason, in the order in which counters keep them.
+    pub const ALL: [Dropped; 3] = [Dropped::QueueFull, Dropped::Unmatched, Dropped::Retained];
+
+    /// The word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Dropped::QueueFull => "queue_full",
+            Dropped::Unmatched => "unmatched",
+            Dropped::Retained => "retained",
+        }
+    }
+}
+
+/// What a source counts, readable at any time.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Messages received, repeats included.
+    pub received: AtomicU64,
+    /// Their payload bytes.
+    pub received_bytes: AtomicU64,
+    /// Rows made of them.
+    pub rows: AtomicU64,
+    /// Messages recognised as delivered again, and acknowledged without a row.
+    pub duplicates: AtomicU64,
+    /// Messages left to the broker because the queue was full; they come again.
+    pub deferred: AtomicU64,
+    /// Connections made.
+    pub connects: AtomicU64,
+    /// Connections lost or refused.
+    pub disconnects: AtomicU64,
+    /// Whether there is a connection now.
+    pub connected: AtomicBool,
+    rejected: [AtomicU64; Reason::ALL.len()],
+    dropped: [AtomicU64; Dropped::ALL.len()],
+}
+
+impl Metrics {
+    /// How many messages could not be decoded for this reason.
+    #[must_use]
+    pub fn rejected(&self, reason: Reason) -> u64 {
+        let mut all = Reason::ALL.iter().zip(&self.rejected);
+        let found = all.find(|(known, _)| **known == reason);
+        found.map_or(0, |(_, count)| count.load(Ordering::Relaxed))
+    }
+
+    /// How many messages were dropped for this reason.
+    #[must_use]
+    pub fn dropped(&self, reason: Dropped) -> u64 {
+        let mut all = Dropped::ALL.iter().zip(&self.dropped);
+        let found = all.find(|(known, _)| **known == reason);
+        found.map_or(0, |(_, count)| count.load(Ordering::Relaxed))
+    }
+
+    fn count_rejected(&self, reason: Reason) {
+        for (known, count) in Reason::ALL.iter().zip(&self.rejected) {
+            count.fetch_add(u64::from(*known == reason), Ordering::Relaxed);
+        }
+    }
+
+    fn count_dropped(&self, reason: Dropped) {
+        for (known, count) in Dropped::ALL.iter().zip(&self.dropped) {
+            count.fetch_add(u64::from(*known == reason), Ordering::Relaxed);
+        }
+    }
+}
+
+/// The extensions that can be read from, each with its options.
+pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[("mqtt", mqtt::OPTIONS)];
+
+/// A source, checked and ready to run.
+#[derive(Debug)]
+pub enum Source {
+    /// Subscribes at an MQTT broker.
+    Mqtt(mqtt::Mqtt),
+}
+
+impl Source {
+    /// Checks the options of a stream of `extension` and `format` with the columns `schema`.
+    /// `client_id` names its session, see [`crate::mqtt::default_client_id`].
+    ///
+    /// # Errors
+    /// The first option whose value cannot be used.
+    pub fn new(
+        extension: &str,
+        format: &str,
+        options: &Options,
+        schema: &Schema,
+        client_id: &str,
+    ) -> Result<Source, OptionFault> {
+        match extension {
+            "mqtt" => {
+                let mqtt = mqtt::Mqtt::new(format, options, schema, client_id)?;
+                Ok(Source::Mqtt(mqtt))
+            }
+            _ => {
+                let problem = format!("`{extension}` is not a source: use mqtt");
+                Err(OptionFault::new("extension", problem))
+            }
+        }
+    }
+
+    /// Reads until told to stop, or until the pipeline is gone.
+    pub async fn run(self, context: Context) {
+        match self {
+            Source::Mqtt(mqtt) => mqtt.run(context).await,
+        }
+    }
+}

@@ -74,7 +74,7 @@ pub struct Core {
     pub(super) engine: Engine,
     pub(super) checkpoints: Checkpoints,
     pub(super) outbox: Outbox,
-    pub(super) sinks: Vec<SinkStream>,
+    pub(super) sinks: Arc<[SinkStream]>,
     /// What each source could be sent again, by stream name.
     pub(super) marks: BTreeMap<String, Vec<DeliveryMark>>,
     /// The application in its written form, for checkpoints.
@@ -167,7 +167,7 @@ impl Core {
         time: Timestamp,
         input: Input,
         batch: &mut WriteBatch,
-        gather: &mut Gather<'_>,
+        gather: &mut Gather,
     ) -> Result<(), PipelineError> {
         let Input { stream, mut rows, rejected, marks } = input;
         let plan = Arc::clone(self.engine.plan());
@@ -267,18 +267,18 @@ impl Core {
 }
 
 /// Collects outputs by sink.
-pub(super) struct Gather<'a> {
-    sinks: &'a [SinkStream],
+pub(super) struct Gather {
+    sinks: Arc<[SinkStream]>,
     pub(super) by_sink: Vec<Vec<Entry>>,
 }
 
-impl Gather<'_> {
-    pub(super) fn new(sinks: &[SinkStream]) -> Gather<'_> {
-        Gather { sinks, by_sink: vec![Vec::new(); sinks.len()] }
+impl Gather {
+    pub(super) fn new(sinks: &Arc<[SinkStream]>) -> Gather {
+        Gather { sinks: Arc::clone(sinks), by_sink: vec![Vec::new(); sinks.len()] }
     }
 }
 
-impl Outputs for Gather<'_> {
+impl Outputs for Gather {
     fn take(&mut self, stream: StreamId, query: u32, rows: &Batch, ordinals: &[u32]) {
         for (sink, entries) in self.sinks.iter().zip(&mut self.by_sink) {
             if sink.stream != stream {

@@ -1,0 +1,173 @@
+//! A sink that writes readable lines, to the standard output unless told otherwise.
+//!
+//! `2026-11-21 02:00:00.123  Alerts  device=press-3  temp=81.2`, in UTC, the fields aligned with
+//! the lines before. A line is confirmed when it is written. A reader that is too slow stops
+//! this sink and nothing else: lines are written on a thread of their own.
+
+use std::io::Write;
+use std::sync::atomic::Ordering;
+
+use super::{Confirmer, Context, Delivery, count};
+use crate::config::options::OptionSpec;
+use crate::event::{Schema, Timestamp, Value};
+
+/// What can be set: nothing.
+pub const OPTIONS: &[OptionSpec] = &[];
+
+/// The widest that a field is padded to.
+const WIDTH_MAX: usize = 32;
+
+/// A log sink.
+pub struct Log {
+    to: Box<dyn Write + Send>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Log")
+    }
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log::new()
+    }
+}
+
+impl Log {
+    /// Writes to the standard output.
+    #[must_use]
+    pub fn new() -> Log {
+        Log::to(Box::new(std::io::stdout()))
+    }
+
+    /// Writes to `to`.
+    #[must_use]
+    pub fn to(to: Box<dyn Write + Send>) -> Log {
+        Log { to }
+    }
+
+    /// Delivers until there is nothing to come, or until told to stop.
+    pub async fn run(self, context: Context) {
+        let mut stop = context.stop.clone();
+        let (done, ended) = tokio::sync::oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("log-sink".to_owned());
+        let spawned = thread.spawn(move || {
+            write_all(self.to, context);
+            // Nobody waits any more after a stop.
+            let _ = done.send(());
+        });
+        if let Err(error) = spawned {
+            tracing::error!("cannot start the log sink: {error}");
+            return;
+        }
+        tokio::select! {
+            _ = ended => {}
+            // The thread ends with its channel; what it does not write is in the outbox still.
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+}
+
+fn write_all(mut to: Box<dyn Write + Send>, mut context: Context) {
+    let mut widths = vec![0; context.schema.width()];
+    let mut confirmer = Confirmer::new(context.sink, context.confirmed.clone());
+    while let Some(delivery) = context.deliveries.blocking_recv() {
+        if *context.stop.borrow() {
+            return;
+        }
+        let line = line(&context.name, &context.schema, &delivery, &mut widths);
+        if let Err(error) = to.write_all(line.as_bytes()).and_then(|()| to.flush()) {
+            // A closed standard output will not come back, and is no reason to keep alerts.
+            count(&context.metrics.refused);
+            tracing::debug!("cannot write the line: {error}");
+        } else {
+            count(&context.metrics.delivered);
+            context.metrics.connected.store(true, Ordering::Relaxed);
+        }
+        confirmer.confirm(delivery.key);
+        while !confirmer.flush() && context.deliveries.is_empty() {
+            std::thread::sleep(super::CONFIRM_AGAIN);
+        }
+    }
+}
+
+fn line(name: &str, schema: &Schema, delivery: &Delivery, widths: &mut [usize]) -> String {
+    let mut line = format!("{}  {name}", time(delivery.time));
+    let fields = schema.fields().iter().zip(&delivery.row).zip(widths);
+    let mut gap = 0;
+    for ((field, value), width) in fields {
+        let text = format!("{}={}", field.name, readable(value));
+        line.extend(std::iter::repeat_n(' ', gap + 2));
+        line.push_str(&text);
+        let taken = text.chars().count();
+        *width = (*width).max(taken.min(WIDTH_MAX));
+        gap = width.saturating_sub(taken);
+    }
+    line.push('\n');
+    line
+}
+
+/// To the millisecond, in UTC.
+fn time(time: Timestamp) -> String {
+    match jiff::Timestamp::from_millisecond(time.0) {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+        Err(_) => time.to_string(),
+    }
+}
+
+/// Text bare when it cannot be mistaken, otherwise quoted with escapes, so that a line stays one.
+fn readable(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(truth) => truth.to_string(),
+        Value::Int(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Str(text) => {
+            let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=';
+            if !text.is_empty() && text.chars().all(is_plain) {
+                text.to_string()
+            } else {
+                format!("{:?}", text.as_str())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Field, OutputKey, Type};
+
+    #[test]
+    fn lines_are_aligned() {
+        let schema = Schema::new(vec![
+            Field {
+                name: "device".to_owned(),
+                ty: Type::String,
+            },
+            Field {
+                name: "temp".to_owned(),
+                ty: Type::Double,
+            },
+        ]);
+        let mut widths = vec![0; 2];
+        let mut line_of = |device: &str, temp: f64| {
+            let delivery = Delivery {
+                key: OutputKey::default(),
+                id: String::new(),
+                time: Timestamp(1_795_226_400_123),
+                row: vec![Value::text(device), Value::Float(temp)],
+            };
+            line("Alerts", &schema, &delivery, &mut widths)
+        };
+        assert_eq!(
+            line_of("press-10", 81.2),
+            "2026-11-21 02:00:00.123  Alerts  device=press-10  temp=81.2\n"
+        );
+        assert_eq!(
+            line_of("a b", 5.0),
+            "2026-11-21 02:00:00.123  Alerts  device=\"a b\"     temp=5\n"
+        );
+    }
+}
