@@ -6,6 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
+.NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench fuzz size rust linker broker
 

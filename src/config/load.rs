@@ -102,7 +102,6 @@ pub fn read(
         text: &named,
         expander,
         faults,
-        warnings: Vec::new(),
         keys: Options::default(),
         application: OptionTable::default(),
         streams: BTreeMap::new(),
@@ -111,7 +110,6 @@ pub fn read(
     let sql = sql_texts::collect(&mut reading, &document, folder, &mut texts);
     let Reading {
         mut faults,
-        mut warnings,
         keys,
         application,
         streams,
@@ -125,6 +123,7 @@ pub fn read(
         streams,
         sql,
     };
+    let mut warnings = Vec::new();
     match build::settings(written, &mut faults, &mut warnings) {
         Some(settings) if faults.is_empty() => Ok(Loaded {
             settings,
@@ -193,7 +192,6 @@ pub(super) struct Reading<'a> {
     pub(super) text: &'a NamedText<'a>,
     expander: Expander<'a>,
     pub(super) faults: Vec<Diagnostic>,
-    pub(super) warnings: Vec<Diagnostic>,
     pub(super) keys: Options,
     application: OptionTable,
     streams: BTreeMap<String, OptionTable>,
