@@ -13,7 +13,9 @@ use crate::event::Timestamp;
 pub fn wall() -> Timestamp {
     #[expect(clippy::disallowed_methods, reason = "this is the clock module")]
     let now = SystemTime::now();
-    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let since = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
@@ -29,7 +31,10 @@ impl LogClock {
     /// A clock that never reads less than `last`, the time of the log's last record.
     #[must_use]
     pub fn new(last: Timestamp) -> LogClock {
-        LogClock { last, at: Instant::now() }
+        LogClock {
+            last,
+            at: Instant::now(),
+        }
     }
 
     /// The time now.

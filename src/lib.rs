@@ -37,3 +37,7 @@ pub mod observe;
 pub mod pipeline;
 
 pub mod scenario;
+
+pub mod daemon;
+
+pub mod cli;

@@ -1,3 +1,7 @@
-//! The `eventflux` program.
+//! The `eventflux` program: arguments → command → exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    eventflux::cli::main(std::env::args_os()).into()
+}

@@ -192,12 +192,16 @@ impl Engine {
             return;
         };
         let deadline = query.deadline();
-        let noted = self.deadline_of.get_mut(number).filter(|noted| **noted != deadline);
+        let noted = self
+            .deadline_of
+            .get_mut(number)
+            .filter(|noted| **noted != deadline);
         if let Some(noted) = noted {
             if let Some(old) = noted.take() {
                 self.deadlines.remove(&(old, number));
             }
-            self.deadlines.extend(deadline.map(|deadline| (deadline, number)));
+            self.deadlines
+                .extend(deadline.map(|deadline| (deadline, number)));
             *noted = deadline;
         }
         if query.output().is_empty() {

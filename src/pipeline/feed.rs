@@ -72,8 +72,14 @@ impl Feed {
             if self.to.is_none() {
                 return Ok(());
             }
-            while self.fresh.front().is_some_and(|entry| entry.key.seq <= durable) {
-                let Some(entry) = self.fresh.pop_front() else { break };
+            while self
+                .fresh
+                .front()
+                .is_some_and(|entry| entry.key.seq <= durable)
+            {
+                let Some(entry) = self.fresh.pop_front() else {
+                    break;
+                };
                 if let Err(entry) = self.send(entry) {
                     self.fresh.push_front(entry);
                     return Ok(());
@@ -85,7 +91,9 @@ impl Feed {
             let read = outbox.read(self.sink, self.sent, READ_ROWS_MAX, READ_BYTES_MAX)?;
             if read.is_empty() {
                 // What lies between `sent` and the last key, if anything did, was dropped.
-                self.sent = self.sent.max(outbox.last_key(self.sink).unwrap_or_default());
+                self.sent = self
+                    .sent
+                    .max(outbox.last_key(self.sink).unwrap_or_default());
                 self.behind = false;
                 return Ok(());
             }
@@ -109,7 +117,9 @@ impl Feed {
     }
 
     fn send(&mut self, entry: Entry) -> Result<(), Entry> {
-        let Some(to) = &self.to else { return Err(entry) };
+        let Some(to) = &self.to else {
+            return Err(entry);
+        };
         self.full = false;
         let Entry { key, time, row } = entry;
         let id = format!("{}-{key}", self.id_prefix);
@@ -120,11 +130,19 @@ impl Feed {
             }
             Err(TrySendError::Full(back)) => {
                 self.full = true;
-                Err(Entry { key, time, row: back.row })
+                Err(Entry {
+                    key,
+                    time,
+                    row: back.row,
+                })
             }
             Err(TrySendError::Closed(back)) => {
                 self.to = None;
-                Err(Entry { key, time, row: back.row })
+                Err(Entry {
+                    key,
+                    time,
+                    row: back.row,
+                })
             }
         }
     }

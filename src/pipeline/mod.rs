@@ -6,12 +6,12 @@
 //! What a turn changes on disk (log records and outputs) is one atomic write. So after a crash the
 //! outbox is exactly as far as the log, and recovery only has to bring the engine there.
 
-mod turn;
 mod feed;
 mod recover;
 mod run;
+mod turn;
 
-pub use turn::{Core, Input, PipelineError, SinkStream, TurnDone};
 pub use feed::Feed;
 pub use recover::{Open, Recovered};
 pub use run::{Durability, Handles, Limits, Outcome, SourceHandle, run};
+pub use turn::{Core, Input, PipelineError, SinkStream, TurnDone};

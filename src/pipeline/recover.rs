@@ -100,13 +100,21 @@ impl Core {
                     return ControlFlow::Break(());
                 }
                 records.push(record);
-                if records.len() < 256 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                if records.len() < 256 {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
             })?;
             for record in records {
                 found.records += 1;
                 self.rerun(record)?;
             }
-            if let Some(Record { body: Body::Config { text }, .. }) = change {
+            if let Some(Record {
+                body: Body::Config { text },
+                ..
+            }) = change
+            {
                 if text != self.application {
                     self.take_plan(open, &text, wanted, found);
                 }
@@ -116,7 +124,9 @@ impl Core {
                 ReadEnd::Stopped => {}
                 ReadEnd::Whole { .. } => return Ok(()),
                 ReadEnd::Cut { at, why } => {
-                    found.warnings.push(format!("the log cannot be read from {at} on: {why}"));
+                    found
+                        .warnings
+                        .push(format!("the log cannot be read from {at} on: {why}"));
                     return Ok(());
                 }
             }
@@ -127,7 +137,12 @@ impl Core {
         let mut gather = Gather::new(&self.sinks);
         let Record { first, time, body } = record;
         match body {
-            Body::Events { stream, schema, mut rows, origin } => {
+            Body::Events {
+                stream,
+                schema,
+                mut rows,
+                origin,
+            } => {
                 rows.stamp_all(first, time);
                 let known = self.engine.plan().stream_named(&stream);
                 // Rows of a stream that is gone or has changed have no one who could read them.
@@ -169,7 +184,9 @@ impl Core {
                 ..Snapshot::default()
             },
             Err(error) => {
-                found.warnings.push(format!("the state is left out: {error}"));
+                found
+                    .warnings
+                    .push(format!("the state is left out: {error}"));
                 Snapshot::default()
             }
         };
@@ -187,7 +204,13 @@ impl Core {
     ) -> Result<(), PipelineError> {
         let mut batch = WriteBatch::new();
         let time = self.wal.last_time().max(Timestamp(0));
-        self.wal.append(time, &Body::Config { text: wanted.to_owned() }, &mut batch)?;
+        self.wal.append(
+            time,
+            &Body::Config {
+                text: wanted.to_owned(),
+            },
+            &mut batch,
+        )?;
         self.write(batch)?;
         if self.application != wanted {
             self.take_plan(open, wanted, wanted, found);
@@ -236,7 +259,9 @@ fn plan_of(
     let sinks = open.sinks.iter().map(|(name, _)| SinkStream {
         name: name.clone(),
         // A sink that this plan does not have gets nothing: no stream has that number.
-        stream: plan.stream_named(name).map_or(sql::plan::StreamId(usize::MAX), |(id, _)| id),
+        stream: plan
+            .stream_named(name)
+            .map_or(sql::plan::StreamId(usize::MAX), |(id, _)| id),
     });
     let sinks = sinks.collect();
     (plan, sinks)
@@ -250,7 +275,9 @@ fn restored(
     found: &mut Recovered,
 ) -> Engine {
     let fresh = || {
-        Engine::new(Arc::clone(&plan), |stream| sinks.iter().any(|sink| sink.stream == stream))
+        Engine::new(Arc::clone(&plan), |stream| {
+            sinks.iter().any(|sink| sink.stream == stream)
+        })
     };
     let mut engine = fresh();
     let chunks: Vec<StateChunk> = snapshot
@@ -265,7 +292,9 @@ fn restored(
     match engine.restore(&chunks, snapshot.time) {
         Ok(empty) => {
             for number in empty {
-                let Some(query) = plan.queries.get(number) else { continue };
+                let Some(query) = plan.queries.get(number) else {
+                    continue;
+                };
                 let target = plan.stream(query.target).map_or("?", |stream| &stream.name);
                 found.warnings.push(format!(
                     "the query into '{target}' ({}:{}) is new or changed and starts empty",
@@ -275,15 +304,25 @@ fn restored(
             engine
         }
         Err(error) => {
-            found.warnings.push(format!("the state is left out: {error}"));
+            found
+                .warnings
+                .push(format!("the state is left out: {error}"));
             fresh()
         }
     }
 }
 
 fn to_chunk(chunk: StateChunk) -> crate::checkpoint::Chunk {
-    let StateChunk { operator, key, bytes } = chunk;
-    crate::checkpoint::Chunk { operator, key, bytes }
+    let StateChunk {
+        operator,
+        key,
+        bytes,
+    } = chunk;
+    crate::checkpoint::Chunk {
+        operator,
+        key,
+        bytes,
+    }
 }
 
 /// An application as the log keeps it: path and text of each file, as JSON.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, never};
 use crossbeam::select;
 
-use super::turn::{Core, Input, PipelineError, TurnDone};
 use super::feed::Feed;
+use super::turn::{Core, Input, PipelineError, TurnDone};
 use crate::clock::LogClock;
 use crate::event::{Seq, Timestamp};
 use crate::observe::PipelineMetrics;
@@ -72,6 +72,8 @@ pub struct Handles {
     pub feeds: Vec<Feed>,
     /// Confirmations of all sinks.
     pub confirmed: Receiver<Confirmed>,
+    /// Turns true when the sources are gone and the sinks have been given all there is.
+    pub drained: tokio::sync::watch::Sender<bool>,
     /// What it counts.
     pub metrics: Arc<PipelineMetrics>,
 }
@@ -201,7 +203,11 @@ impl Pipeline {
         let idle_arrivals = never();
         let idle_confirmed = never();
         let takes = !self.draining && self.stuck.is_none() && !self.is_blocked();
-        let arrivals = if takes { &self.handles.arrivals } else { &idle_arrivals };
+        let arrivals = if takes {
+            &self.handles.arrivals
+        } else {
+            &idle_arrivals
+        };
         // While the sources are there, sinks that are gone are no reason to end.
         let confirmed = if self.draining || !self.handles.feeds.is_empty() {
             &self.handles.confirmed
@@ -267,11 +273,25 @@ impl Pipeline {
             rows += arrival.rows.len();
             bytes += arrival.rows.memory_bytes();
             acks.push((arrival.source, arrival.through));
-            let stream = self.handles.sources.get(arrival.source).map(|source| source.stream);
+            let stream = self
+                .handles
+                .sources
+                .get(arrival.source)
+                .map(|source| source.stream);
             if let Some(stream) = stream {
-                let Arrival { rows, rejected, marks, .. } = arrival;
+                let Arrival {
+                    rows,
+                    rejected,
+                    marks,
+                    ..
+                } = arrival;
                 if !rows.is_empty() || !rejected.is_empty() {
-                    inputs.push(Input { stream, rows, rejected, marks });
+                    inputs.push(Input {
+                        stream,
+                        rows,
+                        rejected,
+                        marks,
+                    });
                 }
             }
             if rows < self.limits.turn_rows_max && bytes < self.limits.turn_bytes_max {
@@ -283,7 +303,10 @@ impl Pipeline {
         }
         let metrics = &self.handles.metrics;
         add(&metrics.rows, rows);
-        add(&metrics.rejected, inputs.iter().map(|input| input.rejected.len()).sum());
+        add(
+            &metrics.rejected,
+            inputs.iter().map(|input| input.rejected.len()).sum(),
+        );
         if !inputs.is_empty() {
             let time = self.now();
             let turn = self.core.turn(time, inputs)?;
@@ -291,7 +314,11 @@ impl Pipeline {
         }
         let seq = self.core.last();
         for (source, through) in acks {
-            self.acks.push_back(Ack { seq, source, through });
+            self.acks.push_back(Ack {
+                seq,
+                source,
+                through,
+            });
         }
         let none = self.limits.durability == Durability::None;
         self.release(if none { self.written } else { self.durable });
@@ -359,7 +386,10 @@ impl Pipeline {
             self.syncing = self.requests.try_send(self.written).is_ok();
             add(&self.handles.metrics.syncs, 1);
         }
-        add(&self.handles.metrics.faults, usize::try_from(self.core.take_faults()).unwrap_or(0));
+        add(
+            &self.handles.metrics.faults,
+            usize::try_from(self.core.take_faults()).unwrap_or(0),
+        );
         Ok(())
     }
 
@@ -393,7 +423,12 @@ impl Pipeline {
     fn release(&mut self, seq: Seq) {
         self.durable = self.durable.max(seq);
         while self.acks.front().is_some_and(|ack| ack.seq <= self.durable) {
-            let Some(Ack { source, through, .. }) = self.acks.pop_front() else { break };
+            let Some(Ack {
+                source, through, ..
+            }) = self.acks.pop_front()
+            else {
+                break;
+            };
             if let Some(source) = self.handles.sources.get(source) {
                 source.released.send_replace(through);
             }
@@ -427,6 +462,7 @@ impl Pipeline {
         self.settle()?;
         self.pump()?;
         self.handles.feeds.iter_mut().for_each(Feed::close);
+        self.handles.drained.send_replace(true);
         Ok(())
     }
 
@@ -457,7 +493,10 @@ impl Pipeline {
         let waiting = (0..self.handles.feeds.len())
             .filter_map(|sink| Some(self.core.outbox().depth(sink).ok()?.entries))
             .sum();
-        Ok(Outcome { last: self.core.last(), waiting })
+        Ok(Outcome {
+            last: self.core.last(),
+            waiting,
+        })
     }
 }
 

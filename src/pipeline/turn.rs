@@ -85,7 +85,9 @@ pub struct Core {
 
 impl std::fmt::Debug for Core {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Core").field("next", &self.wal.next()).finish_non_exhaustive()
+        out.debug_struct("Core")
+            .field("next", &self.wal.next())
+            .finish_non_exhaustive()
     }
 }
 
@@ -159,7 +161,11 @@ impl Core {
                 self.outbox.append(sink, entries, &mut batch)?;
             }
         }
-        Ok(TurnDone { batch, last: self.last(), outputs: gather.by_sink })
+        Ok(TurnDone {
+            batch,
+            last: self.last(),
+            outputs: gather.by_sink,
+        })
     }
 
     fn input(
@@ -169,13 +175,22 @@ impl Core {
         batch: &mut WriteBatch,
         gather: &mut Gather,
     ) -> Result<(), PipelineError> {
-        let Input { stream, mut rows, rejected, marks } = input;
+        let Input {
+            stream,
+            mut rows,
+            rejected,
+            marks,
+        } = input;
         let plan = Arc::clone(self.engine.plan());
-        let Some(definition) = plan.stream(stream) else { return Ok(()) };
+        let Some(definition) = plan.stream(stream) else {
+            return Ok(());
+        };
         let name = &definition.name;
         self.remember(name, &marks);
-        let mut origin =
-            (!marks.is_empty()).then(|| Origin { source: name.clone(), marks });
+        let mut origin = (!marks.is_empty()).then(|| Origin {
+            source: name.clone(),
+            marks,
+        });
         if !rows.is_empty() {
             rows.stamp_all(self.wal.next(), time);
             let body = Body::Events {
@@ -190,7 +205,11 @@ impl Core {
             }
         }
         for rejected in rejected {
-            let body = Body::Rejected { stream: name.clone(), rejected, origin: origin.take() };
+            let body = Body::Rejected {
+                stream: name.clone(),
+                rejected,
+                origin: origin.take(),
+            };
             let seq = self.wal.append(time, &body, batch)?;
             self.engine.advance(time, seq, gather);
         }
@@ -214,7 +233,11 @@ impl Core {
     /// # Errors
     /// When the store fails. After [`StoreError::Full`] the same batch may be tried again.
     pub fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
-        if batch.is_empty() { Ok(()) } else { self.store.write(batch) }
+        if batch.is_empty() {
+            Ok(())
+        } else {
+            self.store.write(batch)
+        }
     }
 
     /// The store, for syncing.
@@ -251,7 +274,11 @@ impl Core {
                     bytes: chunk.bytes,
                 })
                 .collect(),
-            marks: self.marks.iter().map(|(name, all)| (name.clone(), last_marks(all))).collect(),
+            marks: self
+                .marks
+                .iter()
+                .map(|(name, all)| (name.clone(), last_marks(all)))
+                .collect(),
         };
         let mut batch = WriteBatch::new();
         self.checkpoints.save(&snapshot, &mut batch)?;
@@ -274,7 +301,10 @@ pub(super) struct Gather {
 
 impl Gather {
     pub(super) fn new(sinks: &Arc<[SinkStream]>) -> Gather {
-        Gather { sinks: Arc::clone(sinks), by_sink: vec![Vec::new(); sinks.len()] }
+        Gather {
+            sinks: Arc::clone(sinks),
+            by_sink: vec![Vec::new(); sinks.len()],
+        }
     }
 }
 
@@ -284,11 +314,20 @@ impl Outputs for Gather {
             if sink.stream != stream {
                 continue;
             }
-            entries.extend(rows.rows().iter().zip(ordinals).map(|(row, ordinal)| Entry {
-                key: OutputKey { seq: row.stamp.seq, query, ordinal: *ordinal },
-                time: row.stamp.time,
-                row: row.values.to_vec(),
-            }));
+            entries.extend(
+                rows.rows()
+                    .iter()
+                    .zip(ordinals)
+                    .map(|(row, ordinal)| Entry {
+                        key: OutputKey {
+                            seq: row.stamp.seq,
+                            query,
+                            ordinal: *ordinal,
+                        },
+                        time: row.stamp.time,
+                        row: row.values.to_vec(),
+                    }),
+            );
         }
     }
 }

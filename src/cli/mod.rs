@@ -1,0 +1,193 @@
+//! The command line: one file per command.
+
+mod check;
+mod config;
+mod exit;
+mod explain;
+mod functions;
+mod replay;
+mod run;
+mod test;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use exit::{Exit, TABLE};
+
+const ABOUT: &str = "\
+Streaming SQL over sensor events on a gateway. Reads events from MQTT, logs them before it
+acknowledges them, runs SQL over them, and forwards the results to MQTT or HTTP, now or when the
+link is back.";
+
+const EXAMPLES: &str = "\
+Examples:
+  eventflux check /etc/eventflux/eventflux.toml     find everything that is wrong, start nothing
+  eventflux run /etc/eventflux/eventflux.toml       run until told to stop (Ctrl-C, SIGTERM)
+  eventflux test tests/cases                        run case files, each three ways
+  eventflux replay app.sql --input events.ndjson    run recorded events on virtual time
+  eventflux explain app.sql                         show what the SQL becomes
+
+APP is a configuration (.toml) or a file of SQL (.sql).";
+
+/// What was asked for.
+#[derive(Debug, Parser)]
+#[command(name = "eventflux", version, about = ABOUT, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon until it is told to stop
+    ///
+    /// The first SIGINT or SIGTERM stops it in order: sources, pipeline, sinks, a checkpoint.
+    /// A second one ends it at once, which loses nothing either.
+    Run {
+        /// The configuration (.toml) or SQL (.sql)
+        app: PathBuf,
+        /// Keep the state here instead of where the configuration says
+        #[arg(long, value_name = "FOLDER")]
+        store: Option<PathBuf>,
+    },
+    /// Check configuration and SQL completely, and start nothing
+    Check {
+        /// The configuration (.toml) or SQL (.sql)
+        app: PathBuf,
+    },
+    /// Run case files, each straight, with restarts, and as a replay of its log
+    Test {
+        /// Case files, or folders of them
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Run recorded events through the SQL, on virtual time
+    ///
+    /// Each line of the input is {"stream": …, "ts": …, "event": {…}} or {"advance_to": …}; each
+    /// line of the output has the first form.
+    Replay {
+        /// The configuration (.toml) or SQL (.sql)
+        app: PathBuf,
+        /// The events; - for the standard input
+        #[arg(long, value_name = "FILE")]
+        input: PathBuf,
+        /// Show only what comes out in these streams (default: every sink, else every target)
+        #[arg(long, value_name = "STREAM")]
+        output: Vec<String>,
+    },
+    /// Show the plan of the SQL as a tree
+    Explain {
+        /// The configuration (.toml) or SQL (.sql)
+        app: PathBuf,
+    },
+    /// List the functions of the dialect
+    Functions,
+    /// Show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Every value that holds, and which layer it came from; secrets are hidden
+    List {
+        /// The configuration (.toml) or SQL (.sql)
+        app: PathBuf,
+    },
+    /// Every key of the configuration file, with its default, as Markdown
+    Reference,
+}
+
+/// Where a command writes.
+pub(crate) struct Terminal<'a> {
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+}
+
+impl Terminal<'_> {
+    /// A line for the standard output. That it may be closed is no reason to fail.
+    fn say(&mut self, line: impl std::fmt::Display) {
+        let _ = writeln!(self.out, "{line}");
+    }
+
+    /// A line for the standard error.
+    fn complain(&mut self, line: impl std::fmt::Display) {
+        let _ = writeln!(self.err, "{line}");
+    }
+}
+
+/// Reads the arguments and does what they ask for.
+pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
+    let mut out = std::io::stdout();
+    let mut err = std::io::stderr();
+    let mut terminal = Terminal {
+        out: &mut out,
+        err: &mut err,
+    };
+    let codes: Vec<String> = TABLE
+        .iter()
+        .map(|(exit, meaning)| format!("  {}  {meaning}", exit.code()))
+        .collect();
+    let help = format!("{EXAMPLES}\n\nExit codes:\n{}", codes.join("\n"));
+    let command = Arguments::command().after_help(help);
+    let parsed = command
+        .try_get_matches_from(arguments)
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Also `--help` and `--version`.
+            let _ = error.print();
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Success
+            };
+        }
+    };
+    match arguments.command {
+        Command::Run { app, store } => run::run(&app, store, &mut terminal),
+        Command::Check { app } => check::check(&app, &mut terminal),
+        Command::Test { paths } => test::test(&paths, &mut terminal),
+        Command::Replay { app, input, output } => {
+            replay::replay(&app, &input, &output, &mut terminal)
+        }
+        Command::Explain { app } => explain::explain(&app, &mut terminal),
+        Command::Functions => functions::functions(&mut terminal),
+        Command::Config(ConfigCommand::List { app }) => config::list(&app, &mut terminal),
+        Command::Config(ConfigCommand::Reference) => {
+            terminal.say(crate::config::reference());
+            Exit::Success
+        }
+    }
+}
+
+/// The environment, for `${VAR}`.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Prepares an application; what is wrong with it is told.
+fn prepare(
+    app: &std::path::Path,
+    terminal: &mut Terminal<'_>,
+) -> Result<crate::daemon::Prepared, Exit> {
+    match crate::daemon::prepare(app, &environment) {
+        Ok(prepared) => {
+            for warning in &prepared.warnings {
+                let text = prepared.texts.get(&warning.path).map_or("", String::as_str);
+                terminal.complain(warning.render(text).trim_end());
+            }
+            Ok(prepared)
+        }
+        Err(failure) => {
+            let count = failure.diagnostics.len();
+            terminal.complain(failure.to_string().trim_end());
+            let plural = if count == 1 { "" } else { "s" };
+            terminal.complain(format_args!("{count} error{plural}; nothing was started"));
+            Err(Exit::Configuration)
+        }
+    }
+}

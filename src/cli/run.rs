@@ -1,0 +1,103 @@
+//! `run`: the daemon, until it is told to stop.
+
+use std::path::{Path, PathBuf};
+
+use crossbeam::channel::bounded;
+use crossbeam::select;
+use tracing_subscriber::EnvFilter;
+
+use super::{Exit, Terminal, prepare};
+use crate::daemon::DaemonError;
+use crate::store::StoreError;
+
+pub(super) fn run(app: &Path, store: Option<PathBuf>, terminal: &mut Terminal<'_>) -> Exit {
+    let mut prepared = match prepare(app, terminal) {
+        Ok(prepared) => prepared,
+        Err(exit) => return exit,
+    };
+    if let Some(store) = store {
+        prepared.settings.store.path = store;
+    }
+    log_to_stderr(prepared.settings.log.level.name());
+    // Transparent huge pages triple the resident memory of a small process. A kernel without them
+    // refuses, and that is as well.
+    let _ = nix::sys::prctl::set_thp_disable(true);
+    // The handler must never wait: with two signals under way, further ones say nothing new.
+    let (signal, signals) = bounded(2);
+    let handler = ctrlc::set_handler(move || {
+        let _ = signal.try_send(());
+    });
+    if let Err(error) = handler {
+        terminal.complain(format_args!("cannot take signals: {error}"));
+        return Exit::Failure;
+    }
+    let (stop, stopped) = bounded(1);
+    let (end, ended) = bounded(1);
+    let daemon = std::thread::Builder::new()
+        .name("daemon".to_owned())
+        .spawn(move || {
+            // After a second signal nobody listens.
+            let _ = end.send(prepared.run(&stopped));
+        });
+    if let Err(error) = daemon {
+        terminal.complain(format_args!("cannot start a thread: {error}"));
+        return Exit::Failure;
+    }
+    let mut told = false;
+    loop {
+        select! {
+            recv(signals) -> _ => {
+                if told {
+                    terminal.complain("told twice to stop: ending at once");
+                    return Exit::Forced;
+                }
+                told = true;
+                let _ = stop.try_send(());
+            }
+            recv(ended) -> result => return match result {
+                Ok(Ok(outcome)) => {
+                    tracing::info!(
+                        "clean at {}; {} outputs wait for the next start",
+                        outcome.last,
+                        outcome.waiting
+                    );
+                    Exit::Success
+                }
+                Ok(Err(error)) => {
+                    terminal.complain(format_args!("eventflux: {error}"));
+                    exit_of(&error)
+                }
+                Err(_) => {
+                    terminal.complain("eventflux: the daemon's thread has ended; this is a bug");
+                    Exit::Failure
+                }
+            },
+        }
+    }
+}
+
+fn exit_of(error: &DaemonError) -> Exit {
+    match error {
+        DaemonError::Store(
+            StoreError::Locked { .. } | StoreError::Unusable { .. } | StoreError::Full { .. },
+        ) => Exit::Store,
+        DaemonError::Late { .. } => Exit::Forced,
+        DaemonError::Store(_) | DaemonError::Pipeline(_) | DaemonError::Start { .. } => {
+            Exit::Failure
+        }
+    }
+}
+
+/// `EVENTFLUX_LOG` overrides the level, in the form of `tracing`'s filters.
+fn log_to_stderr(level: &str) {
+    // What the libraries say is of interest only when something is wrong with them.
+    let filter = format!("warn,eventflux={level}");
+    let filter = EnvFilter::try_from_env("EVENTFLUX_LOG").unwrap_or_else(|_| filter.into());
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    // A second call in one process keeps the first one's.
+    let _ = subscriber.try_init();
+}

@@ -1,0 +1,102 @@
+//! Outputs against what is expected.
+
+use serde_json::{Map, Value as Json};
+
+use super::case::Expected;
+use super::ways::StreamOutputs;
+use crate::event::{Schema, Value};
+use crate::outbox::Entry;
+use crate::sink::render_json;
+
+/// Numbers are equal within this part of the larger one.
+const RELATIVE_ERROR_MAX: f64 = 1e-9;
+
+/// What is missing, and what is too much; stream by stream.
+pub(super) fn compare(
+    outputs: &[StreamOutputs],
+    expect: &[Expected],
+    unordered: bool,
+) -> Vec<String> {
+    let mut faults = Vec::new();
+    for StreamOutputs {
+        stream,
+        schema,
+        entries,
+    } in outputs
+    {
+        let mut wanted: Vec<&Expected> = expect
+            .iter()
+            .filter(|line| line.stream == *stream && line.row.is_some())
+            .collect();
+        let mut extra: Vec<&Entry> = Vec::new();
+        for entry in entries {
+            // In order: the next line must fit; else any that is left.
+            let candidates = if unordered { wanted.len() } else { 1 };
+            let mut candidates = wanted.iter().take(candidates);
+            let found = candidates.position(|line| matches(schema, entry, line));
+            match found {
+                Some(index) => drop(wanted.remove(index)),
+                None => extra.push(entry),
+            }
+        }
+        if wanted.is_empty() && extra.is_empty() {
+            continue;
+        }
+        let mut fault = format!("'{stream}' gives\n");
+        for entry in entries {
+            fault.push_str(&format!(
+                "  {} {stream} {}\n",
+                entry.time,
+                shown(schema, entry)
+            ));
+        }
+        fault.push_str("expected is\n");
+        for line in expect.iter().filter(|line| line.stream == *stream) {
+            let time = line.time.map(|time| format!("{time} ")).unwrap_or_default();
+            let row = line.row.as_ref().map_or("(none)".to_owned(), |row| {
+                Json::Object(row.clone()).to_string()
+            });
+            fault.push_str(&format!("  {time}{stream} {row}\n"));
+        }
+        faults.push(fault);
+    }
+    faults
+}
+
+fn shown(schema: &Schema, entry: &Entry) -> String {
+    let mut out = Vec::new();
+    render_json(schema, &entry.row, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Every field expected is there, and what is not expected is NULL.
+fn matches(schema: &Schema, entry: &Entry, line: &Expected) -> bool {
+    let Some(row) = &line.row else { return false };
+    let time_fits = line.time.is_none_or(|time| time == entry.time.0);
+    let known = row.keys().all(|name| schema.index_of(name).is_some());
+    time_fits && known && values_fit(schema, entry, row)
+}
+
+fn values_fit(schema: &Schema, entry: &Entry, row: &Map<String, Json>) -> bool {
+    schema
+        .fields()
+        .iter()
+        .zip(&entry.row)
+        .all(|(field, value)| fits(value, row.get(&field.name).unwrap_or(&Json::Null)))
+}
+
+fn fits(value: &Value, expected: &Json) -> bool {
+    match (value, expected) {
+        (Value::Null, Json::Null) => true,
+        (Value::Bool(a), Json::Bool(b)) => a == b,
+        (Value::Str(a), Json::String(b)) => a.as_str() == b,
+        (Value::Int(a), Json::Number(b)) if b.is_i64() => b.as_i64() == Some(*a),
+        (Value::Int(_) | Value::Float(_), Json::Number(b)) => {
+            let (Some(a), Some(b)) = (value.as_float(), b.as_f64()) else {
+                return false;
+            };
+            (a - b).abs() <= RELATIVE_ERROR_MAX * a.abs().max(b.abs())
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,239 @@
+//! The three ways in which a case is run.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::case::{Expected, Input};
+use crate::config::options::Options;
+use crate::decode::Decoder;
+use crate::engine::{Engine, Outputs};
+use crate::event::{Batch, OutputKey, Schema, Seq, Timestamp};
+use crate::outbox::{Entry, Full, Limits};
+use crate::pipeline::{self, Core, Open};
+use crate::sql::plan::StreamId;
+use crate::sql::{Application, SqlText};
+use crate::store::Store;
+use crate::store::sim::SimStore;
+use crate::wal::{Body, Record, Wal};
+
+/// Outputs of one stream, in order.
+#[derive(Debug)]
+pub(super) struct StreamOutputs {
+    pub(super) stream: String,
+    pub(super) schema: Arc<Schema>,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// A case that compiles.
+pub(super) struct Run<'a> {
+    pub(super) application: Arc<Application>,
+    pub(super) texts: &'a [SqlText],
+    pub(super) input: &'a [Input],
+    pub(super) expect: &'a [Expected],
+}
+
+type Faults = Vec<String>;
+
+impl Run<'_> {
+    /// The outputs of the streams that are expected, or where the ways differ.
+    pub(super) fn three_ways(&self) -> Result<Vec<StreamOutputs>, Faults> {
+        let names: BTreeSet<&str> = self
+            .expect
+            .iter()
+            .map(|line| line.stream.as_str())
+            .collect();
+        let mut streams: Vec<(String, StreamId, Arc<Schema>)> = Vec::new();
+        for name in names {
+            match self.application.stream_named(name) {
+                Some((id, stream)) => {
+                    streams.push((name.to_owned(), id, Arc::clone(&stream.schema)));
+                }
+                None => {
+                    return Err(vec![format!(
+                        "output is expected in an unknown stream '{name}'"
+                    )]);
+                }
+            }
+        }
+        let store = SimStore::default();
+        let straight = self.through(&store, &streams, false)?;
+        let restarted = self.through(&SimStore::default(), &streams, true)?;
+        let replayed = self.replay(store, &streams)?;
+        let mut faults = Vec::new();
+        for (way, other) in [("restarted", &restarted), ("replayed", &replayed)] {
+            for ((entries, other), (name, ..)) in straight.iter().zip(other).zip(&streams) {
+                if entries != other {
+                    faults.push(format!(
+                        "'{name}' differs when {way}: {other:?} instead of {entries:?}"
+                    ));
+                }
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let outputs = straight.into_iter().zip(streams);
+        Ok(outputs
+            .map(|(entries, (stream, _, schema))| StreamOutputs {
+                stream,
+                schema,
+                entries,
+            })
+            .collect())
+    }
+
+    /// Through the pipeline; with `restart`, everything is opened anew after each input, from a
+    /// checkpoint as of that input or as of the one before, in turns.
+    fn through(
+        &self,
+        store: &SimStore,
+        streams: &[(String, StreamId, Arc<Schema>)],
+        restart: bool,
+    ) -> Result<Vec<Vec<Entry>>, Faults> {
+        let limits = Limits {
+            bytes_max: u64::MAX,
+            full: Full::DropNewest,
+        };
+        let sinks: Vec<(String, Limits)> = streams
+            .iter()
+            .map(|(name, ..)| (name.clone(), limits))
+            .collect();
+        let open = Open {
+            store: Arc::new(store.clone()),
+            application: Arc::clone(&self.application),
+            texts: self.texts,
+            sinks: &sinks,
+        };
+        let opened = || Core::open(&open).map_err(|error| vec![error.to_string()]);
+        let (mut core, _) = opened()?;
+        for (number, input) in self.input.iter().enumerate() {
+            self.turn(&mut core, input)?;
+            if restart {
+                if number % 2 == 0 {
+                    core.checkpoint().map_err(|error| vec![error.to_string()])?;
+                }
+                store.sync().map_err(|error| vec![error.to_string()])?;
+                drop(core);
+                let recovered = opened()?;
+                core = recovered.0;
+                if !recovered.1.warnings.is_empty() {
+                    return Err(recovered.1.warnings);
+                }
+            }
+        }
+        let mut all = Vec::new();
+        for sink in 0..streams.len() {
+            let outbox = core.outbox_mut();
+            let entries = outbox.read(sink, OutputKey::default(), usize::MAX, usize::MAX);
+            all.push(entries.map_err(|error| vec![error.to_string()])?);
+        }
+        Ok(all)
+    }
+
+    fn turn(&self, core: &mut Core, input: &Input) -> Result<(), Faults> {
+        let time = Timestamp(input.time).max(core.last_time());
+        let mut inputs = Vec::new();
+        if let Some((name, row)) = &input.row {
+            let Some((stream, definition)) = self.application.stream_named(name) else {
+                return Err(vec![format!("input for an unknown stream '{name}'")]);
+            };
+            let rows = decode(&definition.schema, row).map_err(|fault| vec![fault])?;
+            let (rejected, marks) = (Vec::new(), Vec::new());
+            inputs.push(pipeline::Input {
+                stream,
+                rows,
+                rejected,
+                marks,
+            });
+        }
+        let turn = core
+            .turn(time, inputs)
+            .map_err(|error| vec![error.to_string()])?;
+        core.write(turn.batch)
+            .map_err(|error| vec![error.to_string()])
+    }
+
+    /// Runs the log that the pipeline wrote through a fresh engine, and nothing else.
+    fn replay(
+        &self,
+        store: SimStore,
+        streams: &[(String, StreamId, Arc<Schema>)],
+    ) -> Result<Vec<Vec<Entry>>, Faults> {
+        let wal = Wal::open(Arc::new(store), Seq(1)).map_err(|error| vec![error.to_string()])?;
+        let watched: Vec<StreamId> = streams.iter().map(|(_, id, _)| *id).collect();
+        let mut engine = Engine::new(Arc::clone(&self.application), |stream| {
+            watched.contains(&stream)
+        });
+        let entries = vec![Vec::new(); watched.len()];
+        let mut gather = Gather { watched, entries };
+        let read = wal.read(Seq(1), &mut |record| {
+            let Record { first, time, body } = record;
+            match body {
+                Body::Events {
+                    stream, mut rows, ..
+                } => {
+                    rows.stamp_all(first, time);
+                    if let Some((id, _)) = self.application.stream_named(&stream) {
+                        engine.push(id, rows.rows(), &mut gather);
+                    }
+                }
+                Body::Tick | Body::Rejected { .. } | Body::Config { .. } => {
+                    engine.advance(time, first, &mut gather);
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        read.map_err(|error| vec![error.to_string()])?;
+        Ok(gather.entries)
+    }
+}
+
+struct Gather {
+    watched: Vec<StreamId>,
+    entries: Vec<Vec<Entry>>,
+}
+
+impl Outputs for Gather {
+    fn take(&mut self, stream: StreamId, query: u32, rows: &Batch, ordinals: &[u32]) {
+        for (id, entries) in self.watched.iter().zip(&mut self.entries) {
+            if *id == stream {
+                entries.extend(
+                    rows.rows()
+                        .iter()
+                        .zip(ordinals)
+                        .map(|(row, ordinal)| Entry {
+                            key: OutputKey {
+                                seq: row.stamp.seq,
+                                ordinal: *ordinal,
+                                query,
+                            },
+                            time: row.stamp.time,
+                            row: row.values.to_vec(),
+                        }),
+                );
+            }
+        }
+    }
+}
+
+/// A row as the daemon would decode it, but that unknown fields are refused: in a case they are
+/// mistakes.
+fn decode(
+    schema: &Schema,
+    row: &serde_json::Map<String, serde_json::Value>,
+) -> Result<Batch, String> {
+    if let Some(unknown) = row.keys().find(|name| schema.index_of(name).is_none()) {
+        return Err(format!(
+            "the input has a field '{unknown}' that the stream has not"
+        ));
+    }
+    let mut decoder = Decoder::new("json", &Options::default(), schema, None)
+        .map_err(|fault| fault.to_string())?;
+    let mut rows = Batch::new(schema.width());
+    let bytes = serde_json::to_vec(row).map_err(|error| error.to_string())?;
+    decoder
+        .decode(&bytes, "", &mut rows)
+        .map_err(|reject| reject.to_string())?;
+    Ok(rows)
+}
