@@ -1,0 +1,583 @@
+//! MQTT sources and sinks against a real mosquitto.
+
+#[path = "common/mosquitto.rs"]
+mod mosquitto;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::Receiver;
+use eventflux::config::options::{Layer, OptionValue, Options};
+use eventflux::decode::Reason;
+use eventflux::event::{
+    DeliveryMark, Field, OutputKey, Rejected, Schema, Seq, Timestamp, Type, Value,
+};
+use eventflux::sink::{self, Confirmed, Delivery, Sink};
+use eventflux::source::{self, Arrival, Dropped, Source};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::mosquitto::{DEADLINE, Mosquitto, wait_until};
+
+const VERSIONS: [&str; 2] = ["3.1.1", "5"];
+
+fn schema() -> Schema {
+    let field = |name: &str, ty| Field {
+        name: name.to_owned(),
+        ty,
+    };
+    Schema::new(vec![field("n", Type::Long), field("text", Type::String)])
+}
+
+fn options(all: &[(&str, &str)]) -> Options {
+    let mut options = Options::default();
+    for (name, text) in all {
+        let value = match text.parse() {
+            Ok(number) if *name != "mqtt.version" => OptionValue::Integer(number),
+            _ => OptionValue::Text((*text).to_owned()),
+        };
+        options.set(name, value, Layer::Sql);
+    }
+    options
+}
+
+/// A source on a thread and a runtime of its own, as in the daemon.
+struct Running {
+    arrivals: Receiver<Arrival>,
+    released: watch::Sender<u64>,
+    stop: watch::Sender<bool>,
+    kill: Option<oneshot::Sender<()>>,
+    metrics: Arc<source::Metrics>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(broker: &Mosquitto, more: &[(&str, &str)], tail: Vec<DeliveryMark>) -> Running {
+        Running::with_capacity(broker, more, tail, 64)
+    }
+
+    fn with_capacity(
+        broker: &Mosquitto,
+        more: &[(&str, &str)],
+        tail: Vec<DeliveryMark>,
+        capacity: usize,
+    ) -> Running {
+        let url = broker.url();
+        let mut all = vec![("mqtt.broker", url.as_str()), ("mqtt.topic", "plant/#")];
+        all.extend(more);
+        let source = Source::new("mqtt", "json", &options(&all), &schema(), "tester").unwrap();
+        let (to, arrivals) = crossbeam::channel::bounded(capacity);
+        let (released, was_released) = watch::channel(0);
+        let (stop, stopped) = watch::channel(false);
+        let (kill, killed) = oneshot::channel::<()>();
+        let metrics = Arc::new(source::Metrics::default());
+        let context = source::Context {
+            name: "Readings".to_owned(),
+            source: 0,
+            arrivals: to,
+            released: was_released,
+            tail,
+            stop: stopped,
+            stop_within: Duration::from_secs(5),
+            metrics: Arc::clone(&metrics),
+        };
+        let thread = on_a_thread(source.run(context), killed);
+        let running = Running {
+            arrivals,
+            released,
+            stop,
+            kill: Some(kill),
+            metrics,
+            thread,
+        };
+        wait_until("the source is connected", || {
+            running.metrics.connected.load(Ordering::Relaxed)
+        });
+        // The subscription is written right after; the broker logs it.
+        wait_until("the source is subscribed", || {
+            broker.log().contains("plant/#") || broker.log().contains("other/#")
+        });
+        running
+    }
+
+    /// Everything that arrives until there are `count` rows and rejects.
+    fn receive(&self, count: usize) -> Received {
+        let mut received = Received::default();
+        while received.rows.len() + received.rejected.len() < count {
+            let arrival = self
+                .arrivals
+                .recv_timeout(DEADLINE)
+                .expect("an arrival in time");
+            received.add(arrival);
+        }
+        received
+    }
+
+    fn release(&self, through: u64) {
+        self.released.send_replace(through);
+    }
+
+    /// As kill -9 does: no farewell.
+    fn kill(mut self) {
+        self.kill.take().unwrap().send(()).unwrap();
+        self.thread.join().unwrap();
+    }
+
+    /// In an orderly way.
+    fn stop(self) -> Vec<Arrival> {
+        self.stop.send_replace(true);
+        self.thread.join().unwrap();
+        self.arrivals.try_iter().collect()
+    }
+
+    fn duplicates(&self) -> u64 {
+        self.metrics.duplicates.load(Ordering::Relaxed)
+    }
+}
+
+fn on_a_thread(
+    task: impl Future<Output = ()> + Send + 'static,
+    killed: oneshot::Receiver<()>,
+) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(async {
+            tokio::select! {
+                () = task => {}
+                Ok(()) = killed => {}
+            }
+        });
+    })
+}
+
+#[derive(Default)]
+struct Received {
+    rows: Vec<i64>,
+    rejected: Vec<Rejected>,
+    marks: Vec<DeliveryMark>,
+    through: u64,
+}
+
+impl Received {
+    fn add(&mut self, arrival: Arrival) {
+        let rows = arrival.rows.rows();
+        self.rows
+            .extend(rows.iter().map(|row| row.values[0].as_int().unwrap()));
+        self.rejected.extend(arrival.rejected);
+        self.marks.extend(arrival.marks);
+        assert!(arrival.through > self.through, "ordinals grow");
+        self.through = arrival.through;
+    }
+}
+
+fn numbered(range: std::ops::Range<i64>) -> Vec<String> {
+    range
+        .map(|n| format!("{{\"n\":{n},\"text\":\"a text of some length\"}}"))
+        .collect()
+}
+
+#[test]
+fn nothing_is_acknowledged_before_it_is_released() {
+    for version in VERSIONS {
+        let broker = Mosquitto::new();
+        let more = [("mqtt.version", version)];
+        let first = Running::start(&broker, &more, Vec::new());
+        broker.publish("plant/a", 1, &numbered(0..5));
+        let received = first.receive(5);
+        assert_eq!(received.rows, [0, 1, 2, 3, 4]);
+        assert_eq!(received.marks.len(), 5);
+        first.kill();
+        // Without the marks of the log everything is new; now it is released in part.
+        let second = Running::start(&broker, &more, Vec::new());
+        let received = second.receive(5);
+        assert_eq!(received.rows, [0, 1, 2, 3, 4]);
+        second.release(3);
+        let acknowledged = |count: usize| {
+            let log = broker.log();
+            log.matches("Received PUBACK from tester").count() == count
+        };
+        wait_until("three acknowledgements", || acknowledged(3));
+        second.kill();
+        let third = Running::start(&broker, &more, Vec::new());
+        let received = third.receive(2);
+        assert_eq!(received.rows, [3, 4]);
+        third.release(received.through);
+        assert!(third.stop().is_empty());
+        // All are acknowledged, so only what is new comes.
+        broker.publish("plant/a", 1, &numbered(9..10));
+        let fourth = Running::start(&broker, &more, Vec::new());
+        assert_eq!(fourth.receive(1).rows, [9]);
+    }
+}
+
+#[test]
+fn what_the_log_has_is_recognised_after_a_restart() {
+    for version in VERSIONS {
+        let mut broker = Mosquitto::new();
+        let more = [("mqtt.version", version)];
+        let first = Running::start(&broker, &more, Vec::new());
+        broker.publish("plant/a", 1, &numbered(0..3));
+        let received = first.receive(3);
+        let mut tail = received.marks;
+        first.release(received.through);
+        assert!(first.stop().is_empty());
+        // Logged, and the process dies before any acknowledgement is out.
+        let second = Running::start(&broker, &more, tail.clone());
+        broker.publish("plant/a", 1, &numbered(3..13));
+        let received = second.receive(10);
+        tail.extend(received.marks);
+        second.kill();
+        // The same once more, and the broker restarts as well.
+        let third = Running::start(&broker, &more, tail.clone());
+        wait_until("ten repeats", || third.duplicates() == 10);
+        broker.publish("plant/a", 1, &numbered(13..20));
+        let received = third.receive(7);
+        assert_eq!(received.rows, (13..20).collect::<Vec<_>>());
+        tail.extend(received.marks);
+        third.kill();
+        broker.stop();
+        broker.start();
+        let fourth = Running::start(&broker, &more, tail);
+        wait_until("seven repeats", || fourth.duplicates() == 7);
+        broker.publish("plant/a", 1, &numbered(20..21));
+        let received = fourth.receive(1);
+        assert_eq!(received.rows, [20]);
+        fourth.release(received.through);
+        assert!(fourth.stop().is_empty());
+        broker.publish("plant/a", 1, &numbered(30..31));
+        let fifth = Running::start(&broker, &more, Vec::new());
+        assert_eq!(fifth.receive(1).rows, [30]);
+    }
+}
+
+#[test]
+fn a_broker_restart_repeats_nothing_and_loses_nothing() {
+    for version in VERSIONS {
+        let mut broker = Mosquitto::new();
+        let more = [("mqtt.version", version)];
+        let source = Running::start(&broker, &more, Vec::new());
+        broker.publish("plant/a", 1, &numbered(0..5));
+        let received = source.receive(5);
+        broker.stop();
+        broker.start();
+        // Also the first five of the session: this process knows that it acknowledged none.
+        wait_until("five repeats", || source.duplicates() == 5);
+        // Acknowledgements go to the new connection, for the first receipt.
+        source.release(received.through);
+        broker.publish("plant/a", 1, &numbered(5..10));
+        let more_received = source.receive(5);
+        assert_eq!(more_received.rows, [5, 6, 7, 8, 9]);
+        source.release(more_received.through);
+        assert!(source.stop().is_empty());
+        broker.publish("plant/a", 1, &numbered(10..11));
+        let next = Running::start(&broker, &more, Vec::new());
+        assert_eq!(next.receive(1).rows, [10]);
+    }
+}
+
+#[test]
+fn bad_input_is_rejected_counted_and_acknowledged() {
+    for version in VERSIONS {
+        let broker = Mosquitto::new();
+        let more = [("mqtt.version", version)];
+        let source = Running::start(&broker, &more, Vec::new());
+        let huge = vec![b'x'; 10 << 20];
+        let bad: [(&[u8], Reason); 8] = [
+            (b"{\"n\":", Reason::Malformed),
+            (b"{\"n\":\"x\"}", Reason::WrongType),
+            (b"{\"n\":1e999}", Reason::OutOfRange),
+            (b"{\"text\":\"\xFF\"}", Reason::InvalidUtf8),
+            (b"", Reason::Empty),
+            (b"\x00\x01\x02", Reason::Malformed),
+            (&huge, Reason::TooLarge),
+            (&huge[..(1 << 20) + 1], Reason::TooLarge),
+        ];
+        for (payload, _) in bad {
+            broker.publish_bytes("plant/bad", payload);
+        }
+        broker.publish("plant/a", 1, &numbered(1..2));
+        let received = source.receive(9);
+        assert_eq!(received.rows, [1]);
+        for (rejected, (payload, reason)) in received.rejected.iter().zip(bad) {
+            assert_eq!(rejected.reason, reason.word());
+            assert_eq!(rejected.bytes_total, u64::try_from(payload.len()).unwrap());
+            let kept = payload.len().min(source::REJECTED_BYTES_MAX);
+            assert_eq!(rejected.bytes, payload[..kept]);
+        }
+        assert_eq!(source.metrics.rejected(Reason::TooLarge), 2);
+        assert_eq!(source.metrics.rejected(Reason::Malformed), 2);
+        source.release(received.through);
+        assert!(source.stop().is_empty());
+        broker.publish("plant/a", 1, &numbered(2..3));
+        let next = Running::start(&broker, &more, Vec::new());
+        assert_eq!(next.receive(1).rows, [2]);
+    }
+}
+
+#[test]
+fn a_pipeline_that_is_behind_loses_no_qos_1_message() {
+    for version in VERSIONS {
+        let broker = Mosquitto::start_with("max_inflight_messages 1000");
+        let more = [
+            ("mqtt.version", version),
+            ("mqtt.queue_bytes_max", "4096"),
+            ("mqtt.batch_rows_max", "4"),
+        ];
+        let source = Running::with_capacity(&broker, &more, Vec::new(), 1);
+        broker.publish("plant/a", 1, &numbered(0..300));
+        let deferred = || source.metrics.deferred.load(Ordering::Relaxed);
+        wait_until("messages are left to the broker", || deferred() > 0);
+        let mut seen = Vec::new();
+        while seen.last() != Some(&299) {
+            let arrival = source.arrivals.recv_timeout(DEADLINE).unwrap();
+            seen.extend(
+                arrival
+                    .rows
+                    .rows()
+                    .iter()
+                    .filter_map(|row| row.values[0].as_int()),
+            );
+            source.release(arrival.through);
+        }
+        assert_eq!(seen, (0..300).collect::<Vec<_>>());
+        assert!(source.stop().is_empty());
+    }
+}
+
+#[test]
+fn qos_0_beyond_the_queue_is_dropped_and_counted() {
+    let broker = Mosquitto::new();
+    let more = [
+        ("mqtt.qos", "0"),
+        ("mqtt.queue_bytes_max", "4096"),
+        ("mqtt.batch_rows_max", "4"),
+    ];
+    let source = Running::with_capacity(&broker, &more, Vec::new(), 1);
+    broker.publish("plant/a", 0, &numbered(0..300));
+    let received = || source.metrics.received.load(Ordering::Relaxed);
+    wait_until("all are received", || received() == 300);
+    let dropped = source.metrics.dropped(Dropped::QueueFull);
+    assert!(dropped > 0);
+    let mut rows = 0;
+    while rows < 300 - dropped {
+        let arrival = source.arrivals.recv_timeout(DEADLINE).unwrap();
+        assert!(arrival.marks.is_empty());
+        rows += u64::try_from(arrival.rows.len()).unwrap();
+    }
+    assert_eq!(rows, 300 - dropped);
+}
+
+#[test]
+fn what_an_old_subscription_brings_is_dropped() {
+    let broker = Mosquitto::new();
+    let first = Running::start(&broker, &[], Vec::new());
+    assert!(first.stop().is_empty());
+    let more = [("mqtt.topic", "other/#, third/+")];
+    let second = Running::start(&broker, &more, Vec::new());
+    broker.publish("plant/a", 1, &numbered(0..1));
+    broker.publish("third/a", 1, &numbered(1..2));
+    assert_eq!(second.receive(1).rows, [1]);
+    assert_eq!(second.metrics.dropped(Dropped::Unmatched), 1);
+}
+
+#[test]
+fn a_retained_message_can_be_ignored() {
+    for (version, choice) in VERSIONS.iter().flat_map(|v| [(v, "accept"), (v, "ignore")]) {
+        let broker = Mosquitto::new();
+        let port = broker.port.to_string();
+        let args = [
+            "-p",
+            &port,
+            "-t",
+            "plant/a",
+            "-q",
+            "1",
+            "-r",
+            "-m",
+            "{\"n\":7}",
+        ];
+        assert!(
+            std::process::Command::new("mosquitto_pub")
+                .args(args)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let more = [("mqtt.version", *version), ("mqtt.retained", choice)];
+        let source = Running::start(&broker, &more, Vec::new());
+        wait_until("it comes", || {
+            source.metrics.received.load(Ordering::Relaxed) == 1
+        });
+        broker.publish("plant/a", 1, &numbered(8..9));
+        let expected: &[i64] = if choice == "accept" { &[7, 8] } else { &[8] };
+        let received = source.receive(expected.len());
+        assert_eq!(received.rows, expected);
+        // Sent with the ordinals of all messages, so that the retained one is acknowledged too.
+        source.release(2);
+        assert!(source.stop().is_empty());
+    }
+}
+
+#[test]
+fn the_topic_goes_into_its_column() {
+    let broker = Mosquitto::new();
+    let source = Running::start(&broker, &[("mqtt.topic.column", "text")], Vec::new());
+    broker.publish("plant/press é", 1, &["{\"n\":1,\"text\":5}".to_owned()]);
+    let arrival = source.arrivals.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(
+        arrival.rows.row(0).unwrap().values[1],
+        Value::text("plant/press é")
+    );
+}
+
+/// A sink on a thread and a runtime of its own.
+struct Delivering {
+    to: mpsc::Sender<Delivery>,
+    confirmed: Receiver<Confirmed>,
+    stop: watch::Sender<bool>,
+    metrics: Arc<sink::Metrics>,
+    thread: JoinHandle<()>,
+}
+
+impl Delivering {
+    fn start(url: &str, more: &[(&str, &str)]) -> Delivering {
+        let mut all = vec![("mqtt.broker", url), ("mqtt.topic", "alerts")];
+        all.extend(more);
+        let sink = Sink::new("mqtt", &options(&all), &schema(), "sink").unwrap();
+        let (to, deliveries) = mpsc::channel(1_000);
+        let (confirm, confirmed) = crossbeam::channel::bounded(4);
+        let (stop, stopped) = watch::channel(false);
+        let metrics = Arc::new(sink::Metrics::default());
+        let context = sink::Context {
+            name: "Alerts".to_owned(),
+            sink: 3,
+            schema: Arc::new(schema()),
+            deliveries,
+            confirmed: confirm,
+            stop: stopped,
+            stop_within: Duration::from_secs(2),
+            metrics: Arc::clone(&metrics),
+        };
+        let thread = on_a_thread(sink.run(context), oneshot::channel().1);
+        Delivering {
+            to,
+            confirmed,
+            stop,
+            metrics,
+            thread,
+        }
+    }
+
+    fn send(&self, number: u64) {
+        let delivery = Delivery {
+            key: key(number),
+            id: format!("ab-{number}-0-0"),
+            time: Timestamp(1_000),
+            row: vec![Value::Int(i64::try_from(number).unwrap()), Value::text("x")],
+        };
+        self.to.blocking_send(delivery).unwrap();
+    }
+
+    /// Waits for the confirmation of `number`; the keys grow on the way.
+    fn wait_confirmed(&self, number: u64) {
+        let mut last = OutputKey::default();
+        while last < key(number) {
+            let confirmed = self.confirmed.recv_timeout(DEADLINE).unwrap();
+            assert_eq!(confirmed.sink, 3);
+            assert!(confirmed.key > last);
+            last = confirmed.key;
+        }
+    }
+}
+
+fn key(number: u64) -> OutputKey {
+    OutputKey {
+        seq: Seq(number),
+        query: 0,
+        ordinal: 0,
+    }
+}
+
+#[test]
+fn a_sink_confirms_nothing_while_the_broker_is_away() {
+    for version in VERSIONS {
+        let mut broker = Mosquitto::new();
+        broker.open_mailbox("alerts");
+        broker.stop();
+        let sink = Delivering::start(&broker.url(), &[("mqtt.version", version)]);
+        for number in 1..=250 {
+            sink.send(number);
+        }
+        let attempts = || sink.metrics.disconnects.load(Ordering::Relaxed);
+        wait_until("some attempts", || attempts() >= 2);
+        assert!(sink.confirmed.is_empty());
+        broker.start();
+        sink.wait_confirmed(250);
+        assert_eq!(sink.metrics.delivered.load(Ordering::Relaxed), 250);
+        drop(sink.to);
+        sink.thread.join().unwrap();
+        let format = if version == "5" { "%P %p" } else { "%p" };
+        for (number, line) in (1..).zip(broker.collect("alerts", 250, format)) {
+            let expected = if version == "5" {
+                format!("id:ab-{number}-0-0 time:1000 {{\"n\":{number},\"text\":\"x\"}}")
+            } else {
+                format!("{{\"_id\":\"ab-{number}-0-0\",\"n\":{number},\"text\":\"x\"}}")
+            };
+            assert_eq!(line, expected);
+        }
+    }
+}
+
+#[test]
+fn a_sink_survives_broker_restarts_without_loss() {
+    for version in VERSIONS {
+        let mut broker = Mosquitto::new();
+        broker.open_mailbox("alerts");
+        let sink = Delivering::start(&broker.url(), &[("mqtt.version", version)]);
+        let mut number = 0;
+        for _ in 0..2 {
+            for _ in 0..300 {
+                number += 1;
+                sink.send(number);
+            }
+            broker.stop();
+            broker.start();
+        }
+        sink.wait_confirmed(number);
+        let count = usize::try_from(number).unwrap();
+        let repeated = usize::try_from(sink.metrics.retries.load(Ordering::Relaxed)).unwrap();
+        drop(sink.to);
+        sink.thread.join().unwrap();
+        // At least once: a repeat carries the id of the original.
+        let mut ids = BTreeSet::new();
+        let mut lines = 0;
+        while ids.len() < count {
+            for line in broker.collect("alerts", count - ids.len(), "%p") {
+                let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+                ids.insert(value["n"].as_u64().unwrap());
+                lines += 1;
+            }
+        }
+        assert!(
+            lines <= count + repeated,
+            "{lines} messages, {repeated} repeated"
+        );
+    }
+}
+
+#[test]
+fn a_sink_stops_in_time_without_a_broker() {
+    let broker_url = format!("mqtt://127.0.0.1:{}", mosquitto::free_port());
+    let sink = Delivering::start(&broker_url, &[]);
+    sink.send(1);
+    wait_until("an attempt", || {
+        sink.metrics.disconnects.load(Ordering::Relaxed) >= 1
+    });
+    let begin = Instant::now();
+    sink.stop.send_replace(true);
+    sink.thread.join().unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(3));
+    assert!(sink.confirmed.is_empty());
+}
