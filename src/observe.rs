@@ -1,6 +1,9 @@
 //! What is counted while the daemon runs.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{sink, source};
 
 /// What the pipeline counts, readable at any time.
 #[derive(Debug, Default)]
@@ -41,5 +44,41 @@ impl PipelineMetrics {
         ]
         .into_iter()
         .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+    }
+}
+
+/// Everything that is counted, by who counts it.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// The pipeline.
+    pub pipeline: Arc<PipelineMetrics>,
+    /// Sources by name.
+    pub sources: Vec<(String, Arc<source::Metrics>)>,
+    /// Sinks by name.
+    pub sinks: Vec<(String, Arc<sink::Metrics>)>,
+}
+
+impl Counted {
+    /// Writes all of it to the log, a line for each who counts; what is 0 is left out.
+    pub fn tell(&self) {
+        tracing::info!("pipeline: {}", line(self.pipeline.all()));
+        for (name, metrics) in &self.sources {
+            tracing::info!("source {name}: {}", line(metrics.all()));
+        }
+        for (name, metrics) in &self.sinks {
+            tracing::info!("sink {name}: {}", line(metrics.all()));
+        }
+    }
+}
+
+fn line(counters: impl Iterator<Item = (&'static str, u64)>) -> String {
+    let some: Vec<String> = counters
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    if some.is_empty() {
+        "nothing".to_owned()
+    } else {
+        some.join(", ")
     }
 }

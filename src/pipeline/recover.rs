@@ -248,10 +248,9 @@ fn plan_of(
         match sql::compile(&read(text)) {
             Ok(plan) => Arc::new(plan),
             Err(_) => {
-                found.warnings.push(
-                    "the application that wrote the log cannot be compiled any more; its state is left out"
-                        .to_owned(),
-                );
+                let warning = "the application that wrote the log cannot be compiled any more; \
+                               its state is left out";
+                found.warnings.push(warning.to_owned());
                 Arc::clone(&open.application)
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, never};
+use crossbeam::channel::{Receiver, Sender, bounded, never};
 use crossbeam::select;
 
 use super::feed::Feed;
@@ -295,10 +295,7 @@ impl Pipeline {
                 }
             }
             if rows < self.limits.turn_rows_max && bytes < self.limits.turn_bytes_max {
-                next = match self.handles.arrivals.try_recv() {
-                    Ok(arrival) => Some(arrival),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                };
+                next = self.handles.arrivals.try_recv().ok();
             }
         }
         let metrics = &self.handles.metrics;

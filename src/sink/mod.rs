@@ -81,6 +81,21 @@ pub struct Metrics {
     pub connected: AtomicBool,
 }
 
+impl Metrics {
+    /// Every counter with its name.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("delivered", &self.delivered),
+            ("refused", &self.refused),
+            ("retries", &self.retries),
+            ("connects", &self.connects),
+            ("disconnects", &self.disconnects),
+        ]
+        .into_iter()
+        .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+    }
+}
+
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

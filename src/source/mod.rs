@@ -129,6 +129,23 @@ impl Metrics {
         found.map_or(0, |(_, count)| count.load(Ordering::Relaxed))
     }
 
+    /// Every counter with its name, reasons included.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let plain = [
+            ("received", load(&self.received)),
+            ("received_bytes", load(&self.received_bytes)),
+            ("rows", load(&self.rows)),
+            ("duplicates", load(&self.duplicates)),
+            ("deferred", load(&self.deferred)),
+            ("connects", load(&self.connects)),
+            ("disconnects", load(&self.disconnects)),
+        ];
+        let rejected = Reason::ALL.map(|reason| (reason.word(), self.rejected(reason)));
+        let dropped = Dropped::ALL.map(|reason| (reason.word(), self.dropped(reason)));
+        plain.into_iter().chain(rejected).chain(dropped)
+    }
+
     fn count_rejected(&self, reason: Reason) {
         for (known, count) in Reason::ALL.iter().zip(&self.rejected) {
             count.fetch_add(u64::from(*known == reason), Ordering::Relaxed);

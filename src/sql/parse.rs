@@ -588,8 +588,12 @@ impl<'a> StatementParser<'a> {
     }
 
     fn peek_word(&self, word: &str) -> bool {
-        matches!(&self.parser.peek_token_ref().token,
-            Token::Word(next) if next.quote_style.is_none() && next.value.eq_ignore_ascii_case(word))
+        match &self.parser.peek_token_ref().token {
+            Token::Word(next) => {
+                next.quote_style.is_none() && next.value.eq_ignore_ascii_case(word)
+            }
+            _ => false,
+        }
     }
 
     fn nth_is(&self, index: usize, token: &Token) -> bool {

@@ -99,11 +99,8 @@ const LATER: &[&str] = &[
 pub(crate) fn plan_window(path: &str, call: &WindowCall) -> Result<Window, Diagnostic> {
     let kind = &call.kind;
     let same = |name: &&str| name.eq_ignore_ascii_case(&kind.text);
-    let Some(spec) = WINDOWS
-        .iter()
-        .find(|spec| spec.names.iter().any(|name| same(name)))
-    else {
-        if LATER.iter().any(|name| same(name)) {
+    let Some(spec) = WINDOWS.iter().find(|spec| spec.names.iter().any(same)) else {
+        if LATER.iter().any(same) {
             let message = format!("WINDOW '{}' is not supported by this version", kind.text);
             return Err(Diagnostic::error(path, kind.place, message));
         }

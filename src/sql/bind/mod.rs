@@ -113,9 +113,9 @@ impl Binder<'_> {
             }
         }
         let complaint = match stream.role {
-            Role::Internal if stream.connector.is_some() || stream.format.is_some() => Some(
-                "an internal stream has no 'extension' and no 'format'; set 'type' to source or sink",
-            ),
+            Role::Internal if stream.connector.is_some() || stream.format.is_some() => {
+                Some("'extension' and 'format' are for streams whose 'type' is source or sink")
+            }
             Role::Source | Role::Sink if stream.connector.is_none() => {
                 Some("a source or sink needs an 'extension', such as 'mqtt'")
             }

@@ -1,0 +1,264 @@
+//! Everything that can be found out before anything starts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::options::{OptionSpec, Options};
+use crate::config::{self, Environment, Expander, Settings, StreamDefinition};
+use crate::decode;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::event::Schema;
+use crate::mqtt::default_client_id;
+use crate::sink::{self, Sink};
+use crate::source::{self, Source};
+use crate::sql::plan::{Role, Stream, StreamId};
+use crate::sql::{self, Application, SqlText};
+
+/// What is wrong with a configuration, and the texts it is about.
+pub type Failure = config::Failure;
+
+/// A source or a sink that is ready to run.
+#[derive(Debug)]
+pub struct Connector<T> {
+    /// Which stream.
+    pub stream: StreamId,
+    /// The stream's name.
+    pub name: String,
+    /// The stream's columns.
+    pub schema: Arc<Schema>,
+    /// What is set for it.
+    pub options: Options,
+    pub(super) ready: T,
+}
+
+/// A configuration in which nothing is wrong, nothing started yet.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The settings.
+    pub settings: Settings,
+    /// The compiled SQL.
+    pub application: Arc<Application>,
+    /// What somebody should know all the same.
+    pub warnings: Vec<Diagnostic>,
+    /// The texts that warnings are about, by path.
+    pub texts: std::collections::BTreeMap<String, String>,
+    /// Sources.
+    pub sources: Vec<Connector<Source>>,
+    /// Sinks.
+    pub sinks: Vec<Connector<Sink>>,
+    pub(super) sql: Vec<SqlText>,
+}
+
+/// Reads and checks a `.toml` or a `.sql` file, completely.
+///
+/// # Errors
+/// All that is wrong with it and with what it names.
+pub fn prepare(path: &Path, environment: Environment<'_>) -> Result<Prepared, Failure> {
+    let config::Loaded {
+        settings,
+        warnings,
+        texts,
+    } = config::load(path, environment)?;
+    let sql: Vec<SqlText> = settings
+        .application
+        .sql
+        .iter()
+        .map(|text| SqlText {
+            path: text.path.clone(),
+            text: text.text.clone(),
+        })
+        .collect();
+    let mut faults = Vec::new();
+    let application = sql::compile(&sql).unwrap_or_else(|found| {
+        faults = found;
+        Application::default()
+    });
+    let expander = Expander::new(environment, &settings.secrets.path);
+    let mut binder = Binder {
+        settings: &settings,
+        expander,
+        faults,
+        used: Vec::new(),
+    };
+    let (mut sources, mut sinks) = (Vec::new(), Vec::new());
+    for (id, stream) in (0..).map(StreamId).zip(&application.streams) {
+        match stream.role {
+            Role::Internal => binder.internal(stream),
+            Role::Source => sources.extend(binder.source(id, stream)),
+            Role::Sink => sinks.extend(binder.sink(id, stream)),
+        }
+    }
+    if binder.faults.is_empty() {
+        binder.unused(&application);
+    }
+    let faults = binder.faults;
+    if faults.iter().any(|fault| fault.severity == Severity::Error) {
+        return Err(Failure {
+            diagnostics: faults,
+            texts,
+        });
+    }
+    let application = Arc::new(application);
+    Ok(Prepared {
+        application,
+        warnings,
+        texts,
+        sources,
+        sinks,
+        sql,
+        settings,
+    })
+}
+
+/// Gives streams their options and connectors.
+struct Binder<'a> {
+    settings: &'a Settings,
+    expander: Expander<'a>,
+    faults: Vec<Diagnostic>,
+    used: Vec<&'static [OptionSpec]>,
+}
+
+impl Binder<'_> {
+    /// The options of a stream; faults are noted.
+    fn options(&mut self, stream: &Stream, specs: &[&'static [OptionSpec]]) -> Option<Options> {
+        self.used.extend(specs);
+        let properties = properties(stream);
+        let resolved = config::resolve(
+            definition(stream, &properties, specs),
+            self.settings,
+            &self.expander,
+        );
+        resolved.map_err(|faults| self.faults.extend(faults)).ok()
+    }
+
+    fn internal(&mut self, stream: &Stream) {
+        self.options(stream, &[]);
+    }
+
+    fn known(
+        &mut self,
+        stream: &Stream,
+        what: &str,
+        name: &str,
+        all: &[(&'static str, &'static [OptionSpec])],
+    ) -> Option<&'static [OptionSpec]> {
+        let found = all
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, specs)| *specs);
+        if found.is_none() {
+            let names: Vec<&str> = all.iter().map(|(known, _)| *known).collect();
+            let message = format!("stream '{}' has an unknown {what} '{name}'", stream.name);
+            let hint = crate::diagnostic::did_you_mean(name, names.iter().copied())
+                .unwrap_or_else(|| format!("known are {}", names.join(", ")));
+            self.faults
+                .push(Diagnostic::error(&stream.path, stream.place, message).with_hint(hint));
+        }
+        found
+    }
+
+    fn source(&mut self, id: StreamId, stream: &Stream) -> Option<Connector<Source>> {
+        let extension = stream.connector.as_deref().unwrap_or_default();
+        let format = stream.format.as_deref().unwrap_or("json");
+        let specs = self.known(stream, "source 'extension'", extension, source::EXTENSIONS);
+        let formats = self.known(stream, "'format'", format, decode::FORMATS);
+        let specs = [specs?, formats?];
+        let options = self.options(stream, &specs)?;
+        let client = self.client_id(stream);
+        match Source::new(extension, format, &options, &stream.schema, &client) {
+            Ok(ready) => Some(connector(id, stream, options, ready)),
+            Err(fault) => self.unusable(stream, &specs, &options, &fault),
+        }
+    }
+
+    fn sink(&mut self, id: StreamId, stream: &Stream) -> Option<Connector<Sink>> {
+        let extension = stream.connector.as_deref().unwrap_or_default();
+        let specs = self.known(stream, "sink 'extension'", extension, sink::EXTENSIONS);
+        let format = stream.format.as_deref().unwrap_or("json");
+        self.known(stream, "'format'", format, &[("json", &[])])?;
+        let specs = [specs?];
+        let options = self.options(stream, &specs)?;
+        let client = self.client_id(stream);
+        match Sink::new(extension, &options, &stream.schema, &client) {
+            Ok(ready) => Some(connector(id, stream, options, ready)),
+            Err(fault) => self.unusable(stream, &specs, &options, &fault),
+        }
+    }
+
+    fn client_id(&self, stream: &Stream) -> String {
+        let gateway = nix::unistd::gethostname().unwrap_or_default();
+        default_client_id(
+            &gateway.to_string_lossy(),
+            &self.settings.application.name,
+            &stream.name,
+        )
+    }
+
+    fn unusable<T>(
+        &mut self,
+        stream: &Stream,
+        specs: &[&'static [OptionSpec]],
+        options: &Options,
+        fault: &config::options::OptionFault,
+    ) -> Option<T> {
+        let properties = properties(stream);
+        let definition = definition(stream, &properties, specs);
+        self.faults.push(config::unusable(
+            definition,
+            options,
+            &fault.option,
+            &fault.problem,
+        ));
+        None
+    }
+
+    fn unused(&mut self, application: &Application) {
+        let names: Vec<&str> = application
+            .streams
+            .iter()
+            .map(|stream| stream.name.as_str())
+            .collect();
+        let connectors = source::EXTENSIONS.iter().chain(sink::EXTENSIONS);
+        let known: Vec<&[OptionSpec]> = connectors
+            .chain(decode::FORMATS)
+            .map(|(_, specs)| *specs)
+            .collect();
+        self.faults
+            .extend(config::check_unused(self.settings, &names, &known));
+    }
+}
+
+fn connector<T>(id: StreamId, stream: &Stream, options: Options, ready: T) -> Connector<T> {
+    let (name, schema) = (stream.name.clone(), Arc::clone(&stream.schema));
+    Connector {
+        stream: id,
+        name,
+        schema,
+        options,
+        ready,
+    }
+}
+
+fn properties(stream: &Stream) -> Vec<config::Property> {
+    let property = |property: &sql::plan::Property| config::Property {
+        name: property.name.clone(),
+        value: property.value.clone(),
+        place: property.place,
+        value_place: property.value_place,
+    };
+    stream.properties.iter().map(property).collect()
+}
+
+fn definition<'a>(
+    stream: &'a Stream,
+    properties: &'a [config::Property],
+    specs: &'a [&'a [OptionSpec]],
+) -> StreamDefinition<'a> {
+    StreamDefinition {
+        name: &stream.name,
+        path: &stream.path,
+        place: stream.place,
+        properties,
+        specs,
+    }
+}

@@ -1,0 +1,382 @@
+//! Opening, running, draining.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::select;
+use tokio::sync::{mpsc, watch};
+
+use super::{Connector, DaemonError, Prepared};
+use crate::config::{self, Settings};
+use crate::event::DeliveryMark;
+use crate::observe::Counted;
+use crate::outbox::{Full, Limits as OutboxLimits};
+use crate::pipeline::{
+    self, Core, Durability, Feed, Handles, Limits, Open, Outcome, PipelineError, SourceHandle,
+};
+use crate::sink::{self, Sink};
+use crate::source::{self, Source};
+use crate::store;
+use crate::store::sled::{StoreEvent, StoreOptions};
+
+/// Arrivals that may wait for the pipeline, of all sources together.
+const ARRIVALS_MAX: usize = 16;
+/// Outputs that a sink may hold.
+const DELIVERIES_MAX: usize = 1024;
+
+/// Who is still at work, by name.
+type Working = Arc<Mutex<BTreeSet<String>>>;
+
+impl Prepared {
+    /// Opens the store, recovers, and runs until `stop` speaks (or closes); then drains.
+    ///
+    /// # Errors
+    /// When the store cannot be opened or fails, or when something does not stop in time.
+    pub fn run(self, stop: &Receiver<()>) -> Result<Outcome, DaemonError> {
+        let began = Instant::now();
+        let deadline = Duration::from_millis(self.settings.shutdown.deadline_ms);
+        let options = StoreOptions {
+            cache_bytes: self.settings.store.cache_bytes,
+            ..StoreOptions::default()
+        };
+        let opened = store::sled::open(&self.settings.store.path, &options)?;
+        opened.events.iter().for_each(tell);
+        let limits = outbox_limits(&self.settings);
+        let outboxes: Vec<(String, OutboxLimits)> = self
+            .sinks
+            .iter()
+            .map(|sink| (sink.name.clone(), limits))
+            .collect();
+        let (core, found) = Core::open(&Open {
+            store: opened.store,
+            application: Arc::clone(&self.application),
+            texts: &self.sql,
+            sinks: &outboxes,
+        })?;
+        for warning in &found.warnings {
+            tracing::warn!("{warning}");
+        }
+        let last = core.last();
+        tracing::info!(
+            "recovered to {last} from the checkpoint at {} and {} records of the log",
+            found.checkpoint,
+            found.records
+        );
+        let running = self.start(core, opened.id, deadline)?;
+        tracing::info!("ready after {} ms", began.elapsed().as_millis());
+        running.until(stop, deadline)
+    }
+
+    /// Spawns everything.
+    fn start(self, core: Core, id: u64, deadline: Duration) -> Result<Running, DaemonError> {
+        let (arrivals, arrived) = bounded(ARRIVALS_MAX);
+        let room = (DELIVERIES_MAX + 1) * self.sinks.len().max(1);
+        let (confirmed, confirmations) = bounded(room);
+        let (stop, stopped) = watch::channel(false);
+        let (drained, draining) = watch::channel(false);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| cannot_start("the runtime", &error))?;
+        #[cfg(feature = "broker")]
+        demo(&self.settings, &runtime, &stopped)?;
+        let limits = limits(&self.settings);
+        let mut start = Start {
+            runtime: &runtime,
+            working: Working::default(),
+            // A third each for sources, sinks and the rest.
+            stop_within: deadline / 3,
+            counted: Counted::default(),
+        };
+        let sources = self
+            .sources
+            .into_iter()
+            .enumerate()
+            .map(|(number, source)| {
+                let tail = core.marks(&source.name).to_vec();
+                start.source(number, source, tail, arrivals.clone(), stopped.clone())
+            });
+        let sources = sources.collect();
+        let sinks = self.sinks.into_iter().enumerate().map(|(number, sink)| {
+            let deliver = start.sink(number, sink, confirmed.clone(), draining.clone());
+            Feed::new(number, deliver, core.outbox(), id)
+        });
+        let feeds = sinks.collect();
+        let Start {
+            working, counted, ..
+        } = start;
+        let metrics = Arc::clone(&counted.pipeline);
+        let handles = Handles {
+            sources,
+            arrivals: arrived,
+            feeds,
+            confirmed: confirmations,
+            drained,
+            metrics,
+        };
+        let (end, ended) = bounded(1);
+        thread("pipeline", &working, move || {
+            // The daemon may have given up waiting; then nobody listens.
+            let _ = end.send(pipeline::run(core, handles, limits));
+        })?;
+        thread("io", &working, move || {
+            runtime.block_on(drained_of(stopped, draining))
+        })?;
+        Ok(Running {
+            stop,
+            ended,
+            working,
+            counted,
+            held: (arrivals, confirmed),
+        })
+    }
+}
+
+/// What is needed to start sources and sinks.
+struct Start<'a> {
+    runtime: &'a tokio::runtime::Runtime,
+    working: Working,
+    stop_within: Duration,
+    counted: Counted,
+}
+
+impl Start<'_> {
+    fn source(
+        &mut self,
+        number: usize,
+        source: Connector<Source>,
+        tail: Vec<DeliveryMark>,
+        arrivals: Sender<source::Arrival>,
+        stop: watch::Receiver<bool>,
+    ) -> SourceHandle {
+        let (released, release) = watch::channel(0);
+        let metrics: Arc<source::Metrics> = Arc::default();
+        self.counted
+            .sources
+            .push((source.name.clone(), Arc::clone(&metrics)));
+        let task = source.ready.run(source::Context {
+            name: source.name.clone(),
+            source: number,
+            arrivals,
+            released: release,
+            tail,
+            stop,
+            stop_within: self.stop_within,
+            metrics,
+        });
+        self.spawn(format!("source {}", source.name), task);
+        SourceHandle {
+            stream: source.stream,
+            released,
+        }
+    }
+
+    fn sink(
+        &mut self,
+        number: usize,
+        sink: Connector<Sink>,
+        confirmed: Sender<sink::Confirmed>,
+        stop: watch::Receiver<bool>,
+    ) -> mpsc::Sender<sink::Delivery> {
+        let (deliver, deliveries) = mpsc::channel(DELIVERIES_MAX);
+        let metrics: Arc<sink::Metrics> = Arc::default();
+        self.counted
+            .sinks
+            .push((sink.name.clone(), Arc::clone(&metrics)));
+        let task = sink.ready.run(sink::Context {
+            name: sink.name.clone(),
+            sink: number,
+            schema: sink.schema,
+            deliveries,
+            confirmed,
+            stop,
+            stop_within: self.stop_within,
+            metrics,
+        });
+        self.spawn(format!("sink {}", sink.name), task);
+        deliver
+    }
+
+    fn spawn(&self, name: String, task: impl Future<Output = ()> + Send + 'static) {
+        let at_work = AtWork::new(&self.working, name);
+        self.runtime.spawn(async move {
+            task.await;
+            drop(at_work);
+        });
+    }
+}
+
+/// The demonstration's broker and sensor, where they are wanted.
+#[cfg(feature = "broker")]
+fn demo(
+    settings: &Settings,
+    runtime: &tokio::runtime::Runtime,
+    stop: &watch::Receiver<bool>,
+) -> Result<(), DaemonError> {
+    let Some(broker) = &settings.broker else {
+        return Ok(());
+    };
+    let at = crate::demo::broker::start(broker.listen).map_err(|error| DaemonError::Start {
+        what: "the embedded broker",
+        why: error.to_string(),
+    })?;
+    tracing::info!("an MQTT broker listens on {at}");
+    if let Some(simulator) = &settings.simulator {
+        runtime.spawn(crate::demo::sensor::run(at, simulator.seed, stop.clone()));
+    }
+    Ok(())
+}
+
+/// Keeps the runtime going until the sources have been told to stop and the sinks too: it ends
+/// with its last task, or when the process does.
+async fn drained_of(mut stopped: watch::Receiver<bool>, mut draining: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
+    let _ = draining.wait_for(|drained| *drained).await;
+    // The sender of `draining` lives as long as the pipeline.
+    while draining.changed().await.is_ok() {}
+}
+
+fn cannot_start(what: &'static str, error: &std::io::Error) -> DaemonError {
+    DaemonError::Start {
+        what,
+        why: error.to_string(),
+    }
+}
+
+fn thread(
+    name: &'static str,
+    working: &Working,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<(), DaemonError> {
+    let at_work = AtWork::new(working, name.to_owned());
+    let named = std::thread::Builder::new().name(name.to_owned());
+    let spawned = named.spawn(move || {
+        work();
+        drop(at_work);
+    });
+    spawned
+        .map(drop)
+        .map_err(|error| cannot_start("a thread", &error))
+}
+
+/// Stands in the list of who is at work for as long as it lives.
+struct AtWork {
+    working: Working,
+    name: String,
+}
+
+impl AtWork {
+    fn new(working: &Working, name: String) -> AtWork {
+        if let Ok(mut list) = working.lock() {
+            list.insert(name.clone());
+        }
+        AtWork {
+            working: Arc::clone(working),
+            name,
+        }
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        if let Ok(mut list) = self.working.lock() {
+            list.remove(&self.name);
+        }
+    }
+}
+
+/// A daemon at work.
+struct Running {
+    stop: watch::Sender<bool>,
+    ended: Receiver<Result<Outcome, PipelineError>>,
+    working: Working,
+    counted: Counted,
+    /// Kept until the stop, so that an application without sources or sinks runs too.
+    held: (Sender<source::Arrival>, Sender<sink::Confirmed>),
+}
+
+impl Running {
+    fn until(self, stop: &Receiver<()>, deadline: Duration) -> Result<Outcome, DaemonError> {
+        let Running {
+            stop: tell_sources,
+            ended,
+            working,
+            counted,
+            held,
+        } = self;
+        select! {
+            recv(ended) -> result => return finished(result),
+            recv(stop) -> _ => {}
+        }
+        tracing::info!("stopping");
+        tell_sources.send_replace(true);
+        drop(held);
+        let result = match ended.recv_timeout(deadline) {
+            Ok(result) => finished::<()>(Ok(result)),
+            Err(_) => {
+                let laggards = working
+                    .lock()
+                    .map(|list| list.iter().cloned().collect::<Vec<_>>());
+                let laggards = laggards.unwrap_or_default().join(", ");
+                Err(DaemonError::Late { laggards, deadline })
+            }
+        };
+        counted.tell();
+        result
+    }
+}
+
+fn finished<E>(result: Result<Result<Outcome, PipelineError>, E>) -> Result<Outcome, DaemonError> {
+    match result {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(DaemonError::Start {
+            what: "the pipeline",
+            why: "its thread has ended; see the log".to_owned(),
+        }),
+    }
+}
+
+fn tell(event: &StoreEvent) {
+    match event {
+        StoreEvent::SnapshotSetAside { why } => {
+            tracing::warn!("the store's snapshot was set aside, nothing is lost: {why}");
+        }
+        StoreEvent::Quarantined { to, why } => tracing::error!(
+            "the store was damaged ({why}); it is kept in `{}`, a fresh one is begun",
+            to.display()
+        ),
+        StoreEvent::RestartAdvised => {
+            tracing::warn!("a thread hangs in the damaged store; restart soon to free its memory");
+        }
+        StoreEvent::IdentityRenewed => {
+            tracing::warn!("the store's identity was damaged; ids of outputs begin anew");
+        }
+    }
+}
+
+fn outbox_limits(settings: &Settings) -> OutboxLimits {
+    let full = match settings.outbox.full {
+        config::OutboxFull::DropOldest => Full::DropOldest,
+        config::OutboxFull::DropNewest => Full::DropNewest,
+        config::OutboxFull::Block => Full::Block,
+    };
+    OutboxLimits {
+        bytes_max: settings.outbox.bytes_max,
+        full,
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        turn_rows_max: settings.turn.rows_max,
+        turn_bytes_max: settings.turn.bytes_max,
+        durability: match settings.store.durability {
+            config::Durability::Always => Durability::Always,
+            config::Durability::Interval { ms } => Durability::Interval(Duration::from_millis(ms)),
+            config::Durability::None => Durability::None,
+        },
+        checkpoint_interval: Duration::from_millis(settings.checkpoint.interval_ms),
+    }
+}
