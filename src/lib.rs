@@ -4,7 +4,11 @@
 
 pub mod event;
 
+pub mod source;
+
+pub mod sink;
+
+pub mod store;
+
 pub mod config;
 pub mod diagnostic;
-pub mod sink;
-pub mod source;

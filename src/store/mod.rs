@@ -1,0 +1,168 @@
+//! Bytes on disk: one ordered map from keys to values, with atomic writes and a true barrier.
+//!
+//! Promises:
+//! * [`Store::write`] is atomic, and writes survive in the order in which they were made: after a
+//!   crash a prefix of them is there, at least up to the last [`Store::sync`] that returned `Ok`.
+//! * After any failed write or sync the store is poisoned: what is on disk is unknown, so nothing
+//!   more is written until the store has been opened anew.
+//!
+//! Leaves to others: what the bytes mean. A bit that flips on the disk is not noticed here but by
+//! whoever wrote the value; [`seal`] has the envelope with a checksum that all of them use.
+//!
+//! There is one keyspace, so that one write spans log, outbox and checkpoint. The first byte of a
+//! key says whose it is, see [`table`].
+
+pub mod seal;
+pub mod sim;
+// `File::try_lock` is in the standard library since then.
+#[clippy::msrv = "1.89"]
+pub mod sled;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+/// The first byte of every key.
+pub mod table {
+    /// The store's own: its id and its journal. Nobody else touches it.
+    pub const SYSTEM: u8 = 0;
+    /// Checkpoints.
+    pub const CHECKPOINT: u8 = b'C';
+    /// Records of the write-ahead log.
+    pub const LOG: u8 = b'L';
+    /// Records that stood behind a damaged one and so are no part of the log any more.
+    pub const LOG_ASIDE: u8 = b'X';
+    /// Outputs that wait for a sink.
+    pub const OUTBOX: u8 = b'O';
+    /// What is known about an outbox besides its entries.
+    pub const OUTBOX_STATE: u8 = b'S';
+}
+
+/// Why the store does not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it.
+    #[error("cannot open the store `{}`: locked by {holder}", path.display())]
+    Locked {
+        /// The state directory.
+        path: PathBuf,
+        /// `process 812`, or `another process` when its number is not known.
+        holder: String,
+    },
+    /// The directory cannot be used: permissions, a read-only file system, a file in its place.
+    #[error("cannot open the store `{}`: {why}", path.display())]
+    Unusable {
+        /// What cannot be used.
+        path: PathBuf,
+        /// What the operating system says.
+        why: String,
+    },
+    /// No space is left.
+    #[error("the disk is full: {doing}")]
+    Full {
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// The operating system or the disk failed.
+    #[error("{doing} failed: {why}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What the operating system says.
+        why: String,
+    },
+    /// What was read cannot be what was written.
+    #[error("the store is damaged: {why}")]
+    Damaged {
+        /// What was noticed.
+        why: String,
+    },
+    /// A write or a sync failed before; open the store anew.
+    #[error("the store is closed after an earlier failure: {why}")]
+    Poisoned {
+        /// The first failure.
+        why: String,
+    },
+}
+
+/// Changes that happen together or not at all; a later change of a key wins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteBatch {
+    changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    bytes: usize,
+}
+
+impl WriteBatch {
+    /// No changes.
+    #[must_use]
+    pub fn new() -> WriteBatch {
+        WriteBatch::default()
+    }
+
+    /// Sets `key` to `value`.
+    pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        let (key, value) = (key.into(), value.into());
+        self.bytes += key.len() + value.len();
+        self.changes.push((key, Some(value)));
+    }
+
+    /// Removes `key`; it need not exist.
+    pub fn delete(&mut self, key: impl Into<Vec<u8>>) {
+        let key = key.into();
+        self.bytes += key.len();
+        self.changes.push((key, None));
+    }
+
+    /// How many changes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// The bytes of all keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// The changes in order: a key, and its value or `None` for a removal.
+    pub fn changes(&self) -> impl ExactSizeIterator<Item = (&[u8], Option<&[u8]>)> {
+        self.changes
+            .iter()
+            .map(|(key, value)| (key.as_slice(), value.as_deref()))
+    }
+}
+
+/// What a visitor of [`Store::range`] is given and answers.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
+/// An ordered map on disk. The module's head says what every implementation promises.
+pub trait Store: Send + Sync {
+    /// The value of `key`.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Makes all changes of `batch`, or none, whatever crashes; a reader in another thread may see
+    /// some of them before the others. Durable only after the next [`Store::sync`].
+    fn write(&self, batch: WriteBatch) -> Result<(), StoreError>;
+
+    /// Visits every pair with `from <= key < to` in order, until `visit` breaks. `visit` must not
+    /// call the store.
+    fn range(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError>;
+
+    /// The pair with the greatest key in `from <= key < to`.
+    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Pair>, StoreError>;
+
+    /// Returns `Ok` when everything written before the call would survive a power cut.
+    fn sync(&self) -> Result<(), StoreError>;
+
+    /// The space taken on disk, in bytes.
+    fn bytes_on_disk(&self) -> Result<u64, StoreError>;
+}
+
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);

@@ -1,0 +1,245 @@
+//! The envelope of every value: version, checksum, a fixed head, a payload that may be compressed.
+//!
+//! ```text
+//!  0      1      2       3     4         8            8+h             12+h
+//!  +------+------+-------+-----+---------+------------+---------------+---------------------+
+//!  | ver  | kind | flags | 0   | crc32c  | head       | payload bytes | payload             |
+//!  | = 1  |      | 1=zst |     | LE u32  | h bytes    | LE u32, plain | plain or zstd frame |
+//!  +------+------+-------+-----+---------+------------+---------------+---------------------+
+//! ```
+//!
+//! The checksum (CRC-32C, Castagnoli) covers everything except itself. `h` is fixed per kind and
+//! known to the reader. A payload is at most [`PAYLOAD_BYTES_MAX`] long when unpacked, and the
+//! reader enforces that before it unpacks anything.
+
+use std::borrow::Cow;
+
+const VERSION: u8 = 1;
+const FLAG_ZSTD: u8 = 1;
+const PREFIX: usize = 8;
+const LENGTH: usize = 4;
+/// Below this a zstd frame's own head eats what it saves.
+const COMPRESS_BYTES_MIN: usize = 192;
+const LEVEL: i32 = 1;
+
+/// The longest payload, unpacked: 64 MiB.
+pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+
+/// Why a sealed value cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// Shorter than its fixed part.
+    #[error("cut off")]
+    Short,
+    /// Written by a version of the format that this program does not know.
+    #[error("format version {0} is not known")]
+    Version(u8),
+    /// A flag is set that this program does not know.
+    #[error("flags {0:#04x} are not known")]
+    Flags(u8),
+    /// A bit differs.
+    #[error("the checksum differs")]
+    Checksum,
+    /// The payload says it is longer than any payload may be.
+    #[error("a payload of {0} bytes is too long")]
+    TooLong(usize),
+    /// The payload cannot be unpacked to the length that was noted.
+    #[error("the payload cannot be unpacked")]
+    Payload,
+    /// The payload is whole but does not have the form of its kind.
+    #[error("the content does not have the form of its kind")]
+    Content,
+    /// It lies under another key than it was written for.
+    #[error("it lies under a key that is not its own")]
+    Misplaced,
+}
+
+/// A payload that is too long to be sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{bytes} bytes are more than the {PAYLOAD_BYTES_MAX} that one value may hold")]
+pub struct TooLong {
+    /// The length of the payload.
+    pub bytes: usize,
+}
+
+/// Makes sealed values; keeps the compressor's memory between them.
+#[derive(Default)]
+pub struct Sealer {
+    compressor: Option<zstd::bulk::Compressor<'static>>,
+    packed: Vec<u8>,
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Sealer").finish_non_exhaustive()
+    }
+}
+
+impl Sealer {
+    /// The value for `kind`, `head` and `payload`; the payload is packed when that makes it
+    /// smaller by an eighth.
+    pub fn seal(&mut self, kind: u8, head: &[u8], payload: &[u8]) -> Result<Vec<u8>, TooLong> {
+        let length = u32::try_from(payload.len()).ok();
+        let length = length.filter(|_| payload.len() <= PAYLOAD_BYTES_MAX);
+        let Some(length) = length else {
+            return Err(TooLong {
+                bytes: payload.len(),
+            });
+        };
+        let packed = self.pack(payload);
+        let (flags, body) = match packed {
+            Some(packed) => (FLAG_ZSTD, packed),
+            None => (0, payload),
+        };
+        let mut out = Vec::with_capacity(PREFIX + head.len() + LENGTH + body.len());
+        out.extend_from_slice(&[VERSION, kind, flags, 0, 0, 0, 0, 0]);
+        out.extend_from_slice(head);
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(body);
+        let sum = checksum(&out).unwrap_or_default();
+        if let Some(field) = out.get_mut(4..PREFIX) {
+            field.copy_from_slice(&sum.to_le_bytes());
+        }
+        Ok(out)
+    }
+
+    fn pack(&mut self, payload: &[u8]) -> Option<&[u8]> {
+        if payload.len() < COMPRESS_BYTES_MIN {
+            return None;
+        }
+        if self.compressor.is_none() {
+            self.compressor = zstd::bulk::Compressor::new(LEVEL).ok();
+        }
+        let bound = zstd::zstd_safe::compress_bound(payload.len());
+        self.packed.clear();
+        self.packed.reserve(bound);
+        let compressor = self.compressor.as_mut()?;
+        compressor
+            .compress_to_buffer(payload, &mut self.packed)
+            .ok()?;
+        (self.packed.len() < payload.len() - payload.len() / 8).then_some(self.packed.as_slice())
+    }
+}
+
+/// Reads sealed values; keeps the decompressor's memory between them.
+#[derive(Default)]
+pub struct Unsealer {
+    decompressor: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+impl std::fmt::Debug for Unsealer {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Unsealer").finish_non_exhaustive()
+    }
+}
+
+/// A sealed value whose checksum holds; its payload is still as it was stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Sealed<'a> {
+    /// What it is.
+    pub kind: u8,
+    /// The fixed head.
+    pub head: &'a [u8],
+    packed: bool,
+    payload_bytes: usize,
+    body: &'a [u8],
+}
+
+/// Checks `value`, whose head is `head_bytes` long. Does not unpack the payload.
+pub fn check(value: &[u8], head_bytes: usize) -> Result<Sealed<'_>, Damage> {
+    let [version, kind, flags, _, sum @ ..] = value.first_chunk::<PREFIX>().ok_or(Damage::Short)?;
+    let sum = u32::from_le_bytes(*sum);
+    // The checksum comes before the version: a flipped version byte is damage, not the future.
+    if checksum(value) != Some(sum) {
+        return Err(Damage::Checksum);
+    }
+    if *version != VERSION {
+        return Err(Damage::Version(*version));
+    }
+    if *flags & !FLAG_ZSTD != 0 {
+        return Err(Damage::Flags(*flags));
+    }
+    let rest = value.get(PREFIX..).ok_or(Damage::Short)?;
+    let (head, rest) = rest.split_at_checked(head_bytes).ok_or(Damage::Short)?;
+    let (length, body) = rest.split_first_chunk::<LENGTH>().ok_or(Damage::Short)?;
+    let payload_bytes =
+        usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Damage::Payload)?;
+    if payload_bytes > PAYLOAD_BYTES_MAX {
+        return Err(Damage::TooLong(payload_bytes));
+    }
+    Ok(Sealed {
+        kind: *kind,
+        head,
+        packed: *flags & FLAG_ZSTD != 0,
+        payload_bytes,
+        body,
+    })
+}
+
+impl Unsealer {
+    /// The payload of `sealed`, unpacked.
+    pub fn payload<'a>(&mut self, sealed: Sealed<'a>) -> Result<Cow<'a, [u8]>, Damage> {
+        if !sealed.packed {
+            return if sealed.body.len() == sealed.payload_bytes {
+                Ok(Cow::Borrowed(sealed.body))
+            } else {
+                Err(Damage::Payload)
+            };
+        }
+        if self.decompressor.is_none() {
+            self.decompressor = zstd::bulk::Decompressor::new().ok();
+        }
+        let decompressor = self.decompressor.as_mut().ok_or(Damage::Payload)?;
+        let plain = decompressor
+            .decompress(sealed.body, sealed.payload_bytes)
+            .map_err(|_| Damage::Payload)?;
+        if plain.len() == sealed.payload_bytes {
+            Ok(Cow::Owned(plain))
+        } else {
+            Err(Damage::Payload)
+        }
+    }
+}
+
+fn checksum(value: &[u8]) -> Option<u32> {
+    let sum = crc32c::crc32c(value.get(..4)?);
+    Some(crc32c::crc32c_append(sum, value.get(PREFIX..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_comes_back_and_every_flipped_bit_is_noticed() {
+        for payload in [
+            vec![],
+            vec![7; 10],
+            vec![7; 5000],
+            (0..=255).collect::<Vec<u8>>(),
+        ] {
+            let value = Sealer::default().seal(3, b"head", &payload).unwrap();
+            let sealed = check(&value, 4).unwrap();
+            assert_eq!((sealed.kind, sealed.head), (3, &b"head"[..]));
+            assert_eq!(Unsealer::default().payload(sealed).unwrap(), payload);
+            for bit in 0..value.len() * 8 {
+                let mut bad = value.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                assert!(check(&bad, 4).is_err(), "bit {bit}");
+            }
+            for length in 0..value.len() {
+                assert!(check(&value[..length], 4).is_err(), "cut at {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_that_unpacks_to_more_than_it_says_is_refused() {
+        let mut value = Sealer::default().seal(1, b"", &vec![0; 100_000]).unwrap();
+        value[8..12].copy_from_slice(&100u32.to_le_bytes());
+        let sum = checksum(&value).unwrap();
+        value[4..8].copy_from_slice(&sum.to_le_bytes());
+        let sealed = check(&value, 0).unwrap();
+        assert_eq!(Unsealer::default().payload(sealed), Err(Damage::Payload));
+    }
+}
