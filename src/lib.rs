@@ -6,6 +6,12 @@ pub mod event;
 
 pub mod source;
 
+pub mod wal;
+
+pub mod checkpoint;
+
+pub mod outbox;
+
 pub mod sink;
 
 pub mod store;

@@ -1,0 +1,177 @@
+//! The outbox over a store that fails on purpose.
+
+use super::*;
+use crate::event::Seq;
+use crate::store::sim::SimStore;
+
+fn key(seq: u64) -> OutputKey {
+    OutputKey {
+        seq: Seq(seq),
+        query: 1,
+        ordinal: 2,
+    }
+}
+
+fn entry(seq: u64) -> Entry {
+    Entry {
+        key: key(seq),
+        time: Timestamp(i64::try_from(seq).unwrap()),
+        row: vec![
+            Value::Int(7),
+            Value::text("an alert of some length"),
+            Value::Null,
+        ],
+    }
+}
+
+fn entries(seqs: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
+    seqs.map(entry).collect()
+}
+
+fn open(store: &SimStore, bytes_max: u64, full: Full) -> Outbox {
+    let limits = Limits { bytes_max, full };
+    let sinks = [("a".to_owned(), limits), ("ab".to_owned(), limits)];
+    Outbox::open(Arc::new(store.clone()), &sinks).unwrap()
+}
+
+fn append(store: &SimStore, outbox: &mut Outbox, seqs: std::ops::RangeInclusive<u64>) -> Appended {
+    let mut batch = WriteBatch::new();
+    let done = outbox.append(0, &entries(seqs), &mut batch).unwrap();
+    store.write(batch).unwrap();
+    done
+}
+
+fn confirm(store: &SimStore, outbox: &mut Outbox, through: u64) {
+    let mut batch = WriteBatch::new();
+    outbox.confirm(0, key(through), &mut batch).unwrap();
+    store.write(batch).unwrap();
+}
+
+fn all(outbox: &mut Outbox, sink: usize) -> Vec<Entry> {
+    outbox
+        .read(sink, OutputKey::default(), usize::MAX, usize::MAX)
+        .unwrap()
+}
+
+#[test]
+fn outputs_are_read_in_order_and_kept_once() {
+    let store = SimStore::new();
+    let mut outbox = open(&store, 1 << 20, Full::Block);
+    assert_eq!(append(&store, &mut outbox, 1..=1000).stored, 1000);
+    let again = append(&store, &mut outbox, 990..=1010);
+    assert_eq!((again.repeated, again.stored), (11, 10));
+    let mut outbox = open(&store, 1 << 20, Full::Block);
+    assert_eq!(outbox.last_key(0), Some(key(1010)));
+    assert_eq!(outbox.depth(0).unwrap().entries, 1010);
+    assert_eq!(all(&mut outbox, 0), entries(1..=1010));
+    assert_eq!(all(&mut outbox, 1), []);
+    let some = outbox.read(0, key(300), 5, usize::MAX).unwrap();
+    assert_eq!(some, entries(301..=305));
+    assert_eq!(outbox.read(0, key(300), 5, 0).unwrap(), entries(301..=301));
+    assert_eq!(outbox.depth(0).unwrap().oldest, Some(Timestamp(1)));
+    assert!(matches!(
+        outbox.depth(2),
+        Err(OutboxError::NoSink { sink: 2 })
+    ));
+}
+
+#[test]
+fn confirming_removes_and_counts_exactly() {
+    let store = SimStore::new();
+    let mut outbox = open(&store, 1 << 20, Full::Block);
+    append(&store, &mut outbox, 1..=600);
+    append(&store, &mut outbox, 601..=700);
+    for through in [1, 2, 1, 255, 256, 300, 599, 600, 650, 699] {
+        confirm(&store, &mut outbox, through);
+        let most = through.max(outbox.cursor(0).unwrap().seq.0);
+        assert_eq!(outbox.depth(0).unwrap().entries, 700 - most);
+        assert_eq!(all(&mut outbox, 0), entries(most + 1..=700));
+        let mut reopened = open(&store, 1 << 20, Full::Block);
+        assert_eq!(reopened.depth(0).unwrap(), outbox.depth(0).unwrap());
+        assert_eq!(all(&mut reopened, 0), entries(most + 1..=700));
+    }
+    confirm(&store, &mut outbox, 5000);
+    assert_eq!(outbox.depth(0).unwrap(), Depth::default());
+    let mut outbox = open(&store, 1 << 20, Full::Block);
+    assert_eq!(outbox.last_key(0), Some(key(700)));
+    assert_eq!(
+        outbox.cursor(0),
+        Some(key(700)),
+        "never beyond what was appended"
+    );
+    assert_eq!(append(&store, &mut outbox, 700..=701).stored, 1);
+}
+
+#[test]
+fn two_confirmations_in_one_batch_count_once() {
+    let store = SimStore::new();
+    let mut outbox = open(&store, 1 << 20, Full::Block);
+    append(&store, &mut outbox, 1..=600);
+    let mut batch = WriteBatch::new();
+    outbox.confirm(0, key(300), &mut batch).unwrap();
+    outbox.confirm(0, key(550), &mut batch).unwrap();
+    store.write(batch).unwrap();
+    assert_eq!(outbox.depth(0).unwrap().entries, 50);
+    assert_eq!(
+        open(&store, 1, Full::Block).depth(0).unwrap(),
+        outbox.depth(0).unwrap()
+    );
+}
+
+#[test]
+fn the_limit_costs_old_or_new_ones_or_blocks() {
+    for (full, kept) in [
+        (Full::DropOldest, 391..=400),
+        (Full::DropNewest, 1..=10),
+        (Full::Block, 1..=400),
+    ] {
+        let store = SimStore::new();
+        let probe = &mut open(&SimStore::new(), u64::MAX, full);
+        append(&SimStore::new(), probe, 100..=109);
+        let limit = probe.depth(0).unwrap().bytes + 20;
+        let mut outbox = open(&store, limit, full);
+        for ten in 0..40 {
+            append(&store, &mut outbox, ten * 10 + 1..=ten * 10 + 10);
+        }
+        assert_eq!(all(&mut outbox, 0), entries(kept.clone()));
+        assert_eq!(outbox.is_full(0), full == Full::Block);
+        let dropped = if full == Full::Block { 0 } else { 390 };
+        assert_eq!(outbox.dropped(0), dropped);
+        let reopened = open(&store, limit, full);
+        assert_eq!(reopened.dropped(0), dropped);
+        assert_eq!(reopened.last_key(0), Some(key(400)));
+        assert_eq!(reopened.depth(0).unwrap(), outbox.depth(0).unwrap());
+    }
+}
+
+#[test]
+fn a_damaged_group_is_skipped_and_counted() {
+    for seed in 0..100 {
+        let store = SimStore::new();
+        let mut outbox = open(&store, 1 << 20, Full::Block);
+        for ten in 0..4 {
+            append(&store, &mut outbox, ten * 10 + 1..=ten * 10 + 10);
+        }
+        let place = if seed % 2 == 0 {
+            store.flip_bit(b"O", seed * 7919).unwrap()
+        } else {
+            store.tear(b"O", seed * 7919).unwrap()
+        };
+        let (prefix, _) = entry::prefixes("a").unwrap();
+        let lost = entry::key_of(&prefix, &place).unwrap().seq.0;
+        let whole: Vec<_> = entries(1..=40)
+            .into_iter()
+            .filter(|entry| !(lost..lost + 10).contains(&entry.key.seq.0))
+            .collect();
+        assert_eq!(all(&mut outbox, 0), whole);
+        assert_eq!(all(&mut outbox, 0), whole);
+        assert_eq!(outbox.damaged(0), 1, "counted once");
+        let mut reopened = open(&store, 1 << 20, Full::Block);
+        assert_eq!(reopened.damage().len(), 1);
+        assert_eq!(reopened.damaged(0), 1);
+        assert_eq!(reopened.depth(0).unwrap().entries, 30);
+        assert_eq!(all(&mut reopened, 0), whole);
+        confirm(&store, &mut outbox, 40);
+        assert_eq!(outbox.depth(0).unwrap(), Depth::default());
+    }
+}
