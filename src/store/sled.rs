@@ -7,6 +7,7 @@
 //! ```text
 //! <dir>/lock            locked as long as the store is open; holds the owner's process number
 //! <dir>/store/          sled's own: conf, db, blobs/, snap.*
+//! <dir>/mark            how far the store had come at least, see below
 //! <dir>/quarantine/<n>  what used to be <dir>/store when it could not be read
 //! ```
 //!
@@ -19,7 +20,13 @@
 //! journal, key 00 'J', sealed (see `seal`), kind 'J', no head, payload per change:
 //!   0 put | 1 delete : u8,  key length: u32 LE,  key,  when put: value length: u32 LE, value
 //! identity, key 00 'I', sealed, kind 'I', head: 8 random bytes, no payload
+//! progress, key 00 'P', sealed, kind 'P', head: a counter, u64 LE, no payload
+//! <dir>/mark: the same sealed value
 //! ```
+//!
+//! The counter grows at open and with every [`MARK_BYTES`] written; it is synced inside of sled
+//! first and in the mark afterwards. A store that is behind its mark has silently gone back to an
+//! earlier state: it gets a new identity, so that nothing new goes out under an old one's ids.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher};
@@ -51,8 +58,12 @@ const QUARANTINES_MAX: usize = 4;
 /// The resolution of a file's times; generous.
 const CLOCK_TICK: Duration = Duration::from_millis(50);
 
+/// The mark is set anew when so much was written.
+const MARK_BYTES: u64 = 1 << 20;
+
 const JOURNAL_KEY: &[u8] = &[table::SYSTEM, b'J'];
 const IDENTITY_KEY: &[u8] = &[table::SYSTEM, b'I'];
+const PROGRESS_KEY: &[u8] = &[table::SYSTEM, b'P'];
 const EIO: i32 = 5;
 
 /// How the store is opened.
@@ -92,8 +103,9 @@ pub enum StoreEvent {
     /// A thread hangs inside sled and cannot be ended. It holds back the release of memory and of
     /// disk space for all of sled, so the process should be started anew soon.
     RestartAdvised,
-    /// The store's identity was damaged or gone, and a new one was drawn. When it is gone, sled
-    /// has taken a damaged log for a shorter one, and an unknown part of the content is lost.
+    /// The store was found empty or in an earlier state than it had been synced in: its files are
+    /// damaged in a way that sled does not notice, and an unknown part of the content is lost. A
+    /// new identity was drawn.
     IdentityRenewed,
 }
 
@@ -145,6 +157,8 @@ pub fn open(dir: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
         blobs: home.join("blobs"),
         blobs_synced: Mutex::default(),
         unsynced: AtomicU64::new(0),
+        unmarked: AtomicU64::new(0),
+        mark: dir.join("mark"),
         writer: Mutex::default(),
         poison: OnceLock::new(),
         _lock: lock,
@@ -152,7 +166,9 @@ pub fn open(dir: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
     let emptied = events
         .iter()
         .any(|event| matches!(event, StoreEvent::Quarantined { .. }));
-    let id = store.identity(existed && !emptied, &mut events)?;
+    let went_back = store.went_back()?;
+    let id = store.identity(existed && !emptied, went_back, &mut events)?;
+    store.set_mark()?;
     Ok(Opened {
         store: Arc::new(store),
         id,
@@ -360,6 +376,11 @@ fn quarantine(dir: &Path, home: &Path) -> Result<PathBuf, StoreError> {
     let number = numbers.last().map_or(1, |last| last.saturating_add(1));
     let to = ward.join(number.to_string());
     fs::rename(home, &to).map_err(|error| unusable(home, &error))?;
+    // It speaks of the store that is gone; without it the fresh one starts to count anew.
+    match fs::remove_file(dir.join("mark")) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(unusable(dir, &error)),
+        Ok(()) | Err(_) => {}
+    }
     numbers.push(number);
     let surplus = numbers.len().saturating_sub(QUARANTINES_MAX);
     for old in numbers.iter().take(surplus) {
@@ -377,6 +398,8 @@ struct SledStore {
     blobs: PathBuf,
     blobs_synced: Mutex<BlobsSynced>,
     unsynced: AtomicU64,
+    unmarked: AtomicU64,
+    mark: PathBuf,
     writer: Mutex<Sealer>,
     poison: OnceLock<String>,
     _lock: File,
@@ -434,10 +457,55 @@ impl SledStore {
         }
     }
 
-    fn identity(&self, is_old: bool, events: &mut Vec<StoreEvent>) -> Result<u64, StoreError> {
+    /// The counter in a sealed value; 0 when there is none.
+    fn counter(value: Option<&[u8]>) -> u64 {
+        let sealed = value.and_then(|value| check(value, 8).ok());
+        let counter = sealed.and_then(|sealed| sealed.head.first_chunk::<8>());
+        counter.map_or(0, |counter| u64::from_le_bytes(*counter))
+    }
+
+    fn went_back(&self) -> Result<bool, StoreError> {
+        let marked = match fs::read(&self.mark) {
+            Ok(value) => value,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(unusable(&self.mark, &error)),
+        };
+        let reached = self.get(PROGRESS_KEY)?;
+        Ok(SledStore::counter(reached.as_deref()) < SledStore::counter(Some(&marked)))
+    }
+
+    /// Counts on, durably, first in sled and then in the mark.
+    fn set_mark(&self) -> Result<(), StoreError> {
+        self.unmarked.store(0, Ordering::Relaxed);
+        let reached = SledStore::counter(self.get(PROGRESS_KEY)?.as_deref());
+        let counter = reached.saturating_add(1).to_le_bytes();
+        let value = Sealer::default()
+            .seal(b'P', &counter, &[])
+            .unwrap_or_default();
+        self.with("writing", true, |db| {
+            db.insert(PROGRESS_KEY, value.as_slice())?;
+            db.flush()
+        })?;
+        self.sync_data()?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        let marked = options.open(&self.mark).and_then(|mut mark| {
+            mark.write_all(&value)?;
+            mark.sync_data()
+        });
+        marked.map_err(|error| self.lost(&error))
+    }
+
+    fn identity(
+        &self,
+        is_old: bool,
+        went_back: bool,
+        events: &mut Vec<StoreEvent>,
+    ) -> Result<u64, StoreError> {
         let value = self.get(IDENTITY_KEY)?;
         let sealed = value.as_ref().and_then(|value| check(value, 8).ok());
-        if let Some(id) = sealed.and_then(|sealed| sealed.head.first_chunk::<8>()) {
+        let known = sealed.and_then(|sealed| sealed.head.first_chunk::<8>());
+        if let Some(id) = known.filter(|_| !went_back || !is_old) {
             return Ok(u64::from_le_bytes(*id));
         }
         if is_old {
@@ -597,6 +665,7 @@ impl Store for SledStore {
     fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
         let mut sealer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = u64::try_from(batch.bytes()).unwrap_or(u64::MAX);
+        self.unmarked.fetch_add(bytes, Ordering::Relaxed);
         let unsynced = self.unsynced.fetch_add(bytes, Ordering::Relaxed);
         if unsynced.saturating_add(bytes) > UNSYNCED_BYTES_MAX {
             self.sync_data()?;
@@ -652,7 +721,11 @@ impl Store for SledStore {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.with("syncing", true, |db| db.flush())?;
         self.sync_blobs()?;
-        self.sync_data()
+        self.sync_data()?;
+        if self.unmarked.load(Ordering::Relaxed) >= MARK_BYTES {
+            self.set_mark()?;
+        }
+        Ok(())
     }
 
     fn bytes_on_disk(&self) -> Result<u64, StoreError> {

@@ -331,3 +331,22 @@ fn a_place_that_cannot_be_used_is_an_error_and_nothing_moves() {
     assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
     assert!(!state.join("quarantine").exists());
 }
+
+#[test]
+fn a_store_that_went_back_gets_a_new_identity() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = filled(dir.path(), 10);
+    let before = tempfile::tempdir().unwrap();
+    copy(&dir.path().join("store"), before.path());
+    let store = open(dir.path(), &options()).unwrap().store;
+    drop(store);
+    fs::remove_dir_all(dir.path().join("store")).unwrap();
+    copy(before.path(), &dir.path().join("store"));
+    let opened = open(dir.path(), &options()).unwrap();
+    assert_eq!(opened.events, vec![StoreEvent::IdentityRenewed]);
+    assert_ne!(opened.id, id);
+    let id = opened.id;
+    drop(opened);
+    let again = open(dir.path(), &options()).unwrap();
+    assert_eq!((again.id, again.events), (id, vec![]));
+}
