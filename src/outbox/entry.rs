@@ -189,8 +189,8 @@ fn take_key(bytes: &[u8]) -> Option<(OutputKey, &[u8])> {
     let (query, rest) = rest.split_first_chunk::<4>()?;
     let key = OutputKey {
         seq: Seq(u64::from_le_bytes(*seq)),
-        ordinal: u32::from_le_bytes(*ordinal),
         query: u32::from_le_bytes(*query),
+        ordinal: u32::from_le_bytes(*ordinal),
     };
     Some((key, rest))
 }

@@ -7,7 +7,9 @@
 //!   lag, and what it lags behind is delivered again under the same keys.
 //! * Memory does not grow with the backlog; the disk it takes is limited, by a counted policy.
 //!
-//! Leaves to others: writing the batches and syncing them (the pipeline), delivering (`sink`).
+//! Leaves to others: writing the batches and syncing them (the pipeline), delivering (`sink`), and
+//! delivering only outputs whose input is synced: the number of one that a crash loses is given
+//! again, to another input.
 //! After a write that failed the accounts here are ahead of the store: open both anew.
 //!
 //! [`entry`] draws the bytes.

@@ -48,7 +48,7 @@ impl Core {
         found.warnings.extend(loaded.skipped);
         let snapshot = loaded.snapshot.unwrap_or_default();
         found.checkpoint = snapshot.seq;
-        let wal = Wal::open(Arc::clone(&open.store), snapshot.seq.plus(1))?;
+        let mut wal = Wal::open(Arc::clone(&open.store), snapshot.seq.plus(1))?;
         if let Some(cut) = wal.cut() {
             found.warnings.push(format!(
                 "the log is damaged at {}: {}; {} records were set aside",
@@ -57,6 +57,7 @@ impl Core {
         }
         let outbox = Outbox::open(Arc::clone(&open.store), open.sinks)?;
         found.warnings.extend(outbox.damage().iter().cloned());
+        after_outbox(&mut wal, &outbox, open)?;
         let wanted = written(open.texts);
         let first = first_application(&wal, &snapshot)?.unwrap_or_else(|| wanted.clone());
         let marks = snapshot.marks.clone();
@@ -171,7 +172,7 @@ impl Core {
                 self.outbox.append(sink, entries, &mut batch)?;
             }
         }
-        Ok(self.write(batch)?)
+        Ok(self.put(batch)?)
     }
 
     /// Goes over to another plan; operators that did not change keep their state.
@@ -211,12 +212,28 @@ impl Core {
             },
             &mut batch,
         )?;
-        self.write(batch)?;
+        self.put(batch)?;
         if self.application != wanted {
             self.take_plan(open, wanted, wanted, found);
         }
         self.checkpoint()
     }
+}
+
+/// Numbers that outputs already carry are never given again, even when damage took the log that
+/// gave them.
+fn after_outbox(wal: &mut Wal, outbox: &Outbox, open: &Open<'_>) -> Result<(), PipelineError> {
+    let last = (0..open.sinks.len())
+        .filter_map(|sink| outbox.last_key(sink))
+        .max();
+    if let Some(last) = last {
+        let mut batch = WriteBatch::new();
+        wal.skip_to(last.seq.plus(1), &mut batch)?;
+        if !batch.is_empty() {
+            open.store.write(batch)?;
+        }
+    }
+    Ok(())
 }
 
 /// The application in force behind the checkpoint: the checkpoint's, or, without one, the one

@@ -20,8 +20,6 @@ use crate::source::Arrival;
 use crate::sql::plan::StreamId;
 use crate::store::{Store, StoreError, WriteBatch};
 
-/// How soon a write that found the disk full is tried again.
-const FULL_RETRY: Duration = Duration::from_secs(1);
 /// Longest wait when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 /// How soon outputs are offered again to a sink whose channel was full. Confirmations come first,
@@ -90,8 +88,8 @@ pub struct Outcome {
 /// Runs until every source is gone, then until every sink is, and leaves a checkpoint behind.
 ///
 /// # Errors
-/// When the store fails other than by being full: what is durable is safe, the rest was never
-/// acknowledged; open the store anew.
+/// When the store fails: what is durable is safe, the rest was never acknowledged; open the store
+/// anew.
 pub fn run(core: Core, handles: Handles, limits: Limits) -> Result<Outcome, PipelineError> {
     let (requests, todo) = bounded::<Seq>(1);
     let (report, done) = bounded::<(Seq, Result<(), StoreError>)>(1);
@@ -116,7 +114,6 @@ pub fn run(core: Core, handles: Handles, limits: Limits) -> Result<Outcome, Pipe
         syncing: false,
         unsynced_since: None,
         acks: VecDeque::new(),
-        stuck: None,
         checkpoint_at: now + limits.checkpoint_interval,
         draining: false,
         core,
@@ -161,8 +158,6 @@ struct Pipeline {
     written: Seq,
     durable: Seq,
     acks: VecDeque<Ack>,
-    /// A turn that found the disk full, and when to try again.
-    stuck: Option<(TurnDone, Instant)>,
     checkpoint_at: Instant,
     /// Whether the sources are gone.
     draining: bool,
@@ -202,7 +197,7 @@ impl Pipeline {
         let timeout = self.timeout();
         let idle_arrivals = never();
         let idle_confirmed = never();
-        let takes = !self.draining && self.stuck.is_none() && !self.is_blocked();
+        let takes = !self.draining && !self.is_blocked();
         let arrivals = if takes {
             &self.handles.arrivals
         } else {
@@ -239,9 +234,6 @@ impl Pipeline {
         let now = Instant::now();
         let until = |at: Instant| at.saturating_duration_since(now);
         let mut timeout = IDLE;
-        if let Some((_, again)) = &self.stuck {
-            return until(*again);
-        }
         if self.core.has_unsaved() && !self.draining {
             timeout = timeout.min(until(self.checkpoint_at));
         }
@@ -326,48 +318,28 @@ impl Pipeline {
         self.clock.now().max(self.core.last_time())
     }
 
-    /// Makes a turn's changes, or keeps them until there is room on the disk.
-    fn write(&mut self, turn: TurnDone) -> Result<(), PipelineError> {
+    fn write(&mut self, mut turn: TurnDone) -> Result<(), PipelineError> {
         let metrics = &self.handles.metrics;
-        match self.core.write(turn.batch.clone()) {
-            Ok(()) => {
-                self.written = turn.last;
-                add(&metrics.turns, 1);
-                add(&metrics.log_bytes, turn.batch.bytes());
-                add(&metrics.outputs, turn.outputs.iter().map(Vec::len).sum());
-                self.unsynced_since.get_or_insert_with(Instant::now);
-                for (feed, outputs) in self.handles.feeds.iter_mut().zip(turn.outputs) {
-                    feed.add(outputs);
-                }
-                Ok(())
-            }
-            Err(StoreError::Full { doing }) => {
-                if self.stuck.is_none() {
-                    tracing::error!(
-                        "the disk is full while {doing}; sources are held back until there is room"
-                    );
-                }
-                self.stuck = Some((turn, Instant::now() + FULL_RETRY));
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
+        let outputs = std::mem::take(&mut turn.outputs);
+        let last = turn.last;
+        add(&metrics.turns, 1);
+        add(
+            &metrics.log_bytes,
+            turn.log.iter().map(WriteBatch::bytes).sum(),
+        );
+        add(&metrics.outputs, outputs.iter().map(Vec::len).sum());
+        self.core.write(turn)?;
+        self.written = last;
+        self.unsynced_since.get_or_insert_with(Instant::now);
+        for (feed, outputs) in self.handles.feeds.iter_mut().zip(outputs) {
+            feed.add(outputs);
         }
+        Ok(())
     }
 
     /// Everything whose time has come.
     fn due(&mut self) -> Result<(), PipelineError> {
         let now = Instant::now();
-        if let Some((turn, again)) = self.stuck.take() {
-            if now < again {
-                self.stuck = Some((turn, again));
-                return Ok(());
-            }
-            self.write(turn)?;
-            if self.stuck.is_some() {
-                return Ok(());
-            }
-            tracing::info!("there is room on the disk again");
-        }
         let ticks = !self.draining && self.core.deadline().is_some();
         if ticks && self.core.deadline() <= Some(self.clock.now()) {
             let time = self.now();
@@ -375,7 +347,7 @@ impl Pipeline {
             add(&self.handles.metrics.ticks, 1);
             self.write(turn)?;
         }
-        if self.core.has_unsaved() && now >= self.checkpoint_at && self.stuck.is_none() {
+        if self.core.has_unsaved() && now >= self.checkpoint_at {
             self.checkpoint()?;
         }
         if !self.syncing && self.sync_at().is_some_and(|at| at <= now) {
@@ -402,18 +374,10 @@ impl Pipeline {
 
     fn checkpoint(&mut self) -> Result<(), PipelineError> {
         self.checkpoint_at = Instant::now() + self.limits.checkpoint_interval;
-        match self.core.checkpoint() {
-            Ok(()) => {
-                add(&self.handles.metrics.checkpoints, 1);
-                self.unsynced_since.get_or_insert_with(Instant::now);
-                Ok(())
-            }
-            Err(PipelineError::Store(StoreError::Full { .. })) => {
-                tracing::error!("the disk is full; the checkpoint is put off");
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        self.core.checkpoint()?;
+        add(&self.handles.metrics.checkpoints, 1);
+        self.unsynced_since.get_or_insert_with(Instant::now);
+        Ok(())
     }
 
     /// Everything up to `seq` is durable: sources may acknowledge, sinks may deliver.
@@ -439,11 +403,7 @@ impl Pipeline {
             self.core.outbox_mut().confirm(sink, key, &mut batch)?;
             next = self.handles.confirmed.try_recv().ok();
         }
-        match self.core.write(batch) {
-            // What is not written now is confirmed again after the next start.
-            Ok(()) | Err(StoreError::Full { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.core.put(batch)?)
     }
 
     fn pump(&mut self) -> Result<(), PipelineError> {
@@ -465,10 +425,6 @@ impl Pipeline {
 
     /// Waits for the disk, for once: nothing else is left to do.
     fn settle(&mut self) -> Result<(), PipelineError> {
-        if let Some((turn, _)) = self.stuck.take() {
-            self.core.write(turn.batch)?;
-            self.written = turn.last;
-        }
         if self.syncing {
             if let Ok((seq, result)) = self.done.recv() {
                 result?;

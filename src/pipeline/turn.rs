@@ -37,10 +37,12 @@ pub struct SinkStream {
 }
 
 /// What a turn has done. It has happened only when [`Core::write`] has succeeded.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TurnDone {
-    /// Everything that the turn changes on disk.
-    pub batch: WriteBatch,
+    /// The records of the log, one write each.
+    pub log: Vec<WriteBatch>,
+    /// The outputs, written behind their causes.
+    pub outbox: WriteBatch,
     /// The last input of the turn.
     pub last: Seq,
     /// New outputs by sink.
@@ -141,38 +143,42 @@ impl Core {
     /// Works inputs at `time`, which is not before [`Core::last_time`]. With no input it is a
     /// tick: the clock moves, and what is due fires.
     ///
-    /// Nothing has happened on disk until the result's batch is written; write it (again, if the
-    /// disk was full) before the next turn.
+    /// Nothing has happened on disk until the result is written, before the next turn.
     ///
     /// # Errors
     /// When the log or the outbox refuses; the core must then be opened anew.
     pub fn turn(&mut self, time: Timestamp, inputs: Vec<Input>) -> Result<TurnDone, PipelineError> {
-        let mut batch = WriteBatch::new();
+        let mut done = TurnDone::default();
         let mut gather = Gather::new(&self.sinks);
         if inputs.is_empty() {
-            let seq = self.wal.append(time, &Body::Tick, &mut batch)?;
+            let seq = self.log(time, &Body::Tick, &mut done)?;
             self.engine.advance(time, seq, &mut gather);
         }
         for input in inputs {
-            self.input(time, input, &mut batch, &mut gather)?;
+            self.input(time, input, &mut done, &mut gather)?;
         }
         for (sink, entries) in gather.by_sink.iter().enumerate() {
             if !entries.is_empty() {
-                self.outbox.append(sink, entries, &mut batch)?;
+                self.outbox.append(sink, entries, &mut done.outbox)?;
             }
         }
-        Ok(TurnDone {
-            batch,
-            last: self.last(),
-            outputs: gather.by_sink,
-        })
+        done.last = self.last();
+        done.outputs = gather.by_sink;
+        Ok(done)
+    }
+
+    fn log(&mut self, time: Timestamp, body: &Body, done: &mut TurnDone) -> Result<Seq, WalError> {
+        let mut batch = WriteBatch::new();
+        let seq = self.wal.append(time, body, &mut batch)?;
+        done.log.push(batch);
+        Ok(seq)
     }
 
     fn input(
         &mut self,
         time: Timestamp,
         input: Input,
-        batch: &mut WriteBatch,
+        done: &mut TurnDone,
         gather: &mut Gather,
     ) -> Result<(), PipelineError> {
         let Input {
@@ -199,7 +205,7 @@ impl Core {
                 rows,
                 origin: origin.take(),
             };
-            self.wal.append(time, &body, batch)?;
+            self.log(time, &body, done)?;
             if let Body::Events { rows, .. } = &body {
                 self.engine.push(stream, rows.rows(), gather);
             }
@@ -210,7 +216,7 @@ impl Core {
                 rejected,
                 origin: origin.take(),
             };
-            let seq = self.wal.append(time, &body, batch)?;
+            let seq = self.log(time, &body, done)?;
             self.engine.advance(time, seq, gather);
         }
         Ok(())
@@ -228,11 +234,21 @@ impl Core {
         }
     }
 
-    /// Makes a turn's changes. They are durable after the next [`Store::sync`].
+    /// Makes a turn's changes: first the log, then the outbox, so that no output is ever without
+    /// its cause. What a crash cuts off between the two, recovery makes again. Durable after the
+    /// next [`Store::sync`].
     ///
     /// # Errors
-    /// When the store fails. After [`StoreError::Full`] the same batch may be tried again.
-    pub fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
+    /// When the store fails; it is then closed, and everything must be opened anew.
+    pub fn write(&self, turn: TurnDone) -> Result<(), StoreError> {
+        for batch in turn.log {
+            self.store.write(batch)?;
+        }
+        self.put(turn.outbox)
+    }
+
+    /// Makes other changes, such as confirmations.
+    pub(super) fn put(&self, batch: WriteBatch) -> Result<(), StoreError> {
         if batch.is_empty() {
             Ok(())
         } else {

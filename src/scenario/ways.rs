@@ -150,8 +150,7 @@ impl Run<'_> {
         let turn = core
             .turn(time, inputs)
             .map_err(|error| vec![error.to_string()])?;
-        core.write(turn.batch)
-            .map_err(|error| vec![error.to_string()])
+        core.write(turn).map_err(|error| vec![error.to_string()])
     }
 
     /// Runs the log that the pipeline wrote through a fresh engine, and nothing else.

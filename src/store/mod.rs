@@ -14,8 +14,6 @@
 
 pub mod seal;
 pub mod sim;
-// `File::try_lock` is in the standard library since then.
-#[clippy::msrv = "1.89"]
 pub mod sled;
 
 use std::ops::ControlFlow;

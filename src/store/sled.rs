@@ -7,6 +7,7 @@
 //! ```text
 //! <dir>/lock            locked as long as the store is open; holds the owner's process number
 //! <dir>/store/          sled's own: conf, db, blobs/, snap.*
+//! <dir>/mark            how far the store had come at least, see below
 //! <dir>/quarantine/<n>  what used to be <dir>/store when it could not be read
 //! ```
 //!
@@ -19,9 +20,15 @@
 //! journal, key 00 'J', sealed (see `seal`), kind 'J', no head, payload per change:
 //!   0 put | 1 delete : u8,  key length: u32 LE,  key,  when put: value length: u32 LE, value
 //! identity, key 00 'I', sealed, kind 'I', head: 8 random bytes, no payload
+//! progress, key 00 'P', sealed, kind 'P', head: a counter, u64 LE, no payload
+//! <dir>/mark: the same sealed value
 //! ```
+//!
+//! The counter grows at open and with every [`MARK_BYTES`] written; it is synced inside of sled
+//! first and in the mark afterwards. A store that is behind its mark has silently gone back to an
+//! earlier state: it gets a new identity, so that nothing new goes out under an old one's ids.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::ops::ControlFlow;
@@ -30,6 +37,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::seal::{Sealer, Unsealer, check};
 use super::{Pair, Store, StoreError, Visit, WriteBatch, table};
@@ -51,8 +61,12 @@ const QUARANTINES_MAX: usize = 4;
 /// The resolution of a file's times; generous.
 const CLOCK_TICK: Duration = Duration::from_millis(50);
 
+/// The mark is set anew when so much was written.
+const MARK_BYTES: u64 = 1 << 20;
+
 const JOURNAL_KEY: &[u8] = &[table::SYSTEM, b'J'];
 const IDENTITY_KEY: &[u8] = &[table::SYSTEM, b'I'];
+const PROGRESS_KEY: &[u8] = &[table::SYSTEM, b'P'];
 const EIO: i32 = 5;
 
 /// How the store is opened.
@@ -92,7 +106,9 @@ pub enum StoreEvent {
     /// A thread hangs inside sled and cannot be ended. It holds back the release of memory and of
     /// disk space for all of sled, so the process should be started anew soon.
     RestartAdvised,
-    /// The store's identity was damaged and a new one was drawn.
+    /// The store was found empty or in an earlier state than it had been synced in: its files are
+    /// damaged in a way that sled does not notice, and an unknown part of the content is lost. A
+    /// new identity was drawn.
     IdentityRenewed,
 }
 
@@ -127,6 +143,7 @@ pub fn open(dir: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
     let lock = lock(dir)?;
     let home = dir.join("store");
     let mut events = Vec::new();
+    let existed = home.join("conf").exists();
     let db = match open_whole(&home, options) {
         Ok(db) => db,
         Err(Failure::Refused(error)) => return Err(error),
@@ -143,11 +160,18 @@ pub fn open(dir: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
         blobs: home.join("blobs"),
         blobs_synced: Mutex::default(),
         unsynced: AtomicU64::new(0),
+        unmarked: AtomicU64::new(0),
+        mark: dir.join("mark"),
         writer: Mutex::default(),
         poison: OnceLock::new(),
         _lock: lock,
     };
-    let id = store.identity(&mut events)?;
+    let emptied = events
+        .iter()
+        .any(|event| matches!(event, StoreEvent::Quarantined { .. }));
+    let went_back = store.went_back()?;
+    let id = store.identity(existed && !emptied, went_back, &mut events)?;
+    store.set_mark()?;
     Ok(Opened {
         store: Arc::new(store),
         id,
@@ -193,18 +217,18 @@ fn reopen(
     })
 }
 
-fn lock(dir: &Path) -> Result<File, StoreError> {
+fn lock(dir: &Path) -> Result<Flock<File>, StoreError> {
     let path = dir.join("lock");
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .open(&path)
         .map_err(|error| unusable(&path, &error))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
+    let mut lock = match try_lock(file) {
+        Ok(lock) => lock,
+        Err((file, None)) => {
             let mut text = String::new();
             let read = (&file).take(20).read_to_string(&mut text);
             let number: Option<u32> = read.ok().and_then(|_| text.trim().parse().ok());
@@ -216,14 +240,22 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
                 ),
             });
         }
-        Err(TryLockError::Error(error)) => return Err(unusable(&path, &error)),
-    }
-    let written = file
+        Err((_, Some(error))) => return Err(unusable(&path, &error)),
+    };
+    let written = lock
         .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
+        .and_then(|()| lock.rewind())
+        .and_then(|()| writeln!(lock, "{}", std::process::id()));
     written.map_err(|error| unusable(&path, &error))?;
-    Ok(file)
+    Ok(lock)
+}
+
+/// Locks a file, or gives it back: without an error when somebody else has the lock.
+fn try_lock(file: File) -> Result<Flock<File>, (File, Option<std::io::Error>)> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| match errno {
+        Errno::EWOULDBLOCK => (file, None),
+        errno => (file, Some(errno.into())),
+    })
 }
 
 enum Failure {
@@ -277,22 +309,22 @@ fn wait_for_lock(home: &Path) -> Result<u64, StoreError> {
         Err(error) => return Err(unusable(&home.join("db"), &error)),
     };
     let deadline = Instant::now() + UNLOCK_WAIT;
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::Error(error)) => return Err(unusable(home, &error)),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(TryLockError::WouldBlock) => {
+    let mut file = file;
+    let lock = loop {
+        file = match try_lock(file) {
+            Ok(lock) => break lock,
+            Err((_, Some(error))) => return Err(unusable(home, &error)),
+            Err((file, None)) if Instant::now() < deadline => file,
+            Err((_, None)) => {
                 return Err(StoreError::Locked {
                     path: home.to_owned(),
                     holder: "another process".to_owned(),
                 });
             }
-        }
-    }
-    Ok(file.metadata().map_or(0, |data| data.len()))
+        };
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    Ok(lock.metadata().map_or(0, |data| data.len()))
 }
 
 fn classify(home: &Path, error: &sled::Error) -> Failure {
@@ -355,6 +387,11 @@ fn quarantine(dir: &Path, home: &Path) -> Result<PathBuf, StoreError> {
     let number = numbers.last().map_or(1, |last| last.saturating_add(1));
     let to = ward.join(number.to_string());
     fs::rename(home, &to).map_err(|error| unusable(home, &error))?;
+    // It speaks of the store that is gone; without it the fresh one starts to count anew.
+    match fs::remove_file(dir.join("mark")) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(unusable(dir, &error)),
+        Ok(()) | Err(_) => {}
+    }
     numbers.push(number);
     let surplus = numbers.len().saturating_sub(QUARANTINES_MAX);
     for old in numbers.iter().take(surplus) {
@@ -372,9 +409,11 @@ struct SledStore {
     blobs: PathBuf,
     blobs_synced: Mutex<BlobsSynced>,
     unsynced: AtomicU64,
+    unmarked: AtomicU64,
+    mark: PathBuf,
     writer: Mutex<Sealer>,
     poison: OnceLock<String>,
-    _lock: File,
+    _lock: Flock<File>,
 }
 
 /// sled writes values and pages beyond 128 KiB to files of their own and never syncs these.
@@ -429,12 +468,58 @@ impl SledStore {
         }
     }
 
-    fn identity(&self, events: &mut Vec<StoreEvent>) -> Result<u64, StoreError> {
-        if let Some(value) = self.get(IDENTITY_KEY)? {
-            let sealed = check(&value, 8).ok();
-            if let Some(id) = sealed.and_then(|sealed| sealed.head.first_chunk::<8>()) {
-                return Ok(u64::from_le_bytes(*id));
-            }
+    /// The counter in a sealed value; 0 when there is none.
+    fn counter(value: Option<&[u8]>) -> u64 {
+        let sealed = value.and_then(|value| check(value, 8).ok());
+        let counter = sealed.and_then(|sealed| sealed.head.first_chunk::<8>());
+        counter.map_or(0, |counter| u64::from_le_bytes(*counter))
+    }
+
+    fn went_back(&self) -> Result<bool, StoreError> {
+        let marked = match fs::read(&self.mark) {
+            Ok(value) => value,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(unusable(&self.mark, &error)),
+        };
+        let reached = self.get(PROGRESS_KEY)?;
+        Ok(SledStore::counter(reached.as_deref()) < SledStore::counter(Some(&marked)))
+    }
+
+    /// Counts on, durably, first in sled and then in the mark.
+    fn set_mark(&self) -> Result<(), StoreError> {
+        self.unmarked.store(0, Ordering::Relaxed);
+        let reached = SledStore::counter(self.get(PROGRESS_KEY)?.as_deref());
+        let counter = reached.saturating_add(1).to_le_bytes();
+        let value = Sealer::default()
+            .seal(b'P', &counter, &[])
+            .unwrap_or_default();
+        self.with("writing", true, |db| {
+            db.insert(PROGRESS_KEY, value.as_slice())?;
+            db.flush()
+        })?;
+        self.sync_data()?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        let marked = options.open(&self.mark).and_then(|mut mark| {
+            mark.write_all(&value)?;
+            mark.sync_data()
+        });
+        marked.map_err(|error| self.lost(&error))
+    }
+
+    fn identity(
+        &self,
+        is_old: bool,
+        went_back: bool,
+        events: &mut Vec<StoreEvent>,
+    ) -> Result<u64, StoreError> {
+        let value = self.get(IDENTITY_KEY)?;
+        let sealed = value.as_ref().and_then(|value| check(value, 8).ok());
+        let known = sealed.and_then(|sealed| sealed.head.first_chunk::<8>());
+        if let Some(id) = known.filter(|_| !went_back || !is_old) {
+            return Ok(u64::from_le_bytes(*id));
+        }
+        if is_old {
             events.push(StoreEvent::IdentityRenewed);
         }
         // The hasher's keys are the operating system's randomness.
@@ -591,6 +676,7 @@ impl Store for SledStore {
     fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
         let mut sealer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = u64::try_from(batch.bytes()).unwrap_or(u64::MAX);
+        self.unmarked.fetch_add(bytes, Ordering::Relaxed);
         let unsynced = self.unsynced.fetch_add(bytes, Ordering::Relaxed);
         if unsynced.saturating_add(bytes) > UNSYNCED_BYTES_MAX {
             self.sync_data()?;
@@ -646,7 +732,11 @@ impl Store for SledStore {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.with("syncing", true, |db| db.flush())?;
         self.sync_blobs()?;
-        self.sync_data()
+        self.sync_data()?;
+        if self.unmarked.load(Ordering::Relaxed) >= MARK_BYTES {
+            self.set_mark()?;
+        }
+        Ok(())
     }
 
     fn bytes_on_disk(&self) -> Result<u64, StoreError> {

@@ -180,9 +180,38 @@ fn a_broken_snapshot_is_set_aside_and_nothing_is_lost() {
 
 #[test]
 fn damaged_files_never_hang_or_panic_and_a_store_is_there_afterwards() {
-    let origin = tempfile::tempdir().unwrap();
-    filled(origin.path(), 600);
-    let length = fs::metadata(origin.path().join("store/db")).unwrap().len();
+    let closed = tempfile::tempdir().unwrap();
+    filled(closed.path(), 600);
+    let mut quarantined = break_everywhere(closed.path());
+    // Killed in the middle of its work: the snapshot is older than the log.
+    let running = tempfile::tempdir().unwrap();
+    filled(running.path(), 300);
+    let store = open(running.path(), &options()).unwrap().store;
+    (300..600).for_each(|number| put(&*store, number, 3000));
+    store.sync().unwrap();
+    (500..550).for_each(|number| put(&*store, number, 3000));
+    let killed = tempfile::tempdir().unwrap();
+    copy(running.path(), killed.path());
+    quarantined += break_everywhere(killed.path());
+    assert!(quarantined > 0);
+}
+
+fn moved_or_renewed(opened: &Opened) -> bool {
+    opened.events.iter().any(|event| match event {
+        StoreEvent::Quarantined { .. } | StoreEvent::IdentityRenewed => true,
+        StoreEvent::SnapshotSetAside { .. } | StoreEvent::RestartAdvised => false,
+    })
+}
+
+/// Whatever is broken: the store opens, and what is lost without a word costs the identity. Says
+/// how often it was quarantined.
+fn break_everywhere(origin: &Path) -> u32 {
+    let id = {
+        let dir = tempfile::tempdir().unwrap();
+        copy(origin, dir.path());
+        open(dir.path(), &options()).unwrap().id
+    };
+    let length = fs::metadata(origin.join("store/db")).unwrap().len();
     type Break = fn(&Path, u64);
     let cut: Break = |path, at| {
         let file = OpenOptions::new().write(true).open(path).unwrap();
@@ -220,7 +249,7 @@ fn damaged_files_never_hang_or_panic_and_a_store_is_there_afterwards() {
         (flip, length / 2 + 77),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        copy(origin.path(), dir.path());
+        copy(origin, dir.path());
         how(&dir.path().join("store/db"), at);
         let opened = open(dir.path(), &options()).unwrap();
         let moved = opened.events.iter().find_map(|event| match event {
@@ -233,13 +262,14 @@ fn damaged_files_never_hang_or_panic_and_a_store_is_there_afterwards() {
             assert_eq!(count(&*opened.store, 3000), 0);
             put(&*opened.store, 0, 3000);
         }
+        assert_eq!(opened.id != id, moved_or_renewed(&opened));
         opened.store.sync().unwrap();
         opened
             .store
             .range(b"L", b"M", &mut |_, _| ControlFlow::Continue(()))
             .unwrap();
     }
-    assert!(quarantined > 0);
+    quarantined
 }
 
 #[test]
@@ -300,4 +330,23 @@ fn a_place_that_cannot_be_used_is_an_error_and_nothing_moves() {
     let error = open(&state, &options()).unwrap_err();
     assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
     assert!(!state.join("quarantine").exists());
+}
+
+#[test]
+fn a_store_that_went_back_gets_a_new_identity() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = filled(dir.path(), 10);
+    let before = tempfile::tempdir().unwrap();
+    copy(&dir.path().join("store"), before.path());
+    let store = open(dir.path(), &options()).unwrap().store;
+    drop(store);
+    fs::remove_dir_all(dir.path().join("store")).unwrap();
+    copy(before.path(), &dir.path().join("store"));
+    let opened = open(dir.path(), &options()).unwrap();
+    assert_eq!(opened.events, vec![StoreEvent::IdentityRenewed]);
+    assert_ne!(opened.id, id);
+    let id = opened.id;
+    drop(opened);
+    let again = open(dir.path(), &options()).unwrap();
+    assert_eq!((again.id, again.events), (id, vec![]));
 }

@@ -1,7 +1,8 @@
 //! The write-ahead log: every input, in the order in which it was accepted.
 //!
 //! Promises:
-//! * Every input has one [`Seq`], given once: not even after damage is a number given again.
+//! * Every input has one [`Seq`], and a number that was synced is never given again, not even
+//!   after damage. Numbers lost by a crash before a sync are.
 //! * [`Wal::read`] hands out records in order without a gap, and ends at the first that is not
 //!   whole: a record is never handed out in part.
 //! * Log time never goes back.
