@@ -15,3 +15,6 @@ pub mod source;
 pub mod decode;
 
 pub mod sink;
+
+#[cfg(feature = "broker")]
+pub mod demo;
