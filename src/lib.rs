@@ -28,6 +28,9 @@ pub mod outbox;
 
 pub mod sink;
 
+#[cfg(feature = "broker")]
+pub mod demo;
+
 pub mod store;
 
 pub mod clock;

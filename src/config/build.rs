@@ -32,7 +32,7 @@ pub(super) fn settings(
     check_name(keys, faults);
     warn(&written, warnings);
     let broker = keys.has("broker.listen").then(|| broker(keys, faults));
-    let simulator = keys.has("simulator.topic").then(|| simulator(keys));
+    let simulator = keys.has("simulator.seed").then(|| simulator(keys));
     Some(Settings {
         path: written.name.to_owned(),
         application: ApplicationSettings {
@@ -126,10 +126,6 @@ fn broker(keys: &Options, faults: &mut Vec<Diagnostic>) -> Option<BrokerSettings
 
 fn simulator(keys: &Options) -> Option<SimulatorSettings> {
     Some(SimulatorSettings {
-        broker: keys.text("simulator.broker")?.to_owned(),
-        topic: keys.text("simulator.topic")?.to_owned(),
-        devices: number(keys, "simulator.devices")?,
-        interval_ms: number(keys, "simulator.interval")?,
         seed: number(keys, "simulator.seed")?,
     })
 }

@@ -176,34 +176,6 @@ pub const KEYS: &[KeySpec] = &[
         "The address and port; a loopback address.",
     ),
     key(
-        "simulator.broker",
-        OptionKind::Text,
-        Some("mqtt://127.0.0.1:1883"),
-        "The broker that it publishes to.",
-    ),
-    key(
-        "simulator.topic",
-        OptionKind::Text,
-        Some("sensors/demo"),
-        "The topic that it publishes to.",
-    ),
-    key(
-        "simulator.devices",
-        OptionKind::Integer {
-            min: 1,
-            max: 10_000,
-        },
-        Some("3"),
-        "How many devices it plays.",
-    ),
-    key(
-        "simulator.interval",
-        OptionKind::Duration,
-        Some("1 s"),
-        "The time between two readings of a device.",
-    )
-    .between(1, 3_600_000),
-    key(
         "simulator.seed",
         OptionKind::Integer {
             min: 0,

@@ -181,17 +181,9 @@ pub struct BrokerSettings {
     pub listen: SocketAddr,
 }
 
-/// The simulated sensor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The simulated sensors; they publish to the broker inside the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SimulatorSettings {
-    /// The URL of the broker that it publishes to.
-    pub broker: String,
-    /// The topic that it publishes to.
-    pub topic: String,
-    /// How many devices it plays; at least 1.
-    pub devices: u32,
-    /// Milliseconds between two readings of a device.
-    pub interval_ms: u64,
     /// The same seed gives the same readings.
     pub seed: u64,
 }
