@@ -96,8 +96,6 @@ pub enum Event {
     Acknowledged(u16, Answer),
     /// An acknowledgement of ours was written.
     AckWritten,
-    /// Our farewell was written.
-    Disconnected,
     /// Something of no interest, such as a ping.
     Other,
 }
@@ -358,7 +356,6 @@ fn from_v311(event: rumqttc::Event) -> Event {
         }
         rumqttc::Event::Outgoing(Outgoing::Publish(packet)) => Event::Published(packet),
         rumqttc::Event::Outgoing(Outgoing::PubAck(_)) => Event::AckWritten,
-        rumqttc::Event::Outgoing(Outgoing::Disconnect) => Event::Disconnected,
         rumqttc::Event::Incoming(_) | rumqttc::Event::Outgoing(_) => Event::Other,
     }
 }
@@ -390,7 +387,6 @@ fn from_v5(event: v5::Event) -> Event {
         }
         v5::Event::Outgoing(Outgoing::Publish(packet)) => Event::Published(packet),
         v5::Event::Outgoing(Outgoing::PubAck(_)) => Event::AckWritten,
-        v5::Event::Outgoing(Outgoing::Disconnect) => Event::Disconnected,
         v5::Event::Incoming(_) | v5::Event::Outgoing(_) => Event::Other,
     }
 }
@@ -489,21 +485,21 @@ impl Handle {
     }
 }
 
-/// Ends a connection so that the broker keeps the session, after what was asked for is written;
-/// waits a second at most.
+/// Ends a connection so that the broker keeps the session, after what was asked for is written.
+///
+/// Waits until the broker has closed it, a second at most: only then it has read everything. One
+/// that meets our next connection earlier throws the old one away with what it has not read.
 pub async fn farewell(connection: &mut Connection, handle: &Handle) {
-    let written = async {
+    let closed = async {
         let mut asked = handle.disconnect();
-        loop {
-            match connection.next().await {
-                Ok(Event::Disconnected) | Err(_) => return,
-                Ok(_) if !asked => asked = handle.disconnect(),
-                Ok(_) => {}
+        while connection.next().await.is_ok() {
+            if !asked {
+                asked = handle.disconnect();
             }
         }
     };
     // Too late is no matter: the broker then sees the connection break, and keeps the session too.
-    let _ = tokio::time::timeout(FAREWELL_MAX, written).await;
+    let _ = tokio::time::timeout(FAREWELL_MAX, closed).await;
 }
 
 fn qos_v311(acknowledged: bool) -> rumqttc::QoS {
