@@ -213,6 +213,7 @@ pub enum Error {
 pub struct Connection {
     poll: Poll,
     silence_max: Duration,
+    ended: Option<Error>,
 }
 
 enum Poll {
@@ -247,6 +248,7 @@ pub fn connect(settings: &Settings) -> (Handle, Connection) {
     let connection = Connection {
         poll,
         silence_max: settings.keep_alive * 2 + SILENCE_GRACE,
+        ended: None,
     };
     (Handle(client), connection)
 }
@@ -296,21 +298,41 @@ impl Connection {
     /// # Errors
     /// The connection could not be made, or is over. There is nothing after an error.
     pub async fn next(&mut self) -> Result<Event, Error> {
-        let silence_max = self.silence_max;
+        if self.ended.is_none() {
+            match self.poll().await {
+                Ok(event) => return Ok(event),
+                Err(error) => self.ended = Some(error),
+            }
+        }
+        // What was received together with the end comes before it; `rumqttc` would forget it.
         let event = match &mut self.poll {
+            Poll::V311(poll) => poll.state.events.pop_front().map(from_v311),
+            Poll::V5(poll) => poll.state.events.pop_front().map(from_v5),
+        };
+        let ended = || {
+            self.ended
+                .take()
+                .unwrap_or(Error::Lost("it is over".to_owned()))
+        };
+        event.ok_or_else(ended)
+    }
+
+    async fn poll(&mut self) -> Result<Event, Error> {
+        let silence_max = self.silence_max;
+        match &mut self.poll {
             Poll::V311(poll) => {
                 let event = tokio::time::timeout(silence_max, poll.poll()).await;
-                from_v311(event.map_err(|_| Error::Silent(silence_max))??)
+                let event = event.map_err(|_| Error::Silent(silence_max))?;
+                Ok(from_v311(event?))
             }
             Poll::V5(poll) => {
                 let event = tokio::time::timeout(silence_max, poll.poll()).await;
                 let event = event.map_err(|_| Error::Silent(silence_max))?;
                 // The broker may have set another keep-alive.
                 self.silence_max = poll.options.keep_alive() * 2 + SILENCE_GRACE;
-                from_v5(event?)
+                Ok(from_v5(event?))
             }
-        };
-        Ok(event)
+        }
     }
 }
 
