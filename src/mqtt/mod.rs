@@ -96,8 +96,6 @@ pub enum Event {
     Acknowledged(u16, Answer),
     /// An acknowledgement of ours was written.
     AckWritten,
-    /// Our farewell was written.
-    Disconnected,
     /// Something of no interest, such as a ping.
     Other,
 }
@@ -215,6 +213,7 @@ pub enum Error {
 pub struct Connection {
     poll: Poll,
     silence_max: Duration,
+    ended: Option<Error>,
 }
 
 enum Poll {
@@ -249,6 +248,7 @@ pub fn connect(settings: &Settings) -> (Handle, Connection) {
     let connection = Connection {
         poll,
         silence_max: settings.keep_alive * 2 + SILENCE_GRACE,
+        ended: None,
     };
     (Handle(client), connection)
 }
@@ -298,21 +298,41 @@ impl Connection {
     /// # Errors
     /// The connection could not be made, or is over. There is nothing after an error.
     pub async fn next(&mut self) -> Result<Event, Error> {
-        let silence_max = self.silence_max;
+        if self.ended.is_none() {
+            match self.poll().await {
+                Ok(event) => return Ok(event),
+                Err(error) => self.ended = Some(error),
+            }
+        }
+        // What was received together with the end comes before it; `rumqttc` would forget it.
         let event = match &mut self.poll {
+            Poll::V311(poll) => poll.state.events.pop_front().map(from_v311),
+            Poll::V5(poll) => poll.state.events.pop_front().map(from_v5),
+        };
+        let ended = || {
+            self.ended
+                .take()
+                .unwrap_or(Error::Lost("it is over".to_owned()))
+        };
+        event.ok_or_else(ended)
+    }
+
+    async fn poll(&mut self) -> Result<Event, Error> {
+        let silence_max = self.silence_max;
+        match &mut self.poll {
             Poll::V311(poll) => {
                 let event = tokio::time::timeout(silence_max, poll.poll()).await;
-                from_v311(event.map_err(|_| Error::Silent(silence_max))??)
+                let event = event.map_err(|_| Error::Silent(silence_max))?;
+                Ok(from_v311(event?))
             }
             Poll::V5(poll) => {
                 let event = tokio::time::timeout(silence_max, poll.poll()).await;
                 let event = event.map_err(|_| Error::Silent(silence_max))?;
                 // The broker may have set another keep-alive.
                 self.silence_max = poll.options.keep_alive() * 2 + SILENCE_GRACE;
-                from_v5(event?)
+                Ok(from_v5(event?))
             }
-        };
-        Ok(event)
+        }
     }
 }
 
@@ -358,7 +378,6 @@ fn from_v311(event: rumqttc::Event) -> Event {
         }
         rumqttc::Event::Outgoing(Outgoing::Publish(packet)) => Event::Published(packet),
         rumqttc::Event::Outgoing(Outgoing::PubAck(_)) => Event::AckWritten,
-        rumqttc::Event::Outgoing(Outgoing::Disconnect) => Event::Disconnected,
         rumqttc::Event::Incoming(_) | rumqttc::Event::Outgoing(_) => Event::Other,
     }
 }
@@ -390,7 +409,6 @@ fn from_v5(event: v5::Event) -> Event {
         }
         v5::Event::Outgoing(Outgoing::Publish(packet)) => Event::Published(packet),
         v5::Event::Outgoing(Outgoing::PubAck(_)) => Event::AckWritten,
-        v5::Event::Outgoing(Outgoing::Disconnect) => Event::Disconnected,
         v5::Event::Incoming(_) | v5::Event::Outgoing(_) => Event::Other,
     }
 }
@@ -489,21 +507,21 @@ impl Handle {
     }
 }
 
-/// Ends a connection so that the broker keeps the session, after what was asked for is written;
-/// waits a second at most.
+/// Ends a connection so that the broker keeps the session, after what was asked for is written.
+///
+/// Waits until the broker has closed it, a second at most: only then it has read everything. One
+/// that meets our next connection earlier throws the old one away with what it has not read.
 pub async fn farewell(connection: &mut Connection, handle: &Handle) {
-    let written = async {
+    let closed = async {
         let mut asked = handle.disconnect();
-        loop {
-            match connection.next().await {
-                Ok(Event::Disconnected) | Err(_) => return,
-                Ok(_) if !asked => asked = handle.disconnect(),
-                Ok(_) => {}
+        while connection.next().await.is_ok() {
+            if !asked {
+                asked = handle.disconnect();
             }
         }
     };
     // Too late is no matter: the broker then sees the connection break, and keeps the session too.
-    let _ = tokio::time::timeout(FAREWELL_MAX, written).await;
+    let _ = tokio::time::timeout(FAREWELL_MAX, closed).await;
 }
 
 fn qos_v311(acknowledged: bool) -> rumqttc::QoS {

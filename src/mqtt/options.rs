@@ -30,7 +30,8 @@ pub const BROKER: OptionSpec = OptionSpec {
 pub const CLIENT_ID: OptionSpec = option(
     "mqtt.client_id",
     OptionKind::Text,
-    "The name of the session at the broker, unique there; made from gateway, application and stream when left out",
+    "The name of the session at the broker, unique there; \
+     made from gateway, application and stream when left out",
 );
 
 /// The protocol.
@@ -66,7 +67,8 @@ pub const KEEP_ALIVE: OptionSpec = OptionSpec {
     ..option(
         "mqtt.keep_alive",
         OptionKind::Duration,
-        "How often a quiet connection is probed, 1 s to 18 h; a dead one is noticed within twice that",
+        "How often a quiet connection is probed, 1 s to 18 h; \
+         a dead one is noticed within twice that",
     )
 };
 

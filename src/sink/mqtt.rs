@@ -85,6 +85,8 @@ const fn option(
 /// The payload field that carries the id.
 const ID_FIELD: &str = "_id";
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// A connection that lasted so long was a good one.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 const LINE_SPAN: Duration = Duration::from_secs(10);
 /// What a packet holds besides topic, payload and user properties, at the most.
 const PACKET_OVERHEAD_BYTES: usize = 64;
@@ -218,10 +220,11 @@ impl Task {
     async fn run(mut self) {
         let mut pace = Backoff::new(RETRY.0, RETRY.1);
         loop {
-            let connects = self.context.metrics.connects.load(Ordering::Relaxed);
+            let begin = Instant::now();
             let end = self.connection().await;
             self.disconnected();
-            if self.context.metrics.connects.load(Ordering::Relaxed) > connects {
+            // A broker that throws us out again and again is no better than one that is away.
+            if begin.elapsed() >= STABLE_AFTER {
                 pace.reset();
             }
             let End::Failed(error) = end else { break };
@@ -248,7 +251,9 @@ impl Task {
                 Some(Ok(event)) => self.on_event(event),
                 Some(Err(error)) => return End::Failed(error),
                 None => {
-                    mqtt::farewell(&mut connection, &handle).await;
+                    if self.welcome.is_some() {
+                        mqtt::farewell(&mut connection, &handle).await;
+                    }
                     return End::Stopped;
                 }
             }
@@ -266,7 +271,10 @@ impl Task {
         let mut poll = pin!(connection.next());
         loop {
             let ending = self.is_closed || self.stop_at.is_some();
-            if ending && self.window.is_empty() && self.confirmer.flush() {
+            let has_settled = self.window.is_empty() && self.confirmer.flush();
+            // Without a connection there is nothing to wait for when told to stop.
+            let is_away = self.stop_at.is_some() && self.welcome.is_none();
+            if (ending && has_settled) || is_away {
                 return None;
             }
             let may_receive = self.window.len() < self.window_max && !ending;
@@ -429,11 +437,7 @@ impl Task {
                     self.settle(number, answer);
                 }
             }
-            Event::Message(_)
-            | Event::Subscribed(_)
-            | Event::AckWritten
-            | Event::Disconnected
-            | Event::Other => {}
+            Event::Message(_) | Event::Subscribed(_) | Event::AckWritten | Event::Other => {}
         }
     }
 

@@ -106,6 +106,8 @@ pub struct Metrics {
     pub connects: AtomicU64,
     /// Connections lost or refused.
     pub disconnects: AtomicU64,
+    /// Subscriptions that the broker refused, each attempt for itself.
+    pub subscriptions_refused: AtomicU64,
     /// Whether there is a connection now.
     pub connected: AtomicBool,
     rejected: [AtomicU64; Reason::ALL.len()],

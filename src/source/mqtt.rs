@@ -107,10 +107,14 @@ const fn option(
 
 /// The waits between attempts to connect, and between attempts to subscribe.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// A connection that lasted so long was a good one.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// How soon a full pipeline is asked again.
 const OFFER_AGAIN: Duration = Duration::from_millis(2);
 /// How long a run of repeats may pause before it counts as broken off.
 const RUN_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// What may be held at the same time; more are taken for new.
+const HELD_BYTES_MAX: usize = 32 << 20;
 /// One line per reason in this time.
 const LINE_SPAN: Duration = Duration::from_secs(10);
 
@@ -221,6 +225,7 @@ struct Task {
     redelivery: Redelivery,
     /// What may be a repeat.
     held: Vec<(u16, Message)>,
+    held_bytes: usize,
     pending: VecDeque<Pending>,
     /// The ordinal of the last message received.
     ordinal: u64,
@@ -233,6 +238,7 @@ struct Task {
     run_ends_at: Option<Instant>,
     subscribe_at: Option<Instant>,
     subscribe_pace: Backoff,
+    is_connected: bool,
     has_connected: bool,
     /// When stopping: when to give up waiting.
     stop_at: Option<Instant>,
@@ -250,6 +256,7 @@ impl Task {
             queue: Queue::new(context.source, mqtt.width, mqtt.limits),
             redelivery: Redelivery::new(tail),
             held: Vec::new(),
+            held_bytes: 0,
             pending: VecDeque::new(),
             ordinal: 0,
             unwritten: 0,
@@ -258,6 +265,7 @@ impl Task {
             run_ends_at: None,
             subscribe_at: None,
             subscribe_pace: Backoff::new(RETRY.0, RETRY.1),
+            is_connected: false,
             has_connected: false,
             stop_at: None,
             pipeline_gone: false,
@@ -270,14 +278,15 @@ impl Task {
     async fn run(mut self) {
         let mut pace = Backoff::new(RETRY.0, RETRY.1);
         loop {
-            let connects = self.context.metrics.connects.load(Ordering::Relaxed);
+            let begin = Instant::now();
             let end = self.connection().await;
             self.context
                 .metrics
                 .connected
                 .store(false, Ordering::Relaxed);
             self.disconnected();
-            if self.context.metrics.connects.load(Ordering::Relaxed) > connects {
+            // A broker that throws us out again and again is no better than one that is away.
+            if begin.elapsed() >= STABLE_AFTER {
                 pace.reset();
             }
             match end {
@@ -318,7 +327,9 @@ impl Task {
                     return End::Reopen;
                 }
                 Step::Stop => {
-                    mqtt::farewell(&mut connection, &handle).await;
+                    if self.is_connected {
+                        mqtt::farewell(&mut connection, &handle).await;
+                    }
                     return End::Stopped;
                 }
             }
@@ -364,7 +375,8 @@ impl Task {
         }
         if self.stop_at.is_some() && self.queue.is_empty() {
             let all_released = *self.context.released.borrow() >= self.queue.offered_through();
-            if all_released && at_rest {
+            // Without a connection there is nothing to wait for.
+            if (all_released && at_rest) || !self.is_connected {
                 return Some(Step::Stop);
             }
         }
@@ -421,12 +433,13 @@ impl Task {
                 if !welcome.session_present || !self.has_connected {
                     self.subscribe(handle);
                 }
+                self.is_connected = true;
                 self.has_connected = true;
             }
             Event::Message(message) => self.on_message(message),
             Event::Subscribed(answers) => self.on_subscribed(&answers),
             Event::AckWritten => self.unwritten = self.unwritten.saturating_sub(1),
-            Event::Published(_) | Event::Acknowledged(..) | Event::Disconnected | Event::Other => {}
+            Event::Published(_) | Event::Acknowledged(..) | Event::Other => {}
         }
     }
 
@@ -442,6 +455,10 @@ impl Task {
         for (filter, answer) in self.mqtt.filters.iter().zip(answers) {
             if let Some(reason) = answer {
                 refused = true;
+                let metrics = &self.context.metrics;
+                metrics
+                    .subscriptions_refused
+                    .fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     stream = self.context.name,
                     filter,
@@ -491,8 +508,12 @@ impl Task {
                 }
             }
             Verdict::Held => {
+                self.held_bytes += message.payload().len();
                 self.held.push((packet, message));
                 self.run_ends_at = Some(Instant::now() + RUN_PAUSE_MAX);
+                if self.held_bytes > HELD_BYTES_MAX {
+                    self.settle_held_as_new();
+                }
             }
             Verdict::Repeats(ordinals) => self.settle_as_repeats(&ordinals, packet),
         }
@@ -502,6 +523,7 @@ impl Task {
     fn settle_held_as_new(&mut self) {
         self.redelivery.give_up();
         self.run_ends_at = None;
+        self.held_bytes = 0;
         for (packet, message) in std::mem::take(&mut self.held) {
             if !self.deferring {
                 self.take(&message, Some((packet, mark_of(packet, &message))));
@@ -513,6 +535,7 @@ impl Task {
     /// are acknowledged when their first receipt is durable, on this connection.
     fn settle_as_repeats(&mut self, ordinals: &[u64], last: u16) {
         self.run_ends_at = None;
+        self.held_bytes = 0;
         let held = std::mem::take(&mut self.held);
         let packets = held.iter().map(|(packet, _)| *packet).chain([last]);
         for (packet, ordinal) in packets.zip(ordinals) {
@@ -527,7 +550,8 @@ impl Task {
 
     /// Makes rows of a new message, or leaves it when there is no room.
     fn take(&mut self, message: &Message, acknowledged: Option<(u16, DeliveryMark)>) {
-        if self.queue.is_over_limit(message.payload().len()) {
+        let payload_bytes = self.kept_bytes(message);
+        if self.queue.is_over_limit(payload_bytes) {
             if acknowledged.is_some() && self.mqtt.settings.resume {
                 self.context
                     .metrics
@@ -550,8 +574,7 @@ impl Task {
             self.redelivery.received(mark, ordinal);
         }
         let mark = acknowledged.map(|(_, mark)| mark);
-        self.queue
-            .begin(self.ordinal, mark, message.payload().len());
+        self.queue.begin(self.ordinal, mark, payload_bytes);
         let rows_before = self.queue.rows().len();
         match self.rows_of(message) {
             Ok(()) => {
@@ -562,6 +585,16 @@ impl Task {
             Err(reject) => self.reject(reject, message),
         }
         self.queue.end();
+    }
+
+    /// How many bytes of it will stay in memory.
+    fn kept_bytes(&self, message: &Message) -> usize {
+        let bytes = message.payload().len();
+        if bytes > self.mqtt.payload_bytes_max {
+            REJECTED_BYTES_MAX
+        } else {
+            bytes
+        }
     }
 
     fn rows_of(&mut self, message: &Message) -> Result<(), Reject> {
@@ -658,8 +691,10 @@ impl Task {
 
     /// Nothing that belongs to a connection outlives it.
     fn disconnected(&mut self) {
+        self.is_connected = false;
         self.pending.clear();
         self.held.clear();
+        self.held_bytes = 0;
         self.unwritten = 0;
         self.deferring = false;
         self.run_ends_at = None;

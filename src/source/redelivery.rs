@@ -15,7 +15,8 @@
 //! coincidence and the held messages are new. A beginning is believed only where the broker cannot
 //! have given the same packet id to a later message: not where it may have given the lowest free
 //! id, and not further back than after how many messages, as the tail shows, it uses an id again.
-//! In doubt a message is new: to count one twice is better than to lose one. `docs/decisions/0003` has the whole
+//! In doubt a message is new: to count one twice is better than to lose one.
+//! `docs/decisions/0003` has the whole
 //! argument. Pure: no clock, no I/O.
 
 use std::collections::{HashMap, VecDeque};
