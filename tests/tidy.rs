@@ -37,7 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("checkpoint", &["event", "store"]),
     ("outbox", &["event", "store"]),
     ("sink", &["event", "config", "mqtt", "pace", "clock"]),
-    ("observe", &["event", "clock"]),
+    ("observe", &["source", "sink"]),
     (
         "pipeline",
         &[
@@ -61,11 +61,14 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sql",
             "engine",
             "wal",
-            "checkpoint",
             "outbox",
             "store",
             "diagnostic",
             "pipeline",
+            // Rows of a case are decoded and shown as the daemon would.
+            "config",
+            "decode",
+            "sink",
         ],
     ),
     ("daemon", &["*"]),

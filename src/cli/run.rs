@@ -90,8 +90,9 @@ fn exit_of(error: &DaemonError) -> Exit {
 
 /// `EVENTFLUX_LOG` overrides the level, in the form of `tracing`'s filters.
 fn log_to_stderr(level: &str) {
-    // What the libraries say is of interest only when something is wrong with them.
-    let filter = format!("warn,eventflux={level}");
+    // Libraries speak when something is wrong with them; the broker for demonstrations also when a
+    // client just goes away.
+    let filter = format!("warn,rumqttd=off,eventflux={level}");
     let filter = EnvFilter::try_from_env("EVENTFLUX_LOG").unwrap_or_else(|_| filter.into());
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -68,11 +68,7 @@ pub fn prepare(path: &Path, environment: Environment<'_>) -> Result<Prepared, Fa
             text: text.text.clone(),
         })
         .collect();
-    let mut faults = Vec::new();
-    let application = sql::compile(&sql).unwrap_or_else(|found| {
-        faults = found;
-        Application::default()
-    });
+    let (application, faults) = sql::compile_what_is_right(&sql);
     let expander = Expander::new(environment, &settings.secrets.path);
     let mut binder = Binder {
         settings: &settings,

@@ -10,11 +10,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Connector, DaemonError, Prepared};
 use crate::config::{self, Settings};
-use crate::event::DeliveryMark;
+use crate::event::{DeliveryMark, Seq};
 use crate::observe::Counted;
 use crate::outbox::{Full, Limits as OutboxLimits};
 use crate::pipeline::{
-    self, Core, Durability, Feed, Handles, Limits, Open, Outcome, PipelineError, SourceHandle,
+    self, Core, Durability, Feed, Handles, Limits, Open, Outcome, PipelineError, Recovered,
+    SourceHandle,
 };
 use crate::sink::{self, Sink};
 use crate::source::{self, Source};
@@ -58,12 +59,26 @@ impl Prepared {
         for warning in &found.warnings {
             tracing::warn!("{warning}");
         }
-        let last = core.last();
-        tracing::info!(
-            "recovered to {last} from the checkpoint at {} and {} records of the log",
-            found.checkpoint,
-            found.records
-        );
+        match found {
+            Recovered {
+                checkpoint: Seq(0),
+                records: 0,
+                ..
+            } => {
+                tracing::info!(
+                    "began a fresh store in `{}`",
+                    self.settings.store.path.display()
+                );
+            }
+            Recovered {
+                checkpoint,
+                records,
+                ..
+            } => tracing::info!(
+                "went on at {}: the checkpoint at {checkpoint} and {records} records of the log",
+                core.last()
+            ),
+        }
         let running = self.start(core, opened.id, deadline)?;
         tracing::info!("ready after {} ms", began.elapsed().as_millis());
         running.until(stop, deadline)

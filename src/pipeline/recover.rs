@@ -72,6 +72,7 @@ impl Core {
             outbox,
             sinks,
             marks,
+            unlogged: BTreeMap::new(),
             application: first,
             saved,
         };

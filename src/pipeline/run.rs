@@ -277,14 +277,12 @@ impl Pipeline {
                     marks,
                     ..
                 } = arrival;
-                if !rows.is_empty() || !rejected.is_empty() {
-                    inputs.push(Input {
-                        stream,
-                        rows,
-                        rejected,
-                        marks,
-                    });
-                }
+                inputs.push(Input {
+                    stream,
+                    rows,
+                    rejected,
+                    marks,
+                });
             }
             if rows < self.limits.turn_rows_max && bytes < self.limits.turn_bytes_max {
                 next = self.handles.arrivals.try_recv().ok();

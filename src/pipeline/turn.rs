@@ -79,6 +79,8 @@ pub struct Core {
     pub(super) sinks: Arc<[SinkStream]>,
     /// What each source could be sent again, by stream name.
     pub(super) marks: BTreeMap<String, Vec<DeliveryMark>>,
+    /// Marks of messages that left nothing to log; they go into their source's next record.
+    pub(super) unlogged: BTreeMap<String, Vec<DeliveryMark>>,
     /// The application in its written form, for checkpoints.
     pub(super) application: String,
     /// What the newest checkpoint covers.
@@ -193,6 +195,13 @@ impl Core {
         };
         let name = &definition.name;
         self.remember(name, &marks);
+        if rows.is_empty() && rejected.is_empty() {
+            self.unlogged.entry(name.clone()).or_default().extend(marks);
+            return Ok(());
+        }
+        let mut all = self.unlogged.remove(name).unwrap_or_default();
+        all.extend(marks);
+        let marks = all;
         let mut origin = (!marks.is_empty()).then(|| Origin {
             source: name.clone(),
             marks,

@@ -142,6 +142,7 @@ impl Metrics {
             ("deferred", load(&self.deferred)),
             ("connects", load(&self.connects)),
             ("disconnects", load(&self.disconnects)),
+            ("subscriptions_refused", load(&self.subscriptions_refused)),
         ];
         let rejected = Reason::ALL.map(|reason| (reason.word(), self.rejected(reason)));
         let dropped = Dropped::ALL.map(|reason| (reason.word(), self.dropped(reason)));

@@ -33,6 +33,21 @@ pub struct SqlText {
 /// # Errors
 /// Every fault found, in the order of the text.
 pub fn compile(texts: &[SqlText]) -> Result<Application, Vec<Diagnostic>> {
+    let (application, diagnostics) = compile_what_is_right(texts);
+    let failed = diagnostics
+        .iter()
+        .any(|diagnostic| diagnostic.severity == Severity::Error);
+    if failed {
+        Err(diagnostics)
+    } else {
+        Ok(application)
+    }
+}
+
+/// Compiles the texts, and gives what is right of them beside what is wrong, so that a caller can
+/// go on looking for faults of its own. With an error among the findings it must not be run.
+#[must_use]
+pub fn compile_what_is_right(texts: &[SqlText]) -> (Application, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
     let mut files = Vec::new();
     for SqlText { path, text } in texts {
@@ -41,15 +56,8 @@ pub fn compile(texts: &[SqlText]) -> Result<Application, Vec<Diagnostic>> {
         files.push((path.clone(), statements));
     }
     let application = bind::bind(&files, &mut diagnostics);
-    if diagnostics
-        .iter()
-        .any(|diagnostic| diagnostic.severity == Severity::Error)
-    {
-        let file =
-            |diagnostic: &Diagnostic| texts.iter().position(|text| text.path == diagnostic.path);
-        diagnostics.sort_by_key(|diagnostic| (file(diagnostic), diagnostic.place));
-        diagnostics.dedup();
-        return Err(diagnostics);
-    }
-    Ok(application)
+    let file = |diagnostic: &Diagnostic| texts.iter().position(|text| text.path == diagnostic.path);
+    diagnostics.sort_by_key(|diagnostic| (file(diagnostic), diagnostic.place));
+    diagnostics.dedup();
+    (application, diagnostics)
 }

@@ -100,6 +100,8 @@ fn lower_first(text: &str) -> String {
 struct StatementParser<'a> {
     path: &'a str,
     parser: Parser<'a>,
+    /// An alias without AS: perhaps it was meant as the next clause.
+    bare_alias: Option<Name>,
     /// Just behind the last token: where something is missing when the text ends too early.
     end: Place,
 }
@@ -118,7 +120,12 @@ impl<'a> StatementParser<'a> {
         let parser = Parser::new(&EventFluxDialect)
             .with_recursion_limit(NESTING_MAX)
             .with_tokens_with_locations(tokens.to_vec());
-        StatementParser { path, parser, end }
+        StatementParser {
+            path,
+            parser,
+            bare_alias: None,
+            end,
+        }
     }
 
     fn statement(mut self) -> Parsed<Statement> {
@@ -173,10 +180,15 @@ impl<'a> StatementParser<'a> {
             "WINDOW", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "INSERT",
         ];
         let found = self.peek().to_string();
-        self.error_here(format!(
-            "unexpected '{found}'; expected ';' or the next clause"
-        ))
-        .with_hint_if(did_you_mean(&found, clauses))
+        let message = format!("unexpected '{found}'; expected ';' or the next clause");
+        let alias = self.bare_alias.as_ref().and_then(|alias| {
+            let hint = did_you_mean(&alias.text, clauses)?;
+            Some(Diagnostic::error(self.path, alias.place, message.clone()).with_hint(hint))
+        });
+        alias.unwrap_or_else(|| {
+            self.error_here(message)
+                .with_hint_if(did_you_mean(&found, clauses))
+        })
     }
 
     fn create(&mut self) -> Parsed<CreateStream> {
@@ -436,10 +448,11 @@ impl<'a> StatementParser<'a> {
                 .iter()
                 .any(|clause| word.value.eq_ignore_ascii_case(clause));
         if is_clause {
-            Ok(None)
-        } else {
-            self.name("an alias").map(Some)
+            return Ok(None);
         }
+        let alias = self.name("an alias")?;
+        self.bare_alias = Some(alias.clone());
+        Ok(Some(alias))
     }
 
     /// Behind the word WINDOW: `('kind', arguments)`, or `TUMBLING(5 SECONDS)` and the like.
@@ -496,8 +509,11 @@ impl<'a> StatementParser<'a> {
             let Some(length_ms) = unit_ms(&unit.value) else {
                 self.parser.advance_token();
                 let message = format!("unknown unit of time '{}'", unit.value);
-                let units = DURATION_UNITS.iter().map(|(name, _)| *name);
-                let hint = did_you_mean(&unit.value, units);
+                let units: Vec<String> = DURATION_UNITS
+                    .iter()
+                    .map(|(name, _)| name.to_uppercase())
+                    .collect();
+                let hint = did_you_mean(&unit.value, units.iter().map(String::as_str));
                 return Err(self.error_here(message).with_hint_if(hint));
             };
             self.parser.advance_token();

@@ -131,6 +131,13 @@ impl Scope<'_> {
                 data_type,
                 format: None,
             } => self.cast(written, kind, expr, data_type),
+            _ => self.bind_call(written),
+        }
+    }
+
+    /// The forms that are calls, some of them with a grammar of their own.
+    fn bind_call(&mut self, written: &Written) -> Bound {
+        match written {
             Written::Function(function) => call::bind(self, written, function),
             Written::Ceil { expr, .. } => call::scalar(self, place(written), "ceil", &[expr]),
             Written::Floor { expr, .. } => call::scalar(self, place(written), "floor", &[expr]),

@@ -1,0 +1,156 @@
+//! The program as somebody types it: what it says, and with which code it ends.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn eventflux(arguments: &[&str], folder: &Path, input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_eventflux"))
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn said(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+const SQL: &str = "\
+CREATE STREAM S (k STRING, v INT) WITH ('type' = 'source', 'extension' = 'mqtt', 'format' = 'json',
+  'mqtt.broker' = 'mqtt://localhost:1883', 'mqtt.topic' = 'in', 'mqtt.password' = 'hush',
+  'mqtt.username' = 'me');
+INSERT INTO Out SELECT k, sum(v) AS s FROM S WINDOW('tumbling', 1 SECOND) GROUP BY k;
+";
+
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn help_teaches_and_lists_the_exit_codes() {
+    let folder = folder(&[]);
+    let (code, out, _) = said(&eventflux(&["--help"], folder.path(), ""));
+    assert_eq!(code, 0);
+    for part in [
+        "eventflux check",
+        "eventflux run",
+        "Exit codes:",
+        "3  the configuration",
+    ] {
+        assert!(out.contains(part), "{part} is missing in\n{out}");
+    }
+    let (code, _, err) = said(&eventflux(&["chekc", "x"], folder.path(), ""));
+    assert_eq!(code, 2);
+    assert!(err.contains("check"), "{err}");
+}
+
+#[test]
+fn check_shows_every_fault_and_starts_nothing() {
+    let folder = folder(&[
+        (
+            "app.toml",
+            "[application]\nsql = [\"a.sql\", \"b.sql\"]\n[store]\npath = \"state\"\n",
+        ),
+        (
+            "a.sql",
+            "CREATE STREAM S (v INT) WITH ('type' = 'source', 'extension' = 'mqqt');\n",
+        ),
+        (
+            "b.sql",
+            "INSERT INTO Out SELECT w FROM S;\nINSERT INTO Out2 SELECT v FROM T;\n",
+        ),
+    ]);
+    let (code, out, err) = said(&eventflux(&["check", "app.toml"], folder.path(), ""));
+    assert_eq!((code, out.as_str()), (3, ""));
+    for part in [
+        "unknown source 'extension' 'mqqt'",
+        "b.sql:1:24: error: unknown column 'w' in stream 'S'",
+        "b.sql:2:32: error: unknown stream 'T'",
+        "INSERT INTO Out SELECT w FROM S;",
+        "3 errors; nothing was started",
+    ] {
+        assert!(err.contains(part), "{part} is missing in\n{err}");
+    }
+    assert!(!folder.path().join("state").exists());
+    let (code, _, err) = said(&eventflux(&["run", "app.toml"], folder.path(), ""));
+    assert_eq!(code, 3, "{err}");
+    assert!(!folder.path().join("state").exists());
+}
+
+#[test]
+fn what_is_right_is_checked_explained_and_listed_without_secrets() {
+    let folder = folder(&[("app.sql", SQL)]);
+    let (code, out, err) = said(&eventflux(&["check", "app.sql"], folder.path(), ""));
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains("2 streams (1 sources, 0 sinks), 1 queries"),
+        "{out}"
+    );
+    let (code, out, _) = said(&eventflux(&["explain", "app.sql"], folder.path(), ""));
+    assert_eq!(code, 0);
+    assert!(out.contains("window tumbling 1 s"), "{out}");
+    let (code, out, _) = said(&eventflux(
+        &["config", "list", "app.sql"],
+        folder.path(),
+        "",
+    ));
+    assert_eq!(code, 0);
+    assert!(out.contains("mqtt.topic = \"in\""), "{out}");
+    assert!(!out.contains("hush"), "{out}");
+}
+
+#[test]
+fn replay_runs_recorded_events_on_virtual_time() {
+    let folder = folder(&[("app.sql", SQL)]);
+    let input = "\
+{\"stream\":\"S\",\"ts\":100,\"event\":{\"k\":\"a\",\"v\":1}}
+{\"stream\":\"S\",\"ts\":900,\"event\":{\"k\":\"a\",\"v\":2}}
+
+{\"advance_to\":5000}
+";
+    let arguments = ["replay", "app.sql", "--input", "-"];
+    let (code, out, err) = said(&eventflux(&arguments, folder.path(), input));
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(
+        out,
+        "{\"stream\":\"Out\",\"ts\":1000,\"event\":{\"k\":\"a\",\"s\":3}}\n"
+    );
+    let wrong = "{\"stream\":\"S\",\"ts\":100,\"event\":{\"k\":1}}\n";
+    let (code, _, err) = said(&eventflux(&arguments, folder.path(), wrong));
+    assert_eq!(code, 1);
+    assert!(err.contains(":1: wrong_type"), "{err}");
+}
+
+#[test]
+fn test_ends_with_the_counts_and_with_1_when_a_case_fails() {
+    let good = "CREATE STREAM S (a INT);\nINSERT INTO Out SELECT a FROM S;\n---- input\n\
+                1 S {\"a\": 1}\n---- expect\nOut {\"a\": 1}\n";
+    let bad = good.replace("Out {\"a\": 1}", "Out {\"a\": 2}");
+    let folder = folder(&[("good.case", good), ("bad.case", &bad)]);
+    let (code, out, _) = said(&eventflux(&["test", "good.case"], folder.path(), ""));
+    assert_eq!((code, out.as_str()), (0, "1 passed, 0 failed\n"));
+    let (code, out, _) = said(&eventflux(&["test", "."], folder.path(), ""));
+    assert_eq!(code, 1);
+    assert!(out.contains("FAILED ./bad.case:1"), "{out}");
+    assert!(out.ends_with("1 passed, 1 failed\n"), "{out}");
+}

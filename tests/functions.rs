@@ -1,0 +1,100 @@
+//! The example of every function, as its documentation shows it.
+
+use std::sync::Arc;
+
+use eventflux::engine::{Engine, Outputs};
+use eventflux::event::{Batch, Seq, Stamp, Timestamp, Value};
+use eventflux::sql::plan::StreamId;
+use eventflux::sql::{self, SqlText, functions};
+
+struct Rows(Vec<Vec<Value>>);
+
+impl Outputs for Rows {
+    fn take(&mut self, _stream: StreamId, _query: u32, rows: &Batch, _ordinals: &[u32]) {
+        self.0
+            .extend(rows.rows().iter().map(|row| row.values.to_vec()));
+    }
+}
+
+/// The value of an expression without columns.
+fn evaluate(expression: &str) -> Value {
+    let text = format!("CREATE STREAM S (a INT); INSERT INTO Out SELECT {expression} AS x FROM S;");
+    let texts = [SqlText {
+        path: "example".to_owned(),
+        text: text.clone(),
+    }];
+    let plan = sql::compile(&texts).unwrap_or_else(|faults| {
+        panic!(
+            "{}",
+            faults
+                .iter()
+                .map(|fault| fault.render(&text))
+                .collect::<String>()
+        )
+    });
+    let plan = Arc::new(plan);
+    let (stream, _) = plan.stream_named("S").unwrap();
+    let mut engine = Engine::new(Arc::clone(&plan), |_| true);
+    let mut row = Batch::new(1);
+    row.push(
+        Stamp {
+            seq: Seq(1),
+            time: Timestamp(1000),
+        },
+        [Value::Int(1)],
+    );
+    let mut rows = Rows(Vec::new());
+    engine.push(stream, row.rows(), &mut rows);
+    assert_eq!(rows.0.len(), 1, "{expression}");
+    rows.0[0][0].clone()
+}
+
+#[test]
+fn every_example_gives_what_it_says() {
+    let mut count = 0;
+    for function in functions::all() {
+        let (example, result) = function.example;
+        let (found, said) = (evaluate(example), evaluate(result));
+        assert_eq!(found, said, "{example} = {result}");
+        count += 1;
+    }
+    assert!(count >= 20, "{count} functions");
+}
+
+#[test]
+fn null_in_gives_null_out_unless_a_function_handles_it() {
+    for expression in [
+        "abs(NULL)",
+        "round(NULL, 1)",
+        "upper(NULL)",
+        "concat('a', NULL)",
+        "substring('abc', NULL)",
+        "sqrt(-1)",
+        "ln(0)",
+        "power(10, 400)",
+        "repeat('0123456789', 1000000)",
+        "greatest(NULL, NULL)",
+    ] {
+        assert_eq!(evaluate(expression), Value::Null, "{expression}");
+    }
+    for (expression, expected) in [
+        ("coalesce(NULL, 'x')", Value::text("x")),
+        ("greatest(NULL, 3)", Value::Int(3)),
+        ("ifnull(2, 5)", Value::Int(2)),
+        ("nullif(2, 3)", Value::Int(2)),
+        ("if(NULL, 1, 2)", Value::Int(2)),
+        ("substring('sensor', -1, 4)", Value::text("se")),
+        ("left('grün', 3)", Value::text("grü")),
+        ("round(-2.5)", Value::Float(-3.0)),
+        ("round(1e300, 5)", Value::Float(1e300)),
+        ("1 + 2 * 3 - 4 / 2", Value::Float(5.0)),
+        ("7 % -3", Value::Int(1)),
+        ("'a' || 1 || TRUE", Value::text("a1true")),
+        ("POSITION('s' IN 'sensor')", Value::Int(1)),
+        ("TRIM(LEADING FROM '  x ')", Value::text("x ")),
+        ("CAST('1e3' AS BIGINT)", Value::Int(1000)),
+        ("-9223372036854775808", Value::Int(i64::MIN)),
+    ] {
+        assert_eq!(evaluate(expression), expected, "{expression}");
+    }
+}
