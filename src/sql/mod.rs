@@ -11,11 +11,13 @@ pub mod explain;
 pub mod functions;
 mod parse;
 pub mod plan;
+mod reference;
 mod types;
 pub mod windows;
 
 pub use parse::SQL_TEXT_BYTES_MAX;
 pub use plan::Application;
+pub use reference::reference;
 
 use crate::diagnostic::{Diagnostic, Severity};
 

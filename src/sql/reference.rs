@@ -1,0 +1,63 @@
+//! The reference of functions, aggregates and windows, made from their declarations.
+
+use std::fmt::Write as _;
+
+use super::aggregates::AGGREGATES;
+use super::functions;
+use super::types::TYPE_NAMES;
+use super::windows::WINDOWS;
+
+/// Everything that is declared, as Markdown.
+#[must_use]
+pub fn reference() -> String {
+    let mut out = "# Functions, aggregates, windows and types\n\n\
+        Made from their declarations: `eventflux functions` prints the same. Names may be written \
+        in any case. NULL in gives NULL out unless the line says otherwise; what cannot be \
+        computed is NULL and counted.\n\n\
+        ## Scalar functions\n\n| function | example | gives |\n| --- | --- | --- |\n"
+        .to_owned();
+    for function in functions::all() {
+        let (example, result) = function.example;
+        let _ = writeln!(
+            out,
+            "| {}{} | `{example}` | `{result}` |",
+            cell(function.doc),
+            others(function.names)
+        );
+    }
+    out.push_str("\n## Aggregates\n\n| aggregate |\n| --- |\n");
+    for aggregate in AGGREGATES {
+        let _ = writeln!(
+            out,
+            "| {}{} |",
+            cell(aggregate.doc),
+            others(aggregate.names)
+        );
+    }
+    out.push_str("\n## Windows\n\n| window | what a query sees |\n| --- | --- |\n");
+    for window in WINDOWS {
+        let name = window.names.first().copied().unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "| `WINDOW('{name}', {})` | {} |",
+            window.arguments,
+            cell(window.doc)
+        );
+    }
+    out.push_str("\n## Types\n\n| name | type |\n| --- | --- |\n");
+    for (name, ty) in TYPE_NAMES {
+        let _ = writeln!(out, "| `{name}` | {ty} |");
+    }
+    out
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+fn others(names: &[&str]) -> String {
+    match names {
+        [] | [_] => String::new(),
+        [_, others @ ..] => format!(" (also `{}`)", others.join("`, `")),
+    }
+}
