@@ -35,28 +35,53 @@ impl Xorshift {
     }
 }
 
-/// `count` events of `sensors` sensors.
-pub(crate) fn events(count: usize, sensors: u64) -> Batch {
-    let mut random = Xorshift::default();
-    let mut batch = Batch::new(5);
-    for i in 0..i64::try_from(count).expect("events that fit in memory") {
-        let sensor = random.next() % sensors;
-        let temperature = random.float(50.0);
-        let humidity = random.float(100.0);
-        let stamp = Stamp {
-            seq: Seq(i.unsigned_abs() + 1),
-            time: Timestamp(START_MS + i),
-        };
-        let row = [
-            Value::text(&format!("sensor-{sensor:03}")),
-            Value::Float(temperature),
-            Value::Float(humidity),
-            Value::Int(i),
-            Value::Int(START_MS + i),
-        ];
-        batch.push(stamp, row);
+/// The events, in order.
+pub(crate) struct Events {
+    random: Xorshift,
+    sensors: Vec<Value>,
+    next: i64,
+}
+
+impl Events {
+    /// From the first on, of so many sensors.
+    pub(crate) fn new(sensors: usize) -> Events {
+        let sensors = 0..sensors;
+        Events {
+            random: Xorshift::default(),
+            sensors: sensors
+                .map(|number| Value::text(&format!("sensor-{number:03}")))
+                .collect(),
+            next: 0,
+        }
     }
-    batch
+
+    /// Puts the next `count` events into `batch` and takes away what was there.
+    pub(crate) fn fill(&mut self, batch: &mut Batch, count: usize) {
+        batch.clear();
+        for _ in 0..count {
+            let sensor = self.random.next() % self.sensors.len() as u64;
+            let sensor = usize::try_from(sensor).expect("a sensor's number");
+            let temperature = self.random.float(50.0);
+            let humidity = self.random.float(100.0);
+            let row = [
+                self.sensors[sensor].clone(),
+                Value::Float(temperature),
+                Value::Float(humidity),
+                Value::Int(self.next),
+                Value::Int(START_MS + self.next),
+            ];
+            batch.push(self.stamp(), row);
+            self.next += 1;
+        }
+    }
+
+    /// When and as which input the next event comes.
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp {
+            seq: Seq(self.next.unsigned_abs() + 1),
+            time: Timestamp(START_MS + self.next),
+        }
+    }
 }
 
 /// Reads every cell of every row and keeps nothing but their number and a hash.
