@@ -13,6 +13,8 @@ mod like;
 mod output;
 mod query;
 mod state;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
