@@ -9,6 +9,7 @@ mod aggregate;
 mod cast;
 mod expr;
 mod group;
+mod grouped;
 mod like;
 mod output;
 mod query;
