@@ -142,9 +142,10 @@ impl Engine {
 
     /// Moves the clock to `time`, for the reason `seq`; what is due on the way fires, in order.
     pub fn advance(&mut self, time: Timestamp, seq: Seq, to: &mut dyn Outputs) {
-        while let Some((due, number)) = self.deadlines.first().copied()
-            && due <= time
-        {
+        while let Some((due, number)) = self.deadlines.first().copied() {
+            if due > time {
+                break;
+            }
             self.clock = self.clock.max(due);
             if let Some(query) = self.queries.get_mut(number) {
                 query.fire(Stamp { seq, time: due });
@@ -194,9 +195,8 @@ impl Engine {
             return;
         };
         let deadline = query.deadline();
-        if let Some(noted) = self.deadline_of.get_mut(number)
-            && *noted != deadline
-        {
+        let noted = self.deadline_of.get_mut(number);
+        if let Some(noted) = noted.filter(|noted| **noted != deadline) {
             if let Some(old) = noted.take() {
                 self.deadlines.remove(&(old, number));
             }
