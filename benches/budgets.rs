@@ -13,6 +13,7 @@ mod by_hand;
 mod engine;
 mod events;
 mod figure;
+mod growth;
 mod later;
 
 #[global_allocator]
@@ -24,7 +25,7 @@ fn main() -> std::io::Result<()> {
         .skip(1)
         .filter(|argument| !argument.starts_with("--"))
         .collect();
-    let lines = figure::run(&[engine::FIGURES, later::FIGURES], &wanted);
+    let lines = figure::run(&[engine::FIGURES, growth::FIGURES, later::FIGURES], &wanted);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.json");
     std::fs::write(path, serde_json::to_vec_pretty(&lines)?)?;
     println!("written to {path}");
