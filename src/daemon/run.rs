@@ -24,6 +24,8 @@ use crate::store::sled::{StoreEvent, StoreOptions};
 
 /// Arrivals that may wait for the pipeline, of all sources together.
 const ARRIVALS_MAX: usize = 16;
+/// How long sinks may deliver what they hold after the sources have stopped.
+const SINKS_WITHIN_MAX: Duration = Duration::from_secs(1);
 /// Outputs that a sink may hold.
 const DELIVERIES_MAX: usize = 1024;
 
@@ -393,5 +395,8 @@ fn limits(settings: &Settings) -> Limits {
             config::Durability::None => Durability::None,
         },
         checkpoint_interval: Duration::from_millis(settings.checkpoint.interval_ms),
+        // Long enough for a link that works; without one there is nothing to wait for.
+        sinks_within: Duration::from_millis(settings.shutdown.deadline_ms / 3)
+            .min(SINKS_WITHIN_MAX),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::turn::{Core, Gather, PipelineError, SinkStream};
 use crate::checkpoint::{Checkpoints, Snapshot};
 use crate::engine::{Engine, StateChunk};
-use crate::event::{Seq, Timestamp};
+use crate::event::Seq;
 use crate::outbox::{Limits, Outbox};
 use crate::sql::{self, Application, SqlText};
 use crate::store::{Store, WriteBatch};
@@ -205,7 +205,7 @@ impl Core {
         found: &mut Recovered,
     ) -> Result<(), PipelineError> {
         let mut batch = WriteBatch::new();
-        let time = self.wal.last_time().max(Timestamp(0));
+        let time = self.wal.last_time();
         self.wal.append(
             time,
             &Body::Config {

@@ -22,9 +22,9 @@ use crate::store::{Store, StoreError, WriteBatch};
 
 /// Longest wait when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
-/// How soon outputs are offered again to a sink whose channel was full. Confirmations come first,
-/// nearly always.
-const PUMP_AGAIN: Duration = Duration::from_millis(20);
+/// How soon outputs are offered again to a sink whose channel was full, should no confirmation
+/// come from it before.
+const PUMP_AGAIN: Duration = Duration::from_secs(1);
 
 /// When input becomes durable, and with it acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Limits {
     pub durability: Durability,
     /// Time between two checkpoints, if anything happened.
     pub checkpoint_interval: Duration,
+    /// How long sinks may deliver what they hold after the sources have stopped.
+    pub sinks_within: Duration,
 }
 
 /// A source as the pipeline sees it.
@@ -70,7 +72,7 @@ pub struct Handles {
     pub feeds: Vec<Feed>,
     /// Confirmations of all sinks.
     pub confirmed: Receiver<Confirmed>,
-    /// Turns true when the sources are gone and the sinks have been given all there is.
+    /// Turns true when the sources are gone and the sinks have had time to deliver the rest.
     pub drained: tokio::sync::watch::Sender<bool>,
     /// What it counts.
     pub metrics: Arc<PipelineMetrics>,
@@ -115,7 +117,8 @@ pub fn run(core: Core, handles: Handles, limits: Limits) -> Result<Outcome, Pipe
         unsynced_since: None,
         acks: VecDeque::new(),
         checkpoint_at: now + limits.checkpoint_interval,
-        draining: false,
+        unsynced_checkpoint: false,
+        draining: None,
         core,
     }
     .run();
@@ -159,8 +162,10 @@ struct Pipeline {
     durable: Seq,
     acks: VecDeque<Ack>,
     checkpoint_at: Instant,
-    /// Whether the sources are gone.
-    draining: bool,
+    /// Whether a checkpoint waits to be synced.
+    unsynced_checkpoint: bool,
+    /// Since the sources are gone: when the sinks are told to end.
+    draining: Option<Instant>,
 }
 
 enum Event {
@@ -197,14 +202,14 @@ impl Pipeline {
         let timeout = self.timeout();
         let idle_arrivals = never();
         let idle_confirmed = never();
-        let takes = !self.draining && !self.is_blocked();
+        let takes = self.draining.is_none() && !self.is_blocked();
         let arrivals = if takes {
             &self.handles.arrivals
         } else {
             &idle_arrivals
         };
         // While the sources are there, sinks that are gone are no reason to end.
-        let confirmed = if self.draining || !self.handles.feeds.is_empty() {
+        let confirmed = if self.draining.is_some() || !self.handles.feeds.is_empty() {
             &self.handles.confirmed
         } else {
             &idle_confirmed
@@ -213,7 +218,7 @@ impl Pipeline {
             recv(arrivals) -> arrival => arrival.map_or(Event::SourcesGone, Event::Arrived),
             recv(confirmed) -> one => match one {
                 Ok(one) => Event::Confirmed(one),
-                Err(_) if self.draining => Event::SinksGone,
+                Err(_) if self.draining.is_some() => Event::SinksGone,
                 Err(_) => {
                     self.handles.confirmed = never();
                     Event::Timeout
@@ -234,15 +239,18 @@ impl Pipeline {
         let now = Instant::now();
         let until = |at: Instant| at.saturating_duration_since(now);
         let mut timeout = IDLE;
-        if self.core.has_unsaved() && !self.draining {
+        if self.core.has_unsaved() && self.draining.is_none() {
             timeout = timeout.min(until(self.checkpoint_at));
         }
         if let (false, Some(at)) = (self.syncing, self.sync_at()) {
             timeout = timeout.min(until(at));
         }
-        if let (Some(deadline), false) = (self.core.deadline(), self.draining) {
+        if let (Some(deadline), None) = (self.core.deadline(), self.draining) {
             let left_ms = deadline.0.saturating_sub(self.clock.now().0).max(0);
             timeout = timeout.min(Duration::from_millis(left_ms.unsigned_abs()));
+        }
+        if let Some(at) = self.draining.filter(|_| !*self.handles.drained.borrow()) {
+            timeout = timeout.min(until(at));
         }
         if self.handles.feeds.iter().any(Feed::waits_for_room) {
             timeout = timeout.min(PUMP_AGAIN);
@@ -338,7 +346,7 @@ impl Pipeline {
     /// Everything whose time has come.
     fn due(&mut self) -> Result<(), PipelineError> {
         let now = Instant::now();
-        let ticks = !self.draining && self.core.deadline().is_some();
+        let ticks = self.draining.is_none() && self.core.deadline().is_some();
         if ticks && self.core.deadline() <= Some(self.clock.now()) {
             let time = self.now();
             let turn = self.core.turn(time, Vec::new())?;
@@ -348,8 +356,14 @@ impl Pipeline {
         if self.core.has_unsaved() && now >= self.checkpoint_at {
             self.checkpoint()?;
         }
+        if self.draining.is_some_and(|at| at <= now) {
+            self.handles
+                .drained
+                .send_if_modified(|drained| !std::mem::replace(drained, true));
+        }
         if !self.syncing && self.sync_at().is_some_and(|at| at <= now) {
             self.unsynced_since = None;
+            self.unsynced_checkpoint = false;
             self.syncing = self.requests.try_send(self.written).is_ok();
             add(&self.handles.metrics.syncs, 1);
         }
@@ -366,7 +380,7 @@ impl Pipeline {
         match self.limits.durability {
             Durability::Always => Some(since),
             Durability::Interval(interval) => Some(since + interval),
-            Durability::None => None,
+            Durability::None => self.unsynced_checkpoint.then_some(since),
         }
     }
 
@@ -375,6 +389,7 @@ impl Pipeline {
         self.core.checkpoint()?;
         add(&self.handles.metrics.checkpoints, 1);
         self.unsynced_since.get_or_insert_with(Instant::now);
+        self.unsynced_checkpoint = true;
         Ok(())
     }
 
@@ -413,11 +428,10 @@ impl Pipeline {
 
     /// The sources are gone: what they brought is made durable, and the sinks are closed.
     fn drain(&mut self) -> Result<(), PipelineError> {
-        self.draining = true;
+        self.draining = Some(Instant::now() + self.limits.sinks_within);
         self.settle()?;
         self.pump()?;
         self.handles.feeds.iter_mut().for_each(Feed::close);
-        self.handles.drained.send_replace(true);
         Ok(())
     }
 

@@ -290,7 +290,7 @@ impl Core {
         };
         let snapshot = Snapshot {
             seq: self.last(),
-            time: self.wal.last_time().max(Timestamp(0)),
+            time: self.wal.last_time(),
             application: self.application.clone(),
             chunks: chunks
                 .map(|chunk| Chunk {
