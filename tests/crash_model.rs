@@ -147,7 +147,7 @@ impl Process {
     /// What a start does: restore, then run the log's suffix.
     fn start(store: &SimStore) -> Process {
         let shared: Arc<dyn Store> = Arc::new(store.clone());
-        let mut checkpoints = Checkpoints::open(Arc::clone(&shared)).unwrap();
+        let mut checkpoints = Checkpoints::open(Arc::clone(&shared), 2).unwrap();
         let snapshot = checkpoints.load_latest().unwrap().snapshot;
         let snapshot = snapshot.unwrap_or_default();
         let mut engine = Engine::default();

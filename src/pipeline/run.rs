@@ -12,6 +12,7 @@ use crossbeam::select;
 
 use super::feed::Feed;
 use super::turn::{Core, Input, PipelineError, TurnDone};
+use crate::checkpoint::CheckpointError;
 use crate::clock::LogClock;
 use crate::event::{Seq, Timestamp};
 use crate::observe::PipelineMetrics;
@@ -22,6 +23,10 @@ use crate::store::{Store, StoreError, WriteBatch};
 
 /// Longest wait when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
+/// How soon a stop is noticed while something waits that would hold it up.
+const STOP_NOTICED: Duration = Duration::from_millis(100);
+/// How soon a step of the wall clock is noticed while a deadline is set.
+const CLOCK_STEP_NOTICED: Duration = Duration::from_secs(1);
 /// How soon outputs are offered again to a sink whose channel was full, should no confirmation
 /// come from it before.
 const PUMP_AGAIN: Duration = Duration::from_secs(1);
@@ -72,6 +77,8 @@ pub struct Handles {
     pub feeds: Vec<Feed>,
     /// Confirmations of all sinks.
     pub confirmed: Receiver<Confirmed>,
+    /// Turns true when the sources are told to end.
+    pub stopping: tokio::sync::watch::Receiver<bool>,
     /// Turns true when the sources are gone and the sinks have had time to deliver the rest.
     pub drained: tokio::sync::watch::Sender<bool>,
     /// What it counts.
@@ -117,6 +124,8 @@ pub fn run(core: Core, handles: Handles, limits: Limits) -> Result<Outcome, Pipe
         unsynced_since: None,
         acks: VecDeque::new(),
         checkpoint_at: now + limits.checkpoint_interval,
+        trimming: false,
+        sinks_gone: false,
         unsynced_checkpoint: false,
         draining: None,
         core,
@@ -162,6 +171,10 @@ struct Pipeline {
     durable: Seq,
     acks: VecDeque<Ack>,
     checkpoint_at: Instant,
+    /// Whether there is more of the log to let go of.
+    trimming: bool,
+    /// Whether every sink has ended.
+    sinks_gone: bool,
     /// Whether a checkpoint waits to be synced.
     unsynced_checkpoint: bool,
     /// Since the sources are gone: when the sinks are told to end.
@@ -183,7 +196,12 @@ impl Pipeline {
         loop {
             match self.wait() {
                 Event::Arrived(arrival) => self.arrived(arrival)?,
-                Event::SourcesGone => self.drain()?,
+                Event::SourcesGone => {
+                    self.drain()?;
+                    if self.sinks_gone {
+                        return self.finish();
+                    }
+                }
                 Event::Confirmed(confirmed) => self.confirmed(confirmed)?,
                 Event::SinksGone => return self.finish(),
                 Event::Synced(seq, result) => {
@@ -202,7 +220,7 @@ impl Pipeline {
         let timeout = self.timeout();
         let idle_arrivals = never();
         let idle_confirmed = never();
-        let takes = self.draining.is_none() && !self.is_blocked();
+        let takes = self.draining.is_none() && (self.is_stopping() || !self.is_blocked());
         let arrivals = if takes {
             &self.handles.arrivals
         } else {
@@ -220,6 +238,7 @@ impl Pipeline {
                 Ok(one) => Event::Confirmed(one),
                 Err(_) if self.draining.is_some() => Event::SinksGone,
                 Err(_) => {
+                    self.sinks_gone = true;
                     self.handles.confirmed = never();
                     Event::Timeout
                 }
@@ -234,11 +253,22 @@ impl Pipeline {
         }
     }
 
+    fn is_stopping(&self) -> bool {
+        *self.handles.stopping.borrow()
+    }
+
     /// Until the next thing that falls due by itself.
     fn timeout(&mut self) -> Duration {
         let now = Instant::now();
         let until = |at: Instant| at.saturating_duration_since(now);
         let mut timeout = IDLE;
+        if self.trimming {
+            return Duration::ZERO;
+        }
+        // A stop does not wake this thread, but changes what it waits for.
+        if !self.acks.is_empty() || self.is_blocked() {
+            timeout = STOP_NOTICED;
+        }
         if self.core.has_unsaved() && self.draining.is_none() {
             timeout = timeout.min(until(self.checkpoint_at));
         }
@@ -247,7 +277,8 @@ impl Pipeline {
         }
         if let (Some(deadline), None) = (self.core.deadline(), self.draining) {
             let left_ms = deadline.0.saturating_sub(self.clock.now().0).max(0);
-            timeout = timeout.min(Duration::from_millis(left_ms.unsigned_abs()));
+            let left = Duration::from_millis(left_ms.unsigned_abs());
+            timeout = timeout.min(left.min(CLOCK_STEP_NOTICED));
         }
         if let Some(at) = self.draining.filter(|_| !*self.handles.drained.borrow()) {
             timeout = timeout.min(until(at));
@@ -270,7 +301,7 @@ impl Pipeline {
         let mut acks: Vec<(usize, u64)> = Vec::new();
         let mut next = Some(first);
         while let Some(arrival) = next.take() {
-            rows += arrival.rows.len();
+            rows += arrival.rows.len() + arrival.rejected.len();
             bytes += arrival.rows.memory_bytes();
             acks.push((arrival.source, arrival.through));
             let stream = self
@@ -315,8 +346,7 @@ impl Pipeline {
                 through,
             });
         }
-        let none = self.limits.durability == Durability::None;
-        self.release(if none { self.written } else { self.durable });
+        self.release(self.durable);
         Ok(())
     }
 
@@ -337,6 +367,9 @@ impl Pipeline {
         self.core.write(turn)?;
         self.written = last;
         self.unsynced_since.get_or_insert_with(Instant::now);
+        if self.limits.durability == Durability::None {
+            self.release(self.written);
+        }
         for (feed, outputs) in self.handles.feeds.iter_mut().zip(outputs) {
             feed.add(outputs);
         }
@@ -355,6 +388,9 @@ impl Pipeline {
         }
         if self.core.has_unsaved() && now >= self.checkpoint_at {
             self.checkpoint()?;
+        }
+        if self.trimming {
+            self.trimming = self.core.trim()?;
         }
         if self.draining.is_some_and(|at| at <= now) {
             self.handles
@@ -379,6 +415,7 @@ impl Pipeline {
         let since = self.unsynced_since?;
         match self.limits.durability {
             Durability::Always => Some(since),
+            Durability::Interval(_) if self.is_stopping() => Some(since),
             Durability::Interval(interval) => Some(since + interval),
             Durability::None => self.unsynced_checkpoint.then_some(since),
         }
@@ -386,7 +423,19 @@ impl Pipeline {
 
     fn checkpoint(&mut self) -> Result<(), PipelineError> {
         self.checkpoint_at = Instant::now() + self.limits.checkpoint_interval;
-        self.core.checkpoint()?;
+        match self.core.checkpoint() {
+            Ok(()) => {}
+            Err(PipelineError::Checkpoint(CheckpointError::Store(error))) => {
+                return Err(error.into());
+            }
+            // The older ones are still there, and so is the log behind them.
+            Err(error @ PipelineError::Checkpoint(_)) => {
+                tracing::error!("{error}");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        self.trimming = true;
         add(&self.handles.metrics.checkpoints, 1);
         self.unsynced_since.get_or_insert_with(Instant::now);
         self.unsynced_checkpoint = true;
