@@ -358,11 +358,16 @@ fn integer(expr: &Expr, columns: &[usize]) -> Operand<i64> {
                 ArithmeticOp::Multiply => fuse(x, y, move |env, x, y| fits(env, x.checked_mul(y))),
                 // `/` is always DOUBLE and never comes here.
                 ArithmeticOp::Divide => fuse(x, y, move |env, x, y| fits(env, x.checked_div(y))),
-                ArithmeticOp::Remainder => fuse(x, y, move |env, x, y| fits(env, x.checked_rem(y))),
+                ArithmeticOp::Remainder => fuse(x, y, move |env, x, y| fits(env, remainder(x, y))),
             }
         }
         _ => shared(expr, columns, integer),
     }
+}
+
+/// Division of the smallest integer by -1 overflows; its remainder does not.
+fn remainder(x: i64, y: i64) -> Option<i64> {
+    if y == -1 { Some(0) } else { x.checked_rem(y) }
 }
 
 fn float(expr: &Expr, columns: &[usize]) -> Operand<f64> {

@@ -315,7 +315,7 @@ impl Groups {
             while left < until {
                 let old = slide.leaving(left);
                 let slot =
-                    old.and_then(|old| self.find(&output.env(old.values, old.stamp, row.stamp)));
+                    old.and_then(|old| self.find(&output.env(old.values, old.stamp, old.stamp)));
                 if let Some(rows) = slot.and_then(|slot| self.slot_rows.get_mut(slot)) {
                     *rows = rows.saturating_sub(1);
                 }

@@ -164,7 +164,8 @@ impl Changes for Grouped {
     #[inline]
     fn leave(&mut self, row: Row<'_>, at: Stamp) {
         let Grouped { groups, output, .. } = self;
-        let env = output.env(row.values, row.stamp, at);
+        // As it was when it came: what is taken out is what was put in.
+        let env = output.env(row.values, row.stamp, row.stamp);
         let Some(slot) = groups.find(&env) else {
             return;
         };

@@ -35,6 +35,15 @@ pub trait Outputs {
     fn take(&mut self, stream: StreamId, query: u32, rows: &Batch, ordinals: &[u32]);
 }
 
+/// Why a query started empty although there was some state.
+#[derive(Debug)]
+pub enum Empty {
+    /// There is no state of such a query: it is new or has changed.
+    New,
+    /// Its state cannot be read.
+    Damaged(StateError),
+}
+
 /// A running application.
 pub struct Engine {
     plan: Arc<Application>,
@@ -295,15 +304,8 @@ impl Engine {
     /// Takes a state back. Queries are found by their fingerprint: those that are new or changed
     /// start empty, and state that no query claims is left out. `clock` is the time of the state.
     ///
-    /// Gives the numbers of the queries that started empty although there was some state.
-    ///
-    /// # Errors
-    /// When a chunk is damaged; the engine is then of no use.
-    pub fn restore(
-        &mut self,
-        chunks: &[StateChunk],
-        clock: Timestamp,
-    ) -> Result<Vec<usize>, StateError> {
+    /// Gives the queries that started empty although there was some state, and why.
+    pub fn restore(&mut self, chunks: &[StateChunk], clock: Timestamp) -> Vec<(usize, Empty)> {
         let mut by_operator: BTreeMap<u64, Load<'_>> = BTreeMap::new();
         for chunk in chunks {
             by_operator.entry(chunk.operator).or_default().add(chunk);
@@ -311,12 +313,17 @@ impl Engine {
         let mut empty = Vec::new();
         self.clock = clock;
         for (number, operator) in self.operators().into_iter().enumerate() {
-            let Some(query) = self.queries.get_mut(number) else {
+            let plan = self.plan.queries.get(number);
+            let (Some(query), Some(plan)) = (self.queries.get_mut(number), plan) else {
                 continue;
             };
-            match by_operator.get(&operator) {
-                Some(load) => query.load(load)?,
-                None if !chunks.is_empty() && query.has_state() => empty.push(number),
+            match by_operator.get(&operator).map(|load| query.load(load)) {
+                Some(Ok(())) => {}
+                Some(Err(why)) => {
+                    *query = Running::new(plan);
+                    empty.push((number, Empty::Damaged(why)));
+                }
+                None if !chunks.is_empty() && query.has_state() => empty.push((number, Empty::New)),
                 None => {}
             }
             let deadline = query.deadline();
@@ -326,7 +333,7 @@ impl Engine {
             self.deadlines
                 .extend(deadline.map(|deadline| (deadline, number)));
         }
-        Ok(empty)
+        empty
     }
 
     /// The fingerprint of each query; of several that are alike, the later ones count up.

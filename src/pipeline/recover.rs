@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::turn::{Core, Gather, PipelineError, SinkStream};
 use crate::checkpoint::{Checkpoints, Snapshot};
-use crate::engine::{Engine, StateChunk};
+use crate::engine::{Empty, Engine, StateChunk};
 use crate::event::Seq;
 use crate::outbox::{Limits, Outbox};
 use crate::sql::{self, Application, SqlText};
@@ -289,19 +289,15 @@ fn plan_of(
     (plan, sinks)
 }
 
-/// An engine with the state of a snapshot, or an empty one when that is damaged.
+/// An engine with the state of a snapshot.
 fn restored(
     plan: Arc<Application>,
     sinks: &[SinkStream],
     snapshot: &Snapshot,
     found: &mut Recovered,
 ) -> Engine {
-    let fresh = || {
-        Engine::new(Arc::clone(&plan), |stream| {
-            sinks.iter().any(|sink| sink.stream == stream)
-        })
-    };
-    let mut engine = fresh();
+    let watched = |stream| sinks.iter().any(|sink| sink.stream == stream);
+    let mut engine = Engine::new(Arc::clone(&plan), watched);
     let chunks: Vec<StateChunk> = snapshot
         .chunks
         .iter()
@@ -311,27 +307,21 @@ fn restored(
             bytes: chunk.bytes.clone(),
         })
         .collect();
-    match engine.restore(&chunks, snapshot.time) {
-        Ok(empty) => {
-            for number in empty {
-                let Some(query) = plan.queries.get(number) else {
-                    continue;
-                };
-                let target = plan.stream(query.target).map_or("?", |stream| &stream.name);
-                found.warnings.push(format!(
-                    "the query into '{target}' ({}:{}) is new or changed and starts empty",
-                    query.path, query.place.line
-                ));
-            }
-            engine
-        }
-        Err(error) => {
-            found
-                .warnings
-                .push(format!("the state is left out: {error}"));
-            fresh()
-        }
+    for (number, why) in engine.restore(&chunks, snapshot.time) {
+        let Some(query) = plan.queries.get(number) else {
+            continue;
+        };
+        let target = plan.stream(query.target).map_or("?", |stream| &stream.name);
+        let why = match why {
+            Empty::New => "is new or changed and starts empty".to_owned(),
+            Empty::Damaged(why) => format!("starts empty: {why}"),
+        };
+        let place = format!("{}:{}", query.path, query.place.line);
+        found
+            .warnings
+            .push(format!("the query into '{target}' ({place}) {why}"));
     }
+    engine
 }
 
 fn to_chunk(chunk: StateChunk) -> crate::checkpoint::Chunk {

@@ -158,6 +158,12 @@ fn parse_one(lines: &[(usize, &str)]) -> Result<Option<Case>, CaseError> {
             Section::Errors => errors.push(trimmed.to_owned()),
         }
     }
+    if saw_errors && !(input.is_empty() && expect.is_empty()) {
+        return fail(
+            case.line,
+            "a case has input and output, or errors, not both",
+        );
+    }
     case.check = if saw_errors {
         Check::Errors(errors)
     } else {

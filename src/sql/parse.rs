@@ -4,7 +4,7 @@
 //! Each statement is parsed by itself, so that a mistake in one does not hide those in the next.
 
 use sqlparser::ast::Expr;
-use sqlparser::keywords::Keyword;
+use sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
 
@@ -436,6 +436,10 @@ impl<'a> StatementParser<'a> {
             self.parser.advance_token();
             from.window = Some(self.window()?);
             let behind = self.alias()?;
+            if let (Some(_), Some(second)) = (&from.alias, &behind) {
+                let message = "the stream has an alias already";
+                return Err(Diagnostic::error(self.path, second.place, message));
+            }
             from.alias = from.alias.or(behind);
         }
         if self.peek() == Token::Comma {
@@ -474,10 +478,15 @@ impl<'a> StatementParser<'a> {
         let Token::Word(word) = self.peek() else {
             return Ok(None);
         };
-        let is_clause = word.quote_style.is_none()
-            && CLAUSES
+        let reserved = RESERVED_FOR_TABLE_ALIAS.contains(&word.keyword)
+            || matches!(
+                word.keyword,
+                Keyword::ASC | Keyword::DESC | Keyword::NATURAL
+            )
+            || CLAUSES
                 .iter()
                 .any(|clause| word.value.eq_ignore_ascii_case(clause));
+        let is_clause = word.quote_style.is_none() && reserved;
         if is_clause {
             return Ok(None);
         }
@@ -521,7 +530,7 @@ impl<'a> StatementParser<'a> {
 
     fn window_argument(&mut self) -> Parsed<WindowArgument> {
         let place = self.here();
-        let Token::Number(digits, _) = self.peek() else {
+        let Token::Number(digits, false) = self.peek() else {
             let expr: Expr = self.sql(Parser::parse_expr)?;
             return Ok(WindowArgument {
                 value: WindowValue::Other(expr.to_string()),
@@ -530,7 +539,7 @@ impl<'a> StatementParser<'a> {
         };
         let mut total_ms: i64 = 0;
         let mut parts = 0;
-        while let Token::Number(digits, _) = self.peek() {
+        while let Token::Number(digits, false) = self.peek() {
             let Ok(number) = digits.parse::<i64>() else {
                 break;
             };
@@ -549,7 +558,15 @@ impl<'a> StatementParser<'a> {
             };
             self.parser.advance_token();
             self.parser.advance_token();
-            total_ms = total_ms.saturating_add(number.saturating_mul(length_ms));
+            let part = number.checked_mul(length_ms);
+            let Some(sum) = part.and_then(|part| total_ms.checked_add(part)) else {
+                return Err(Diagnostic::error(
+                    self.path,
+                    place,
+                    "this span of time is too long",
+                ));
+            };
+            total_ms = sum;
             parts += 1;
         }
         if parts > 0 {
@@ -594,7 +611,12 @@ impl<'a> StatementParser<'a> {
             .replace("Expected: ", "expected ")
             .replace(", found: EOF", ", found the end of the statement")
             .replace(", found: ", ", found ");
-        Diagnostic::error(self.path, place, lower_first(&message))
+        // The parser's own inside is nobody's business.
+        let message = match message.strip_prefix("No infix parser for token ") {
+            Some(_) => "this operator is not known",
+            None => &message,
+        };
+        Diagnostic::error(self.path, place, lower_first(message))
     }
 
     fn name(&mut self, what: &str) -> Parsed<Name> {

@@ -44,7 +44,7 @@ pub(super) trait Aggregate: Send {
         for ((row, until), result) in slide.entering().zip(results) {
             while left < until {
                 if let (Some(old), Some(slot)) = (slide.leaving(left), slots.next()) {
-                    self.remove(slot, &Env::new(old.values, old.stamp, row.stamp, faults));
+                    self.remove(slot, &Env::new(old.values, old.stamp, old.stamp, faults));
                 }
                 left += 1;
             }
@@ -54,7 +54,8 @@ pub(super) trait Aggregate: Send {
             }
         }
     }
-    /// The oldest row has left the group; `env` is over that row.
+    /// The oldest row has left the group; `env` is over that row, and says what time it was when
+    /// it came, so that what is taken out is what was put in.
     fn remove(&mut self, slot: usize, env: &Env<'_>);
     /// The result for the group as it is.
     fn result(&self, slot: usize) -> Value;
@@ -122,7 +123,8 @@ pub(super) fn new(plan: &Plan, columns: &[usize], leaves: bool) -> Box<dyn Aggre
         (F::Avg, Compiled::Int(x)) => Box::new(sum::Integers::new(x, sum::Wanted::Mean)),
         (F::Sum, Compiled::Float(x)) => Box::new(sum::Floats::new(x, sum::Wanted::Sum)),
         (F::Avg, Compiled::Float(x)) => Box::new(sum::Floats::new(x, sum::Wanted::Mean)),
-        (F::StdDev, argument) => Box::new(moments::StdDev::new(argument)),
+        (F::StdDev, argument) if leaves => Box::new(moments::Sliding::new(argument)),
+        (F::StdDev, argument) => Box::new(moments::Growing::new(argument)),
         (F::Min, argument) => extreme::new(argument, Wanted::Min, keeps),
         (F::Max, argument) => extreme::new(argument, Wanted::Max, keeps),
         (F::First, argument) => extreme::new(argument, Wanted::First, keeps),

@@ -230,7 +230,7 @@ impl Aggregate for Floats {
                 if let (Some(old), Some(slot)) = (slide.leaving(left), slots.next()) {
                     switch(slot, &mut state);
                     if let Some(x) =
-                        argument.get(&Env::new(old.values, old.stamp, row.stamp, faults))
+                        argument.get(&Env::new(old.values, old.stamp, old.stamp, faults))
                     {
                         state.remove(x);
                     }

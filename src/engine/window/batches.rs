@@ -71,6 +71,17 @@ impl TimedBatch {
         let Some(first) = rows.first() else {
             return;
         };
+        // A row on the border belongs to the next batch, also when another query made it at the
+        // very moment at which this one falls due.
+        if let Some(end) = self.end.filter(|end| *end <= first.time) {
+            self.fire(
+                Stamp {
+                    seq: first.seq,
+                    time: end,
+                },
+                to,
+            );
+        }
         if self.end.is_none() {
             self.anchor.get_or_insert(first.time.0);
             self.end = Some(self.end_of(first.time));

@@ -62,8 +62,8 @@ fn arguments<'a>(
         }
         FunctionArguments::List(list) => list,
     };
-    if list.duplicate_treatment.is_some() {
-        let message = format!("{name}(DISTINCT …) is not supported by this version");
+    if let Some(treatment) = list.duplicate_treatment {
+        let message = format!("{name}({treatment} …) is not supported by this version");
         return scope.fail(at, message);
     }
     if !list.clauses.is_empty() {
@@ -140,6 +140,8 @@ fn inner(scope: &mut Scope<'_>, written: &Written) -> Bound {
         aliases: &[],
         aliases_first: false,
         aggregates: Err("inside another aggregate"),
+        place: scope.place,
+        steps: scope.steps,
         diagnostics: scope.diagnostics,
     };
     scope.bind(written)
@@ -223,7 +225,7 @@ fn fit(
         Parameter::Text => (expr.ty == Type::String, Type::String, "a STRING"),
         Parameter::Bool => (expr.ty == Type::Bool, Type::Bool, "a BOOLEAN"),
         Parameter::Time => (expr.ty.is_integral(), Type::Timestamp, "a TIMESTAMP"),
-        Parameter::Any => (true, expr.ty, "anything"),
+        Parameter::AsText => (true, Type::String, "anything"),
         Parameter::Same => (true, same, "one type"),
     };
     if fits || null {

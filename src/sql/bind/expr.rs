@@ -1,5 +1,7 @@
 //! Expressions: names are looked up, types are found and checked, operands widened.
 
+use std::cell::Cell;
+
 use sqlparser::ast::{
     self, BinaryOperator, CastKind, Expr as Written, Spanned, UnaryOperator, Value as WrittenValue,
     ValueWithSpan,
@@ -30,8 +32,16 @@ pub(super) struct Scope<'a> {
     pub(super) aliases_first: bool,
     /// Where aggregates may be used: the list that they are added to. Else why they may not.
     pub(super) aggregates: Result<&'a mut Vec<Aggregate>, &'static str>,
+    /// Where the statement begins: for what has no place of its own.
+    pub(super) place: Place,
+    /// How many expressions have been bound, copies included.
+    pub(super) steps: &'a Cell<usize>,
     pub(super) diagnostics: &'a mut Vec<Diagnostic>,
 }
+
+/// Expressions of one statement. Operands that a form needs twice are bound twice, which nested
+/// deeply would take for ever.
+const STEPS_MAX: usize = 20_000;
 
 impl Scope<'_> {
     pub(super) fn fail<T>(
@@ -39,9 +49,7 @@ impl Scope<'_> {
         place: Place,
         message: impl Into<String>,
     ) -> Result<T, Failed> {
-        self.diagnostics
-            .push(Diagnostic::error(self.path, place, message));
-        Err(Failed)
+        self.fail_with(place, message, None)
     }
 
     pub(super) fn fail_with<T>(
@@ -50,8 +58,9 @@ impl Scope<'_> {
         message: impl Into<String>,
         hint: Option<String>,
     ) -> Result<T, Failed> {
-        self.diagnostics
-            .push(Diagnostic::error(self.path, place, message).with_hint_if(hint));
+        let place = if place.line == 0 { self.place } else { place };
+        let fault = Diagnostic::error(self.path, place, message);
+        self.diagnostics.push(fault.with_hint_if(hint));
         Err(Failed)
     }
 
@@ -66,6 +75,14 @@ impl Scope<'_> {
     }
 
     pub(super) fn bind(&mut self, written: &Written) -> Bound {
+        self.steps.set(self.steps.get() + 1);
+        if self.steps.get() > STEPS_MAX {
+            if self.steps.get() == STEPS_MAX + 1 {
+                let message = format!("more than {STEPS_MAX} expressions in one statement");
+                return self.fail(self.place, message);
+            }
+            return Err(Failed);
+        }
         match written {
             Written::Identifier(name) => self.column(None, name),
             Written::CompoundIdentifier(parts) => match parts.as_slice() {
@@ -78,6 +95,13 @@ impl Scope<'_> {
             Written::BinaryOp { left, op, right } => self.binary(written, left, op, right),
             Written::IsNull(x) => Ok(boolean(ExprKind::IsNull(self.bind(x)?.into()))),
             Written::IsNotNull(x) => Ok(not(boolean(ExprKind::IsNull(self.bind(x)?.into())))),
+            Written::IsUnknown(x) => Ok(boolean(ExprKind::IsNull(
+                self.condition(x, "IS UNKNOWN")?.into(),
+            ))),
+            Written::IsNotUnknown(x) => {
+                let known = self.condition(x, "IS NOT UNKNOWN")?;
+                Ok(not(boolean(ExprKind::IsNull(known.into()))))
+            }
             Written::IsTrue(x) => self.is_truth(x, true),
             Written::IsFalse(x) => self.is_truth(x, false),
             Written::IsNotTrue(x) => self.is_truth(x, true).map(not),
@@ -139,8 +163,12 @@ impl Scope<'_> {
     fn bind_call(&mut self, written: &Written) -> Bound {
         match written {
             Written::Function(function) => call::bind(self, written, function),
-            Written::Ceil { expr, .. } => call::scalar(self, place(written), "ceil", &[expr]),
-            Written::Floor { expr, .. } => call::scalar(self, place(written), "floor", &[expr]),
+            Written::Ceil { expr, field: WHOLE } => {
+                call::scalar(self, place(written), "ceil", &[expr])
+            }
+            Written::Floor { expr, field: WHOLE } => {
+                call::scalar(self, place(written), "floor", &[expr])
+            }
             Written::Position { expr, r#in } => {
                 call::scalar(self, place(written), "position", &[r#in, expr])
             }
@@ -220,10 +248,10 @@ impl Scope<'_> {
     }
 
     fn alias(&self, name: &str) -> Option<Expr> {
-        self.aliases
-            .iter()
-            .find(|(alias, _)| alias == name)
-            .map(|(_, expr)| expr.clone())
+        let (_, expr) = self.aliases.iter().find(|(alias, _)| alias == name)?;
+        // A copy may be as large as what one statement binds.
+        self.steps.set(self.steps.get() + 10);
+        Some(expr.clone())
     }
 
     fn literal(&mut self, written: &ValueWithSpan) -> Bound {
@@ -232,7 +260,11 @@ impl Scope<'_> {
             WrittenValue::Null => Ok(Expr::null()),
             WrittenValue::Boolean(truth) => Ok(literal(Value::Bool(*truth), Type::Bool)),
             WrittenValue::SingleQuotedString(text) => Ok(literal(Value::text(text), Type::String)),
-            WrittenValue::Number(digits, _) => match number(digits) {
+            WrittenValue::Number(digits, true) => self.fail(
+                place,
+                format!("the suffix of {digits}L is not known; write CAST"),
+            ),
+            WrittenValue::Number(digits, false) => match number(digits) {
                 Some(expr) => Ok(expr),
                 None => self.fail(place, format!("the number {digits} is out of range")),
             },
@@ -246,7 +278,7 @@ impl Scope<'_> {
             (
                 UnaryOperator::Minus,
                 Written::Value(ValueWithSpan {
-                    value: WrittenValue::Number(digits, _),
+                    value: WrittenValue::Number(digits, false),
                     ..
                 }),
             ) => number(&format!("-{digits}")),
@@ -323,7 +355,12 @@ impl Scope<'_> {
         let (x, y) = (self.bind(left), self.bind(right));
         let (x, y) = (x?, y?);
         if x.is_null_literal() || y.is_null_literal() {
-            let ty = if x.is_null_literal() { y.ty } else { x.ty };
+            let other = if x.is_null_literal() { &y } else { &x };
+            let ty = other.ty;
+            let computes = ty.is_numeric() || ty == Type::Timestamp || other.is_null_literal();
+            if !computes {
+                return self.fail(place(written), format!("cannot compute NULL with {ty}"));
+            }
             return Ok(Expr { ty, ..Expr::null() });
         }
         let plus_or_minus = matches!(op, ArithmeticOp::Add | ArithmeticOp::Subtract);
@@ -417,15 +454,13 @@ impl Scope<'_> {
                 return self.fail(place(written), message);
             }
         }
-        let escape = match escape.map(ToString::to_string) {
+        let escape = match escape {
             None => None,
-            Some(text) => {
-                let mut chars = text.trim_matches('\'').chars();
-                match (chars.next(), chars.next()) {
-                    (Some(only), None) => Some(only),
-                    _ => return self.fail(place(pattern), "ESCAPE takes one character"),
-                }
-            }
+            Some(Written::Value(ValueWithSpan {
+                value: WrittenValue::SingleQuotedString(text),
+                ..
+            })) if text.chars().count() == 1 => text.chars().next(),
+            Some(_) => return self.fail(place(pattern), "ESCAPE takes a string of one character"),
         };
         let like = boolean(ExprKind::Like {
             text: bound_text.into(),
@@ -501,7 +536,18 @@ impl Scope<'_> {
         }
         let x = self.bind(expr)?;
         let full = data_type.to_string();
-        let name = full.split(['(', ' ']).next().unwrap_or_default();
+        let name = if full.eq_ignore_ascii_case("DOUBLE PRECISION") {
+            "DOUBLE"
+        } else {
+            &full
+        };
+        if let Some((plain, _)) = name.split_once(['(', ' ', '[']) {
+            if types::type_named(plain).is_some() {
+                let message = format!("a {plain} has no modifier: {full}");
+                let hint = Some(format!("write CAST(… AS {plain})"));
+                return self.fail_with(place(written), message, hint);
+            }
+        }
         let Some(ty) = types::type_named(name) else {
             let names = types::TYPE_NAMES.iter().map(|(name, _)| *name);
             let hint = did_you_mean(name, names);
@@ -535,6 +581,9 @@ impl Scope<'_> {
         }
     }
 }
+
+/// CEIL and FLOOR of a number, to a whole one.
+const WHOLE: ast::CeilFloorKind = ast::CeilFloorKind::DateTimeField(ast::DateTimeField::NoDateTime);
 
 /// Where an expression begins.
 pub(super) fn place(written: &Written) -> Place {

@@ -261,41 +261,47 @@ impl Binder<'_> {
         StreamId(self.application.streams.len() - 1)
     }
 
-    /// A query that reads what it writes, directly or through others, would never come to rest.
+    /// A query that reads what it writes, directly or through others, would never come to rest:
+    /// streams are taken away as long as nothing that is left writes into them.
     fn refuse_cycles(&mut self) {
-        let edges: Vec<(StreamId, StreamId)> = self
-            .application
-            .queries
-            .iter()
-            .map(|query| {
-                let Input::Stream(StreamInput { stream, .. }) = &query.input;
-                (*stream, query.target)
-            })
+        let Application { streams, queries } = &self.application;
+        let mut writers = vec![0_usize; streams.len()];
+        let mut readers: Vec<Vec<usize>> = vec![Vec::new(); streams.len()];
+        for (number, query) in queries.iter().enumerate() {
+            let Input::Stream(StreamInput { stream, .. }) = &query.input;
+            let list = readers.get_mut(stream.0);
+            if let (Some(list), Some(count)) = (list, writers.get_mut(query.target.0)) {
+                list.push(number);
+                *count += 1;
+            }
+        }
+        let mut open: Vec<usize> = (0..streams.len())
+            .filter(|id| writers.get(*id) == Some(&0))
             .collect();
-        for query in &self.application.queries {
-            let Input::Stream(StreamInput { stream: start, .. }) = &query.input;
-            let mut reached = BTreeSet::from([query.target]);
-            loop {
-                let more: BTreeSet<StreamId> = edges
-                    .iter()
-                    .filter(|(from, to)| reached.contains(from) && !reached.contains(to))
-                    .map(|(_, to)| *to)
-                    .collect();
-                if more.is_empty() {
-                    break;
+        let mut resting = vec![false; queries.len()];
+        while let Some(stream) = open.pop() {
+            for number in readers.get(stream).into_iter().flatten() {
+                let Some(query) = queries.get(*number) else {
+                    continue;
+                };
+                if let Some(rests) = resting.get_mut(*number) {
+                    *rests = true;
                 }
-                reached.extend(more);
+                if let Some(count) = writers.get_mut(query.target.0) {
+                    *count -= 1;
+                    if *count == 0 {
+                        open.push(query.target.0);
+                    }
+                }
             }
-            if reached.contains(start) {
-                let name = self
-                    .application
-                    .stream(*start)
-                    .map_or("", |stream| &stream.name);
-                let message = format!("this query feeds '{name}', which it reads: a circle");
-                self.diagnostics
-                    .push(Diagnostic::error(&query.path, query.place, message));
-                return;
-            }
+        }
+        let circling = queries.iter().zip(&resting).find(|(_, rests)| !**rests);
+        if let Some((query, _)) = circling {
+            let Input::Stream(StreamInput { stream, .. }) = &query.input;
+            let name = streams.get(stream.0).map_or("", |stream| &stream.name);
+            let message = format!("this query feeds '{name}', which it reads: a circle");
+            self.diagnostics
+                .push(Diagnostic::error(&query.path, query.place, message));
         }
     }
 }

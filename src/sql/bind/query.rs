@@ -1,5 +1,8 @@
 //! A query: clauses are bound against the stream they read, then against each other.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
 use sqlparser::ast::{Expr as Written, SelectItem, SelectItemQualifiedWildcardKind, Spanned};
 
 use super::super::ast;
@@ -97,7 +100,10 @@ fn clauses(
     let alias = written.from.alias.as_ref().map(|alias| alias.text.as_str());
     let names = [alias, Some(stream.name.as_str())];
     let mut aggregates: Vec<Aggregate> = Vec::new();
+    let steps = Cell::new(0);
     let mut scope = Scope {
+        place: written.place,
+        steps: &steps,
         path,
         names,
         schema: &stream.schema,
@@ -111,9 +117,14 @@ fn clauses(
         .as_ref()
         .map(|filter| scope.condition(filter, "WHERE"));
     scope.aggregates = Err("in GROUP BY");
-    let keys: Vec<_> = written.group_by.iter().map(|key| scope.bind(key)).collect();
+    let keys: Vec<_> = written
+        .group_by
+        .iter()
+        .map(|key| group_key(&mut scope, key))
+        .collect();
     scope.aggregates = Ok(&mut aggregates);
     let mut columns = Columns {
+        taken: BTreeSet::new(),
         names: Vec::new(),
         exprs: Vec::new(),
         places: Vec::new(),
@@ -121,6 +132,12 @@ fn clauses(
     let mut failed = false;
     for item in &written.select {
         failed |= select_item(&mut scope, item, &mut columns).is_err();
+        if columns.names.len() > COLUMNS_MAX {
+            return scope.fail(
+                place_of(item.span()),
+                format!("more than {COLUMNS_MAX} columns"),
+            );
+        }
     }
     let aliases: Vec<(String, Expr)> = columns
         .names
@@ -154,7 +171,11 @@ fn clauses(
     })
 }
 
+/// Columns of one row.
+const COLUMNS_MAX: usize = 1024;
+
 struct Columns {
+    taken: BTreeSet<String>,
     names: Vec<String>,
     exprs: Vec<Expr>,
     places: Vec<Place>,
@@ -165,7 +186,7 @@ impl Columns {
     fn push(&mut self, name: String, expr: Expr, place: Place) {
         let mut unique = name.clone();
         let mut number = 2;
-        while self.names.contains(&unique) {
+        while !self.taken.insert(unique.clone()) {
             unique = format!("{name}_{number}");
             number += 1;
         }
@@ -190,7 +211,7 @@ fn select_item(
             expr: written,
             alias,
         } => {
-            if columns.names.contains(&alias.value) {
+            if columns.taken.contains(&alias.value) {
                 let message = format!("two columns are called '{}'", alias.value);
                 return scope.fail(place_of(alias.span), message);
             }
@@ -236,6 +257,15 @@ fn name_of(written: &Written, index: usize) -> String {
         Written::Nested(inner) => name_of(inner, index),
         _ => format!("column_{}", index + 1),
     }
+}
+
+/// A constant is no key; `GROUP BY 1` means something else elsewhere, and nothing here.
+fn group_key(scope: &mut Scope<'_>, key: &Written) -> Result<Expr, Failed> {
+    let expr = scope.bind(key)?;
+    if let ExprKind::Literal(_) = expr.kind {
+        return scope.fail(place(key), "GROUP BY takes a column or an expression");
+    }
+    Ok(expr)
 }
 
 fn sort_key(scope: &mut Scope<'_>, key: &ast::OrderBy) -> Result<SortKey, Failed> {

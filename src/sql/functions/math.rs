@@ -148,6 +148,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         signature: takes(&[Parameter::Same, Parameter::Same], Returns::Same),
         nulls: Nulls::Propagate,
         eval: |_, arguments| match (arguments.first()?, arguments.get(1)?) {
+            (Value::Int(_), Value::Int(-1)) => Some(Value::Int(0)),
             (Value::Int(x), Value::Int(y)) => x.checked_rem(*y).map(Value::Int),
             (x, y) => float(x.as_float()? % y.as_float()?),
         },

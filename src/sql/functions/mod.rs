@@ -70,8 +70,8 @@ pub enum Parameter {
     Bool,
     /// A point in time: TIMESTAMP, or BIGINT milliseconds.
     Time,
-    /// Anything.
-    Any,
+    /// Anything, as `CAST(x AS STRING)` gives it.
+    AsText,
     /// Of one type with the other `Same` arguments, after widening.
     Same,
 }

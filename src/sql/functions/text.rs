@@ -59,7 +59,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     Function {
         names: &["concat"],
         signature: Signature {
-            parameters: &[Parameter::Any],
+            parameters: &[Parameter::AsText],
             optional: 0,
             repeats: true,
             result: TEXT,
@@ -68,7 +68,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         eval: |_, arguments| {
             let mut joined = EcoString::new();
             for value in arguments {
-                joined.push_str(&to_text(value)?);
+                joined.push_str(value.as_str()?);
             }
             Some(Value::Str(joined))
         },
