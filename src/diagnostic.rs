@@ -4,6 +4,9 @@
 
 use std::fmt::Write as _;
 
+/// The most characters of a line that are shown.
+const SHOWN_MAX: usize = 160;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -100,14 +103,22 @@ impl Diagnostic {
         let number = place.line.to_string();
         let line_index = usize::try_from(place.line.saturating_sub(1)).unwrap_or(usize::MAX);
         if let Some(line) = text.lines().nth(line_index) {
-            let before: String = line
+            let column = usize::try_from(place.column.saturating_sub(1)).unwrap_or(0);
+            // Of a line too long to be read, the part around the place is shown.
+            let skipped = if line.chars().count() > SHOWN_MAX {
+                column.saturating_sub(SHOWN_MAX / 2)
+            } else {
+                0
+            };
+            let shown: String = line.chars().skip(skipped).take(SHOWN_MAX).collect();
+            let before: String = shown
                 .chars()
-                .take(usize::try_from(place.column.saturating_sub(1)).unwrap_or(0))
+                .take(column - skipped)
                 .map(|c| if c == '\t' { '\t' } else { ' ' })
                 .collect();
             let carets = "^".repeat(usize::try_from(place.length.clamp(1, 100)).unwrap_or(1));
             let margin = " ".repeat(number.len());
-            let _ = writeln!(out, " {number} | {line}\n {margin} | {before}{carets}");
+            let _ = writeln!(out, " {number} | {shown}\n {margin} | {before}{carets}");
         }
         if let Some(hint) = &self.hint {
             let _ = writeln!(out, "   = {hint}");

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crossbeam::channel::bounded;
 use crossbeam::select;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Exit, Terminal, prepare};
 use crate::daemon::DaemonError;
@@ -93,12 +96,16 @@ fn log_to_stderr(level: &str) {
     // Libraries speak when something is wrong with them; the broker for demonstrations also when a
     // client just goes away.
     let filter = format!("warn,rumqttd=off,eventflux={level}");
-    let filter = EnvFilter::try_from_env("EVENTFLUX_LOG").unwrap_or_else(|_| filter.into());
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let written = std::env::var("EVENTFLUX_LOG")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let filter: Targets = written.or_else(|| filter.parse().ok()).unwrap_or_default();
+    let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     // A second call in one process keeps the first one's.
-    let _ = subscriber.try_init();
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init();
 }

@@ -54,7 +54,9 @@ fn whole(number: f64) -> Option<Value> {
         clippy::cast_possible_truncation,
         reason = "just checked to be in range"
     )]
-    (cut >= -LIMIT && cut < LIMIT).then_some(Value::Int(cut as i64))
+    (-LIMIT..LIMIT)
+        .contains(&cut)
+        .then_some(Value::Int(cut as i64))
 }
 
 fn to_float(value: &Value) -> Option<Value> {

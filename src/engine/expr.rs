@@ -10,7 +10,8 @@ use ecow::EcoString;
 
 use super::cast;
 use super::like::LikePattern;
-use crate::event::{Type, Value};
+use super::window::Picked;
+use crate::event::{Stamp, Type, Value};
 use crate::sql::functions::{Function, Moment, Nulls};
 use crate::sql::plan::{ArithmeticOp, CompareOp, Expr, ExprKind};
 
@@ -23,7 +24,22 @@ pub(super) struct Env<'a> {
     pub(super) faults: &'a Cell<u64>,
 }
 
-impl Env<'_> {
+impl<'a> Env<'a> {
+    /// A row at the moment `at`.
+    #[inline]
+    pub(super) fn new(row: &'a [Value], stamp: Stamp, at: Stamp, faults: &'a Cell<u64>) -> Env<'a> {
+        let moment = Moment {
+            now: at.time,
+            time: stamp.time,
+            seq: at.seq,
+        };
+        Env {
+            row,
+            moment,
+            faults,
+        }
+    }
+
     fn fault<T>(&self) -> Option<T> {
         self.faults.set(self.faults.get() + 1);
         None
@@ -96,6 +112,33 @@ impl<T: Cell64> Operand<T> {
     }
 }
 
+impl<T: Cell64> Operand<T> {
+    /// Computes for rows, each with the slot of its group, and skips those that give NULL.
+    #[inline]
+    pub(super) fn for_each(
+        &self,
+        slots: &[usize],
+        rows: Picked<'_>,
+        faults: &Cell<u64>,
+        mut take: impl FnMut(usize, T),
+    ) {
+        let rows = slots.iter().copied().zip(rows.iter());
+        if let Operand::Column(index) = self {
+            for (slot, row) in rows {
+                if let Some(value) = row.values.get(*index).and_then(T::read) {
+                    take(slot, value);
+                }
+            }
+            return;
+        }
+        for (slot, row) in rows {
+            if let Some(value) = self.get(&Env::new(row.values, row.stamp, row.stamp, faults)) {
+                take(slot, value);
+            }
+        }
+    }
+}
+
 #[inline]
 fn column<T: Cell64>(env: &Env<'_>, index: usize) -> Option<T> {
     env.row.get(index).and_then(T::read)
@@ -110,6 +153,38 @@ pub(super) enum Compiled {
 }
 
 impl Compiled {
+    /// The column that this is, when it is nothing else.
+    pub(super) fn column(&self) -> Option<usize> {
+        match self {
+            Compiled::Bool(Operand::Column(index))
+            | Compiled::Int(Operand::Column(index))
+            | Compiled::Float(Operand::Column(index))
+            | Compiled::Text(Operand::Column(index)) => Some(*index),
+            Compiled::Bool(_) | Compiled::Int(_) | Compiled::Float(_) | Compiled::Text(_) => None,
+        }
+    }
+
+    /// Puts the result at the end of a row.
+    #[inline]
+    pub(super) fn push_to(&self, env: &Env<'_>, row: &mut Vec<Value>) {
+        match self {
+            Compiled::Float(Operand::Computed(eval)) => match eval(env) {
+                Some(number) => row.push(Value::Float(number)),
+                None => row.push(Value::Null),
+            },
+            Compiled::Bool(Operand::Column(index))
+            | Compiled::Int(Operand::Column(index))
+            | Compiled::Float(Operand::Column(index))
+            | Compiled::Text(Operand::Column(index)) => match env.row.get(*index) {
+                Some(value) => value.copy_to(row),
+                None => row.push(Value::Null),
+            },
+            Compiled::Bool(_) | Compiled::Int(_) | Compiled::Float(_) | Compiled::Text(_) => {
+                row.push(self.value(env));
+            }
+        }
+    }
+
     /// The result as a value of a row.
     #[inline]
     pub(super) fn value(&self, env: &Env<'_>) -> Value {

@@ -10,8 +10,8 @@ use super::aggregate::{self, Aggregate};
 use super::expr::{Compiled, Env, compile};
 use super::output::Output;
 use super::state::{Load, Part, Save, StateError};
-use super::window::Changes;
-use crate::event::{Row, Stamp, Value};
+use super::window::Slide;
+use crate::event::{Value, same_bytes};
 use crate::sql::plan::{Emit, Grouping};
 
 /// Slots per chunk of state.
@@ -19,29 +19,41 @@ const CHUNK_SLOTS: usize = 64;
 
 /// The groups of one query.
 pub(super) struct Groups {
-    keys: Vec<Compiled>,
-    aggregates: Vec<Box<dyn Aggregate>>,
+    pub(super) keys: Vec<Compiled>,
+    /// Where the keys lie in a row, when all of them are columns: then they are hashed and
+    /// compared in place.
+    key_columns: Option<Vec<usize>>,
+    pub(super) aggregates: Vec<Box<dyn Aggregate>>,
     /// Where the carried columns lie in a row.
-    carried: Vec<usize>,
+    pub(super) carried: Vec<usize>,
     /// Whether rows come out when a batch closes, not one by one.
-    batch: bool,
-    emit: Emit,
+    pub(super) batch: bool,
+    pub(super) emit: Emit,
     /// Whether some aggregate outlives its rows, so that groups are never given back.
-    forever: bool,
+    pub(super) forever: bool,
     table: HashTable<usize>,
     hasher: FixedState,
     /// The keys of each slot, slot after slot.
-    slot_keys: Vec<Value>,
+    pub(super) slot_keys: Vec<Value>,
     /// The carried values of each slot from the row that came last; batches only.
     slot_carried: Vec<Value>,
     /// How many rows each slot's group has.
-    slot_rows: Vec<u64>,
+    pub(super) slot_rows: Vec<u64>,
     free: Vec<usize>,
     /// The groups of the open batch in the order of their first row.
-    order: Vec<usize>,
+    pub(super) order: Vec<usize>,
     key: Vec<Value>,
-    group_row: Vec<Value>,
+    pub(super) group_row: Vec<Value>,
+    /// The slot of each row that is coming in or going, in the order of events.
+    pub(super) slots: Vec<usize>,
+    /// The results of each aggregate for the rows that are coming in.
+    pub(super) results: Vec<Vec<Value>>,
 }
+
+pub(super) static NULL: Value = Value::Null;
+
+/// The slot of a row whose group is not known any more.
+pub(super) const NO_SLOT: usize = usize::MAX;
 
 /// A group on disk.
 #[derive(Serialize, Deserialize)]
@@ -56,19 +68,29 @@ struct GroupState {
 }
 
 impl Groups {
-    pub(super) fn new(grouping: &Grouping, columns: &[usize], batch: bool, emit: Emit) -> Groups {
+    /// `columns` says where the plan's columns lie in a row; `leaves` whether rows leave one by
+    /// one, and `batch` whether rows come out when a batch closes.
+    pub(super) fn new(
+        grouping: &Grouping,
+        columns: &[usize],
+        leaves: bool,
+        batch: bool,
+        emit: Emit,
+    ) -> Groups {
         let place = |column: &usize| columns.get(*column).copied().unwrap_or(*column);
         let aggregates: Vec<_> = grouping
             .aggregates
             .iter()
-            .map(|plan| aggregate::new(plan, columns))
+            .map(|plan| aggregate::new(plan, columns, leaves))
+            .collect();
+        let keys: Vec<Compiled> = grouping
+            .keys
+            .iter()
+            .map(|key| compile(key, columns))
             .collect();
         Groups {
-            keys: grouping
-                .keys
-                .iter()
-                .map(|key| compile(key, columns))
-                .collect(),
+            key_columns: keys.iter().map(Compiled::column).collect(),
+            keys,
             carried: grouping.carried.iter().map(place).collect(),
             batch,
             emit,
@@ -83,21 +105,61 @@ impl Groups {
             order: Vec::new(),
             key: Vec::new(),
             group_row: Vec::new(),
+            slots: Vec::new(),
+            results: Vec::new(),
         }
     }
 
-    /// The slot of the row's group; the row's key is left in `self.key`.
+    /// The slot of the row's group.
     #[inline]
-    fn find(&mut self, env: &Env<'_>) -> Option<usize> {
-        if self.keys.is_empty() {
+    pub(super) fn find(&mut self, env: &Env<'_>) -> Option<usize> {
+        let width = self.keys.len();
+        if width == 0 {
             return (!self.slot_rows.is_empty()).then_some(0);
+        }
+        let slot_keys = &self.slot_keys;
+        if let Some([column]) = self.key_columns.as_deref() {
+            let key = env.row.get(*column).unwrap_or(&NULL);
+            if let Value::Str(text) = key {
+                let same = |slot: &usize| match slot_keys.get(*slot) {
+                    Some(Value::Str(known)) => same_bytes(known.as_bytes(), text.as_bytes()),
+                    _ => false,
+                };
+                let mut state = self.hasher.build_hasher();
+                state.write(text.as_bytes());
+                return self.table.find(state.finish(), same).copied();
+            }
+            let same = |slot: &usize| slot_keys.get(*slot) == Some(key);
+            return self.table.find(hash(&self.hasher, [key]), same).copied();
+        }
+        let known = |slot: usize| slot_keys.get(slot * width..(slot + 1) * width);
+        if let Some(columns) = &self.key_columns {
+            let key = || {
+                columns
+                    .iter()
+                    .map(|column| env.row.get(*column).unwrap_or(&NULL))
+            };
+            let same = |slot: &usize| known(*slot).is_some_and(|known| known.iter().eq(key()));
+            return self.table.find(hash(&self.hasher, key()), same).copied();
         }
         self.key.clear();
         self.key.extend(self.keys.iter().map(|key| key.value(env)));
-        let (key, slot_keys) = (&self.key, &self.slot_keys);
-        let width = key.len();
-        let same = |slot: &usize| slot_keys.get(slot * width..(slot + 1) * width) == Some(key);
+        let key = &self.key;
+        let same = |slot: &usize| known(*slot) == Some(key);
         self.table.find(hash(&self.hasher, key), same).copied()
+    }
+
+    /// The slot of the row's group, a fresh one when there is none.
+    #[inline]
+    pub(super) fn find_or_insert(&mut self, env: &Env<'_>) -> usize {
+        match self.find(env) {
+            Some(slot) => slot,
+            None => {
+                self.key.clear();
+                self.key.extend(self.keys.iter().map(|key| key.value(env)));
+                self.insert()
+            }
+        }
     }
 
     /// A fresh slot for the key in `self.key`.
@@ -115,8 +177,8 @@ impl Groups {
         }
         if width > 0 {
             let places = self.slot_keys.iter_mut().skip(slot * width);
-            for (place, key) in places.zip(&self.key) {
-                place.clone_from(key);
+            for (place, key) in places.zip(&mut self.key) {
+                std::mem::swap(place, key);
             }
             let (hasher, slot_keys) = (&self.hasher, &self.slot_keys);
             let rehash = |slot: &usize| {
@@ -127,26 +189,26 @@ impl Groups {
                         .unwrap_or_default(),
                 )
             };
-            self.table
-                .insert_unique(hash(hasher, &self.key), slot, rehash);
+            self.table.insert_unique(rehash(&slot), slot, rehash);
         }
         slot
     }
 
     /// Gives the slot of a group without rows back.
-    fn give_back(&mut self, slot: usize) {
+    pub(super) fn give_back(&mut self, slot: usize) {
         let width = self.keys.len();
         if self.forever || width == 0 {
             return;
         }
         let range = slot * width..(slot + 1) * width;
         let key = self.slot_keys.get(range.clone()).unwrap_or_default();
-        if let Ok(entry) = self
+        let entry = self
             .table
-            .find_entry(hash(&self.hasher, key), |known| *known == slot)
-        {
-            entry.remove();
-        }
+            .find_entry(hash(&self.hasher, key), |known| *known == slot);
+        let Ok(entry) = entry else {
+            return;
+        };
+        entry.remove();
         if let Some(keys) = self.slot_keys.get_mut(range) {
             keys.fill(Value::Null);
         }
@@ -160,7 +222,7 @@ impl Groups {
         }
     }
 
-    fn forget_all(&mut self) {
+    pub(super) fn forget_all(&mut self) {
         // A table that once was large would cost its size at every clear.
         if self.table.capacity() > 64 && self.table.len() < self.table.capacity() / 8 {
             self.table = HashTable::new();
@@ -177,33 +239,107 @@ impl Groups {
         }
     }
 
-    /// Fills `self.group_row`: keys, results, carried columns (from `row`, or as last seen).
+    /// Appends one column of the group row: keys, results, carried columns (from `row`, or as
+    /// last seen).
     #[inline]
-    fn make_group_row(&mut self, slot: usize, row: Option<&[Value]>) {
-        let width = self.keys.len();
-        self.group_row.clear();
-        let keys = self
-            .slot_keys
-            .get(slot * width..(slot + 1) * width)
-            .unwrap_or_default();
-        self.group_row.extend_from_slice(keys);
-        self.group_row.extend(
-            self.aggregates
-                .iter()
-                .map(|aggregate| aggregate.result(slot)),
-        );
+    pub(super) fn cell(
+        &self,
+        slot: usize,
+        row: Option<&[Value]>,
+        column: usize,
+        result: impl Fn(usize, &mut Vec<Value>),
+        to: &mut Vec<Value>,
+    ) {
+        let keys = self.keys.len();
+        if column >= keys && column - keys < self.aggregates.len() {
+            result(column - keys, to);
+            return;
+        }
+        let cell = self.repeated(slot, row, column);
+        cell.unwrap_or(&NULL).copy_to(to);
+    }
+
+    /// A column of the group row that is a key or carried.
+    #[inline]
+    pub(super) fn repeated<'a>(
+        &'a self,
+        slot: usize,
+        row: Option<&'a [Value]>,
+        column: usize,
+    ) -> Option<&'a Value> {
+        let keys = self.keys.len();
+        if column < keys {
+            return self.slot_keys.get(slot * keys + column);
+        }
+        let column = column - keys - self.aggregates.len();
         match row {
-            Some(row) => {
-                let carried = self.carried.iter();
-                self.group_row
-                    .extend(carried.map(|column| row.get(*column).cloned().unwrap_or_default()));
+            Some(row) => row.get(*self.carried.get(column)?),
+            None => self.slot_carried.get(slot * self.carried.len() + column),
+        }
+    }
+
+    /// Appends the result of an aggregate for the group of a slot as it is.
+    #[inline]
+    pub(super) fn result(&self, slot: usize, aggregate: usize, to: &mut Vec<Value>) {
+        if let Some(aggregate) = self.aggregates.get(aggregate) {
+            aggregate.result_to(slot, to);
+        }
+    }
+
+    /// Without keys there is one group.
+    fn find_only(&mut self, slide: Slide<'_>, slots: &mut Vec<usize>) {
+        if self.slot_rows.is_empty() {
+            self.insert();
+        }
+        slots.resize(slide.len() + slide.left(), 0);
+        for rows in &mut self.slot_rows {
+            *rows = (*rows + slide.len() as u64).saturating_sub(slide.left() as u64);
+        }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.keys.len() + self.aggregates.len() + self.carried.len()
+    }
+
+    /// Finds the groups of rows that come and go, in the order of events.
+    pub(super) fn find_all(&mut self, slide: Slide<'_>, output: &Output) {
+        let mut slots = std::mem::take(&mut self.slots);
+        slots.clear();
+        if self.keys.is_empty() {
+            self.find_only(slide, &mut slots);
+            self.slots = slots;
+            return;
+        }
+        let mut left = 0;
+        for (row, until) in slide.entering() {
+            while left < until {
+                let old = slide.leaving(left);
+                let slot =
+                    old.and_then(|old| self.find(&output.env(old.values, old.stamp, row.stamp)));
+                if let Some(rows) = slot.and_then(|slot| self.slot_rows.get_mut(slot)) {
+                    *rows = rows.saturating_sub(1);
+                }
+                slots.push(slot.unwrap_or(NO_SLOT));
+                left += 1;
             }
-            None => {
-                let width = self.carried.len();
-                let carried = self.slot_carried.get(slot * width..(slot + 1) * width);
-                self.group_row
-                    .extend_from_slice(carried.unwrap_or_default());
+            let slot = self.find_or_insert(&output.env(row.values, row.stamp, row.stamp));
+            self.count(slot, row.values);
+            slots.push(slot);
+        }
+        self.slots = slots;
+    }
+
+    /// A row has come into the group of a slot.
+    #[inline]
+    pub(super) fn count(&mut self, slot: usize, row: &[Value]) {
+        if let Some(rows) = self.slot_rows.get_mut(slot) {
+            *rows += 1;
+            if self.batch && *rows == 1 {
+                self.order.push(slot);
             }
+        }
+        if self.batch && !self.carried.is_empty() {
+            self.carry(slot, row);
         }
     }
 
@@ -307,90 +443,15 @@ impl Groups {
     }
 }
 
-fn hash(hasher: &FixedState, key: &[Value]) -> u64 {
+#[inline]
+fn hash<'a>(hasher: &FixedState, key: impl IntoIterator<Item = &'a Value>) -> u64 {
     let mut state = hasher.build_hasher();
     for value in key {
-        value.hash(&mut state);
+        match value {
+            // The most common, without a call.
+            Value::Str(text) => state.write(text.as_bytes()),
+            value => value.hash(&mut state),
+        }
     }
     state.finish()
-}
-
-/// Groups and what becomes of their rows: the far end of a window.
-pub(super) struct Grouped {
-    pub(super) groups: Groups,
-    pub(super) output: Output,
-}
-
-impl Changes for Grouped {
-    #[inline]
-    fn enter(&mut self, row: Row<'_>) {
-        let Grouped { groups, output } = self;
-        let env = output.env(row.values, row.stamp, row.stamp);
-        let slot = match groups.find(&env) {
-            Some(slot) => slot,
-            None => groups.insert(),
-        };
-        for aggregate in &mut groups.aggregates {
-            aggregate.add(slot, &env);
-        }
-        if let Some(rows) = groups.slot_rows.get_mut(slot) {
-            *rows += 1;
-            if groups.batch && *rows == 1 {
-                groups.order.push(slot);
-            }
-        }
-        if groups.batch {
-            groups.carry(slot, row.values);
-        } else if groups.emit != Emit::Expired {
-            groups.make_group_row(slot, Some(row.values));
-            output.single(&groups.group_row, row.stamp, row.stamp);
-        }
-    }
-
-    #[inline]
-    fn leave(&mut self, row: Row<'_>, at: Stamp) {
-        let Grouped { groups, output } = self;
-        let env = output.env(row.values, row.stamp, at);
-        let Some(slot) = groups.find(&env) else {
-            return;
-        };
-        for aggregate in &mut groups.aggregates {
-            aggregate.remove(slot, &env);
-        }
-        let rows = groups.slot_rows.get_mut(slot).map_or(0, |rows| {
-            *rows = rows.saturating_sub(1);
-            *rows
-        });
-        if groups.emit != Emit::Current {
-            groups.make_group_row(slot, Some(row.values));
-            output.single(&groups.group_row, row.stamp, at);
-        }
-        if rows == 0 {
-            groups.give_back(slot);
-        }
-    }
-
-    fn close(&mut self, at: Stamp) {
-        let Grouped { groups, output } = self;
-        for index in 0..groups.order.len() {
-            let Some(slot) = groups.order.get(index).copied() else {
-                break;
-            };
-            groups.make_group_row(slot, None);
-            output.gather(&groups.group_row, at, at);
-        }
-        output.close(at);
-        if groups.forever {
-            for slot in std::mem::take(&mut groups.order) {
-                if let Some(rows) = groups.slot_rows.get_mut(slot) {
-                    *rows = 0;
-                }
-                for aggregate in groups.aggregates.iter_mut().filter(|one| !one.forever()) {
-                    aggregate.open(slot);
-                }
-            }
-        } else {
-            groups.forget_all();
-        }
-    }
 }

@@ -9,10 +9,13 @@ mod aggregate;
 mod cast;
 mod expr;
 mod group;
+mod grouped;
 mod like;
 mod output;
 mod query;
 mod state;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -192,11 +195,8 @@ impl Engine {
             return;
         };
         let deadline = query.deadline();
-        let noted = self
-            .deadline_of
-            .get_mut(number)
-            .filter(|noted| **noted != deadline);
-        if let Some(noted) = noted {
+        let noted = self.deadline_of.get_mut(number);
+        if let Some(noted) = noted.filter(|noted| **noted != deadline) {
             if let Some(old) = noted.take() {
                 self.deadlines.remove(&(old, number));
             }

@@ -6,7 +6,6 @@ use std::cmp::Ordering;
 use super::expr::{Compiled, Env, Operand, compile, predicate};
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Stamp, Value};
-use crate::sql::functions::Moment;
 use crate::sql::plan::{Query, SortKey};
 
 /// The tail of a query, over input rows or group rows.
@@ -20,7 +19,12 @@ pub(super) struct Output {
     pending: Batch,
     /// What has come out and not yet been taken.
     pub(super) out: Batch,
-    faults: Cell<u64>,
+    /// The order of a batch's rows while it is sorted.
+    order: Vec<usize>,
+    /// Where the output columns and sort keys lie in the row, when they all just repeat a column
+    /// of it and HAVING keeps every row.
+    plain: Option<Vec<usize>>,
+    pub(super) faults: Cell<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -42,7 +46,7 @@ impl Output {
         let limit = query
             .limit
             .map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-        Output {
+        let mut output = Output {
             having: query
                 .having
                 .as_ref()
@@ -57,23 +61,78 @@ impl Output {
             offset: usize::try_from(query.offset).unwrap_or(usize::MAX),
             pending: Batch::new(query.select.len() + query.order_by.len()),
             out: Batch::new(query.select.len()),
+            order: Vec::new(),
+            plain: None,
             faults: Cell::new(0),
+        };
+        if output.having.is_none() {
+            output.plain = output.exprs().map(Compiled::column).collect();
         }
+        output
+    }
+
+    fn exprs(&self) -> impl Iterator<Item = &Compiled> {
+        let keys = self.order_by.iter().map(|(key, _)| key);
+        self.select.iter().chain(keys)
+    }
+
+    /// The column of the row that each output column repeats, when each row given becomes one.
+    pub(super) fn straight(&self) -> Option<&[usize]> {
+        let plain = self.plain.as_ref()?;
+        let every = self.offset == 0 && self.limit > 0;
+        plain.get(..self.out.width()).filter(|_| every)
+    }
+
+    /// Like [`Output::single`], for a row of `width` columns of which `cell` appends each. The row
+    /// is made, in `row`, only when it is needed.
+    #[inline]
+    pub(super) fn single_of(
+        &mut self,
+        row: &mut Vec<Value>,
+        width: usize,
+        cell: impl Fn(usize, &mut Vec<Value>),
+        stamp: Stamp,
+        at: Stamp,
+    ) {
+        let Some(plain) = &self.plain else {
+            row.clear();
+            (0..width).for_each(|column| cell(column, row));
+            self.single(row, stamp, at);
+            return;
+        };
+        if self.offset > 0 || self.limit == 0 {
+            return;
+        }
+        let columns = plain.iter().take(self.out.width());
+        self.out.push_with(at, |values| {
+            columns.for_each(|column| cell(*column, values))
+        });
+    }
+
+    /// Like [`Output::gather`], for a row of `width` columns of which `cell` appends each.
+    #[inline]
+    pub(super) fn gather_of(
+        &mut self,
+        row: &mut Vec<Value>,
+        width: usize,
+        cell: impl Fn(usize, &mut Vec<Value>),
+        at: Stamp,
+    ) {
+        let Some(plain) = &self.plain else {
+            row.clear();
+            (0..width).for_each(|column| cell(column, row));
+            self.gather(row, at, at);
+            return;
+        };
+        self.pending.push_with(at, |values| {
+            plain.iter().for_each(|column| cell(*column, values))
+        });
     }
 
     /// How an expression sees `row`.
     #[inline]
     pub(super) fn env<'a>(&'a self, row: &'a [Value], stamp: Stamp, now: Stamp) -> Env<'a> {
-        let moment = Moment {
-            now: now.time,
-            time: stamp.time,
-            seq: now.seq,
-        };
-        Env {
-            row,
-            moment,
-            faults: &self.faults,
-        }
+        Env::new(row, stamp, now, &self.faults)
     }
 
     /// Expressions that could not be computed since the last call.
@@ -87,16 +146,7 @@ impl Output {
         if self.offset > 0 || self.limit == 0 {
             return;
         }
-        let moment = Moment {
-            now: at.time,
-            time: stamp.time,
-            seq: at.seq,
-        };
-        let env = Env {
-            row,
-            moment,
-            faults: &self.faults,
-        };
+        let env = Env::new(row, stamp, at, &self.faults);
         if self
             .having
             .as_ref()
@@ -106,22 +156,13 @@ impl Output {
         }
         let select = &self.select;
         self.out.push_with(at, |values| {
-            values.extend(select.iter().map(|expr| expr.value(&env)));
+            select.iter().for_each(|expr| expr.push_to(&env, values));
         });
     }
 
     /// A row of the batch that is open.
     pub(super) fn gather(&mut self, row: &[Value], stamp: Stamp, at: Stamp) {
-        let moment = Moment {
-            now: at.time,
-            time: stamp.time,
-            seq: at.seq,
-        };
-        let env = Env {
-            row,
-            moment,
-            faults: &self.faults,
-        };
+        let env = Env::new(row, stamp, at, &self.faults);
         if self
             .having
             .as_ref()
@@ -134,23 +175,31 @@ impl Output {
             .iter()
             .chain(self.order_by.iter().map(|(key, _)| key));
         self.pending.push_with(stamp, |values| {
-            values.extend(exprs.map(|expr| expr.value(&env)))
+            exprs.for_each(|expr| expr.push_to(&env, values));
         });
     }
 
     /// The batch is complete: its rows come out, in order, all with the stamp `at`.
     pub(super) fn close(&mut self, at: Stamp) {
-        let width = self.out.width();
-        let mut order: Vec<usize> = (0..self.pending.len()).collect();
-        if !self.order_by.is_empty() {
-            // Stable: ties stay in the order of arrival.
-            order.sort_by(|a, b| self.compare(*a, *b));
+        let all = self.offset == 0 && self.limit >= self.pending.len();
+        if all && self.order_by.is_empty() {
+            self.out.append_stamped(&mut self.pending, at);
+            return;
         }
-        for index in order.into_iter().skip(self.offset).take(self.limit) {
+        let width = self.out.width();
+        let mut order = std::mem::take(&mut self.order);
+        order.clear();
+        order.extend(0..self.pending.len());
+        if !self.order_by.is_empty() {
+            // Ties stay in the order of arrival.
+            order.sort_unstable_by(|a, b| self.compare(*a, *b).then(a.cmp(b)));
+        }
+        for index in order.iter().copied().skip(self.offset).take(self.limit) {
             if let Some(row) = self.pending.row(index) {
                 self.out.push(at, row.values.iter().take(width).cloned());
             }
         }
+        self.order = order;
         self.pending.clear();
     }
 

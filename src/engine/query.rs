@@ -1,10 +1,11 @@
 //! A running query: filter, window, groups or projection, output.
 
 use super::expr::{Operand, predicate};
-use super::group::{Grouped, Groups};
+use super::group::Groups;
+use super::grouped::Grouped;
 use super::output::Output;
 use super::state::{Load, Save, StateError};
-use super::window::{AnyWindow, Changes};
+use super::window::{AnyWindow, Changes, Picked};
 use crate::event::{Batch, Row, Rows, Stamp, Timestamp};
 use crate::sql::plan::{Emit, Input, Query};
 
@@ -13,11 +14,16 @@ pub(super) struct Running {
     filter: Option<Operand<bool>>,
     window: AnyWindow,
     stage: Stage,
+    /// The rows of a push that have passed the filter.
+    picked: Vec<usize>,
 }
+
+/// Rows that are filtered in one go.
+const PICK_ROWS_MAX: usize = 1024;
 
 /// What looks through the window.
 enum Stage {
-    Projected(Projected),
+    Projected(Box<Projected>),
     Grouped(Box<Grouped>),
 }
 
@@ -61,41 +67,62 @@ impl Running {
         };
         let batch = input.window.is_some_and(|window| window.is_batch());
         let stage = match &query.grouping {
-            Some(grouping) => Stage::Grouped(Box::new(Grouped {
-                groups: Groups::new(grouping, columns, batch, query.emit),
-                output: Output::new(query, &[]),
-            })),
-            None => Stage::Projected(Projected {
+            Some(grouping) => Stage::Grouped(Box::new(Grouped::new(
+                Groups::new(grouping, columns, window.keeps_rows(), batch, query.emit),
+                Output::new(query, &[]),
+            ))),
+            None => Stage::Projected(Box::new(Projected {
                 output: Output::new(query, columns),
                 batch,
                 emit: query.emit,
-            }),
+            })),
         };
         let filter = input.filter.as_ref().map(|filter| predicate(filter, &[]));
         Running {
             filter,
             window,
             stage,
+            picked: Vec::new(),
         }
     }
 
     /// Takes rows; what comes out is in [`Running::output`].
     pub(super) fn push(&mut self, rows: Rows<'_>) {
-        let Running {
-            filter,
-            window,
-            stage,
-        } = self;
-        match stage {
-            Stage::Projected(stage) => push_through(filter.as_ref(), window, stage, rows),
-            Stage::Grouped(stage) => push_through(filter.as_ref(), window, &mut **stage, rows),
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (head, tail) = rest.split_at(PICK_ROWS_MAX);
+            self.pick(head);
+            let picked = Picked::new(head, &self.picked);
+            match &mut self.stage {
+                Stage::Projected(stage) => self.window.push(picked, &mut **stage),
+                Stage::Grouped(stage) => self.window.push(picked, &mut **stage),
+            }
+            rest = tail;
+        }
+    }
+
+    /// Notes the rows for which the filter is true. It sees the whole row.
+    fn pick(&mut self, rows: Rows<'_>) {
+        self.picked.clear();
+        let output = match &self.stage {
+            Stage::Projected(stage) => &stage.output,
+            Stage::Grouped(stage) => &stage.output,
+        };
+        match &self.filter {
+            None => self.picked.extend(0..rows.len()),
+            Some(filter) => {
+                let passing = (0..).zip(rows.iter()).filter(|(_, row)| {
+                    filter.get(&output.env(row.values, row.stamp, row.stamp)) == Some(true)
+                });
+                self.picked.extend(passing.map(|(place, _)| place));
+            }
         }
     }
 
     /// The clock has reached the query's deadline.
     pub(super) fn fire(&mut self, at: Stamp) {
         match &mut self.stage {
-            Stage::Projected(stage) => self.window.fire(at, stage),
+            Stage::Projected(stage) => self.window.fire(at, &mut **stage),
             Stage::Grouped(stage) => self.window.fire(at, &mut **stage),
         }
     }
@@ -151,39 +178,5 @@ impl Running {
                 stage.output.load(load)
             }
         }
-    }
-}
-
-/// The filter works on the whole row, before the window.
-fn push_through<C: Changes + WithOutput>(
-    filter: Option<&Operand<bool>>,
-    window: &mut AnyWindow,
-    stage: &mut C,
-    rows: Rows<'_>,
-) {
-    for row in rows.iter() {
-        let passes = filter.is_none_or(|filter| {
-            filter.get(&stage.output().env(row.values, row.stamp, row.stamp)) == Some(true)
-        });
-        if passes {
-            window.push(row, stage);
-        }
-    }
-}
-
-/// Where a filter counts its faults.
-trait WithOutput {
-    fn output(&self) -> &Output;
-}
-
-impl WithOutput for Projected {
-    fn output(&self) -> &Output {
-        &self.output
-    }
-}
-
-impl WithOutput for Grouped {
-    fn output(&self) -> &Output {
-        &self.output
     }
 }

@@ -67,6 +67,7 @@ impl Batch {
     }
 
     /// Appends the row that `fill` pushes: exactly as many values as there are columns.
+    #[inline]
     pub fn push_with(&mut self, stamp: Stamp, fill: impl FnOnce(&mut Vec<Value>)) {
         fill(&mut self.values);
         self.stamps.push(stamp);
@@ -85,6 +86,15 @@ impl Batch {
         self.values.get_mut(start..).unwrap_or_default()
     }
 
+    /// Appends rows of NULLs with these stamps, and gives their values for the caller to fill.
+    pub fn extend_null(&mut self, stamps: impl Iterator<Item = Stamp>) -> &mut [Value] {
+        let start = self.values.len();
+        self.stamps.extend(stamps);
+        self.values
+            .resize(self.stamps.len() * self.width, Value::Null);
+        self.values.get_mut(start..).unwrap_or_default()
+    }
+
     /// Takes the last row away.
     pub fn pop(&mut self) {
         if self.stamps.pop().is_some() {
@@ -97,6 +107,14 @@ impl Batch {
         assert_eq!(self.width, other.width, "rows of one schema");
         self.values.append(&mut other.values);
         self.stamps.append(&mut other.stamps);
+    }
+
+    /// Appends all rows of `other`, which has the same width, with another stamp.
+    pub fn append_stamped(&mut self, other: &mut Batch, stamp: Stamp) {
+        assert_eq!(self.width, other.width, "rows of one schema");
+        self.values.append(&mut other.values);
+        self.stamps.resize(self.stamps.len() + other.len(), stamp);
+        other.stamps.clear();
     }
 
     /// Removes all rows and keeps the memory.
@@ -169,6 +187,18 @@ impl<'a> Rows<'a> {
     #[must_use]
     pub fn stamps(&self) -> &'a [Stamp] {
         self.stamps
+    }
+
+    /// The row at `index`.
+    #[must_use]
+    #[inline]
+    pub fn row(self, index: usize) -> Option<Row<'a>> {
+        let stamp = *self.stamps.get(index)?;
+        let start = index * self.width;
+        Some(Row {
+            stamp,
+            values: self.values.get(start..start + self.width)?,
+        })
     }
 
     /// The first `count` rows, and the rest.

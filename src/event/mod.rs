@@ -15,6 +15,7 @@ pub use input::{DeliveryMark, Rejected};
 pub use schema::{Field, Schema, Type};
 pub use time::{DURATION_UNITS, Timestamp, format_duration_ms, parse_duration_ms, unit_ms};
 pub use value::Value;
+pub(crate) use value::same_bytes;
 
 use serde::{Deserialize, Serialize};
 

@@ -93,6 +93,35 @@ impl Value {
         }
     }
 
+    /// Puts a copy at the end of a row.
+    ///
+    /// A float is written at once where it will lie. A value that is put together elsewhere and
+    /// then moved is read back before its parts have reached the cache, for which a processor
+    /// waits longer than the rest takes.
+    #[inline]
+    pub fn copy_to(&self, row: &mut Vec<Value>) {
+        if let Value::Float(number) = self {
+            row.push(Value::Float(*number));
+        } else {
+            self.copy_other_to(row);
+        }
+    }
+
+    #[inline(never)]
+    fn copy_other_to(&self, row: &mut Vec<Value>) {
+        row.push(self.clone());
+    }
+
+    /// Puts the value at the end of a row, like [`Value::copy_to`].
+    #[inline]
+    pub fn move_to(self, row: &mut Vec<Value>) {
+        if let Value::Float(number) = self {
+            row.push(Value::Float(number));
+        } else {
+            row.push(self);
+        }
+    }
+
     /// Orders two values of one column: NULL first, then by value. Total, unlike SQL's `<`.
     #[must_use]
     pub fn order(&self, other: &Value) -> Ordering {
@@ -130,21 +159,33 @@ impl Value {
 
 /// Equality as GROUP BY sees it: NULL equals NULL, `-0.0` equals `0.0`.
 impl PartialEq for Value {
+    #[inline]
     fn eq(&self, other: &Value) -> bool {
         match (self, other) {
             (Value::Null, Value::Null) => true,
             (Value::Bool(a), Value::Bool(b)) => a == b,
             (Value::Int(a), Value::Int(b)) => a == b,
             (Value::Float(a), Value::Float(b)) => a == b,
-            (Value::Str(a), Value::Str(b)) => a.as_str() == b.as_str(),
+            (Value::Str(a), Value::Str(b)) => same_bytes(a.as_bytes(), b.as_bytes()),
             _ => false,
         }
+    }
+}
+
+/// Equality without a call for what is short, as keys are: two words that may overlap.
+#[inline]
+pub(crate) fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    let words = |bytes: &[u8]| Some((*bytes.first_chunk::<8>()?, *bytes.last_chunk::<8>()?));
+    match (words(a), words(b)) {
+        (Some(first), Some(second)) if a.len() <= 16 => a.len() == b.len() && first == second,
+        _ => a == b,
     }
 }
 
 impl Eq for Value {}
 
 impl Hash for Value {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
             Value::Null => state.write_u8(0),
@@ -178,5 +219,26 @@ impl From<&str> for Value {
 impl From<String> for Value {
     fn from(text: String) -> Value {
         Value::Str(EcoString::from(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_equal_byte_by_byte() {
+        let long = "abcdefghijklmnopqrst";
+        for length in 0..=long.len() {
+            let (text, _) = long.split_at(length);
+            assert_eq!(Value::text(text), Value::text(text));
+            for changed in 0..length {
+                let mut other = text.as_bytes().to_vec();
+                other[changed] = b'!';
+                let other = String::from_utf8(other).unwrap();
+                assert_ne!(Value::text(text), Value::from(other));
+            }
+            assert_ne!(Value::text(text), Value::from(format!("{text}u")));
+        }
     }
 }

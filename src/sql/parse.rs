@@ -17,11 +17,15 @@ use super::types;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::event::{DURATION_UNITS, Type, unit_ms};
 
-/// The longest SQL text that is read, in bytes: a flat chain of operators becomes a tree as deep
-/// as it is long, and walking that must fit on a stack.
+/// The longest SQL text that is read, in bytes.
 pub const SQL_TEXT_BYTES_MAX: usize = 64 * 1024;
 
+/// Levels of parentheses and the like.
 const NESTING_MAX: usize = 50;
+
+/// Operators in a row: a flat chain becomes a tree as deep as it is long, and walking that must
+/// fit on a stack.
+const CHAIN_MAX: usize = 256;
 
 /// What ends the parsing of one statement.
 type Parsed<T> = Result<T, Diagnostic>;
@@ -64,12 +68,39 @@ pub(crate) fn parse(path: &str, text: &str) -> (Vec<Statement>, Vec<Diagnostic>)
         {
             continue;
         }
+        if let Some(token) = too_long_a_chain(piece) {
+            let message = format!("more than {CHAIN_MAX} operators in a row");
+            let fault = Diagnostic::error(path, place_of(token.span), message);
+            diagnostics.push(fault.with_hint("use IN (…), or several queries"));
+            continue;
+        }
         match StatementParser::new(path, piece).statement() {
             Ok(statement) => statements.push(statement),
             Err(diagnostic) => diagnostics.push(diagnostic),
         }
     }
     (statements, diagnostics)
+}
+
+/// The operator that makes a chain too long to be walked.
+fn too_long_a_chain(tokens: &[TokenWithSpan]) -> Option<&TokenWithSpan> {
+    let mut chain = 0;
+    tokens.iter().find(|token| {
+        match &token.token {
+            Token::Whitespace(_) | Token::Period | Token::LParen | Token::RParen => {}
+            Token::Comma => chain = 0,
+            Token::Word(word) => match word.keyword {
+                Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::BETWEEN | Keyword::IS => {
+                    chain += 1;
+                }
+                Keyword::WHEN | Keyword::THEN | Keyword::ELSE | Keyword::WHERE => chain = 0,
+                _ => {}
+            },
+            Token::Number(..) | Token::SingleQuotedString(_) => {}
+            _ => chain += 1,
+        }
+        chain > CHAIN_MAX
+    })
 }
 
 /// The place that a span of `sqlparser` means.

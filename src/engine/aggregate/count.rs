@@ -1,7 +1,10 @@
 //! Aggregates that only count.
 
+use std::cell::Cell;
+
 use super::super::expr::{Compiled, Env};
 use super::super::state::StateError;
+use super::super::window::Picked;
 use super::{Aggregate, Slots, int_at};
 use crate::event::Value;
 
@@ -22,12 +25,21 @@ impl Aggregate for Rows {
         }
     }
 
+    fn add_all(&mut self, slots: &[usize], _rows: Picked<'_>, _faults: &Cell<u64>) {
+        for slot in slots {
+            if let Some(rows) = self.slots.get_mut(*slot) {
+                *rows += 1;
+            }
+        }
+    }
+
     fn remove(&mut self, slot: usize, _env: &Env<'_>) {
         if let Some(rows) = self.slots.get_mut(slot) {
             *rows -= 1;
         }
     }
 
+    #[inline]
     fn result(&self, slot: usize) -> Value {
         Value::Int(self.slots.get(slot).copied().unwrap_or(0))
     }
@@ -80,6 +92,7 @@ impl Aggregate for Values {
         }
     }
 
+    #[inline]
     fn result(&self, slot: usize) -> Value {
         self.rows.result(slot)
     }
@@ -134,6 +147,7 @@ impl Aggregate for Truth {
         self.count(slot, env, -1);
     }
 
+    #[inline]
     fn result(&self, slot: usize) -> Value {
         match self.slots.get(slot) {
             None | Some([0, 0]) => Value::Null,

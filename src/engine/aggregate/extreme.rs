@@ -1,11 +1,12 @@
 //! Aggregates whose result is one of the values: min, max, first, last, and min and max for ever.
 
-use std::cmp::Ordering;
+use std::cell::Cell;
 use std::collections::VecDeque;
 
-use super::super::expr::{Compiled, Env};
+use super::super::expr::{Cell64, Compiled, Env, Operand};
 use super::super::state::StateError;
-use super::{Aggregate, Slots};
+use super::super::window::Picked;
+use super::{Aggregate, BAD_STATE, Slots};
 use crate::event::Value;
 
 /// Which of the values.
@@ -17,58 +18,112 @@ pub(super) enum Wanted {
     Last,
 }
 
-/// The wanted value first, behind it those that take its place when rows leave: a monotonic
-/// deque, so that a row costs O(1) amortised and memory only what can still become the result.
-pub(super) struct Extreme {
-    argument: Compiled,
+/// What must be remembered besides the wanted value.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Keeps {
+    /// The values that take its place when rows leave.
+    Candidates,
+    /// Nothing: no row leaves its group before the group is forgotten.
+    Best,
+    /// Nothing, and it is not forgotten with its rows.
+    Forever,
+}
+
+/// The aggregate for an argument of any type.
+pub(super) fn new(argument: Compiled, wanted: Wanted, keeps: Keeps) -> Box<dyn Aggregate> {
+    match argument {
+        Compiled::Bool(argument) => of_type(argument, Value::Bool, wanted, keeps),
+        Compiled::Int(argument) => of_type(argument, Value::Int, wanted, keeps),
+        Compiled::Float(argument) => of_type(argument, Value::Float, wanted, keeps),
+        Compiled::Text(argument) => of_type(argument, Value::Str, wanted, keeps),
+    }
+}
+
+fn of_type<T: Cell64 + PartialOrd>(
+    argument: Operand<T>,
+    value: fn(T) -> Value,
     wanted: Wanted,
-    slots: Slots<Candidates>,
-}
-
-#[derive(Default)]
-struct Candidates {
-    values: VecDeque<Value>,
-    /// For `last`: how many values there are; only the newest of them is kept.
-    count: i64,
-}
-
-impl Extreme {
-    pub(super) fn new(argument: Compiled, wanted: Wanted) -> Extreme {
-        Extreme {
+    keeps: Keeps,
+) -> Box<dyn Aggregate> {
+    if keeps == Keeps::Candidates {
+        Box::new(Extreme {
             argument,
+            value,
             wanted,
             slots: Slots::default(),
+        })
+    } else {
+        Box::new(Best {
+            argument,
+            value,
+            wanted,
+            forever: keeps == Keeps::Forever,
+            slots: Slots::default(),
+        })
+    }
+}
+
+impl Wanted {
+    /// Whether `new`, which came later, is wanted more than `old`.
+    #[inline]
+    fn prefers<T: PartialOrd>(self, new: &T, old: &T) -> bool {
+        match self {
+            Wanted::Min => new < old,
+            Wanted::Max => new > old,
+            Wanted::First => false,
+            Wanted::Last => true,
         }
     }
 }
 
-impl Aggregate for Extreme {
+/// The wanted value first, behind it those that take its place when rows leave: a monotonic
+/// deque, so that a row costs O(1) amortised and memory only what can still become the result.
+struct Extreme<T> {
+    argument: Operand<T>,
+    value: fn(T) -> Value,
+    wanted: Wanted,
+    slots: Slots<Candidates<T>>,
+}
+
+struct Candidates<T> {
+    values: VecDeque<T>,
+    /// For `last`: how many values there are; only the newest of them is kept.
+    count: i64,
+}
+
+impl<T> Default for Candidates<T> {
+    fn default() -> Candidates<T> {
+        Candidates {
+            values: VecDeque::new(),
+            count: 0,
+        }
+    }
+}
+
+impl<T: Cell64 + PartialOrd> Aggregate for Extreme<T> {
     fn open(&mut self, slot: usize) {
         self.slots.open(slot);
     }
 
+    #[inline]
     fn add(&mut self, slot: usize, env: &Env<'_>) {
-        let value = self.argument.value(env);
-        let Some(state) = self.slots.get_mut(slot).filter(|_| !value.is_null()) else {
+        let (Some(value), Some(state)) = (self.argument.get(env), self.slots.get_mut(slot)) else {
             return;
         };
         state.count += 1;
         // Equal values stay, one for each row that will leave.
-        let beaten = |old: &Value| match self.wanted {
-            Wanted::Min => value.order(old) == Ordering::Less,
-            Wanted::Max => value.order(old) == Ordering::Greater,
-            Wanted::First => false,
-            Wanted::Last => true,
-        };
-        while state.values.back().is_some_and(beaten) {
+        while let Some(old) = state.values.back() {
+            if !self.wanted.prefers(&value, old) {
+                break;
+            }
             state.values.pop_back();
         }
         state.values.push_back(value);
     }
 
+    #[inline]
     fn remove(&mut self, slot: usize, env: &Env<'_>) {
-        let value = self.argument.value(env);
-        let Some(state) = self.slots.get_mut(slot).filter(|_| !value.is_null()) else {
+        let (Some(value), Some(state)) = (self.argument.get(env), self.slots.get_mut(slot)) else {
             return;
         };
         state.count -= 1;
@@ -81,12 +136,11 @@ impl Aggregate for Extreme {
         }
     }
 
+    #[inline]
     fn result(&self, slot: usize) -> Value {
-        self.slots
-            .get(slot)
-            .and_then(|state| state.values.front())
-            .cloned()
-            .unwrap_or_default()
+        let state = self.slots.get(slot);
+        let value = state.and_then(|state| state.values.front()).cloned();
+        value.map_or(Value::Null, self.value)
     }
 
     fn clear(&mut self) {
@@ -98,63 +152,84 @@ impl Aggregate for Extreme {
             return Vec::new();
         };
         std::iter::once(Value::Int(state.count))
-            .chain(state.values.iter().cloned())
+            .chain(state.values.iter().cloned().map(self.value))
             .collect()
     }
 
     fn load(&mut self, slot: usize, state: &[Value]) -> Result<(), StateError> {
         let count = super::int_at(state, 0)?;
+        let values: Option<VecDeque<T>> = state.iter().skip(1).map(T::read).collect();
+        let values = values.ok_or(BAD_STATE)?;
         if let Some(slot) = self.slots.get_mut(slot) {
-            *slot = Candidates {
-                values: state.iter().skip(1).cloned().collect(),
-                count,
-            };
+            *slot = Candidates { values, count };
         }
         Ok(())
     }
 }
 
-/// The smallest or largest value there ever was.
-pub(super) struct Forever {
-    argument: Compiled,
-    smallest: bool,
-    slots: Slots<Value>,
+/// The wanted value alone, where none leaves.
+struct Best<T> {
+    argument: Operand<T>,
+    value: fn(T) -> Value,
+    wanted: Wanted,
+    forever: bool,
+    slots: Slots<Option<T>>,
 }
 
-impl Forever {
-    pub(super) fn new(argument: Compiled, smallest: bool) -> Forever {
-        Forever {
-            argument,
-            smallest,
-            slots: Slots::default(),
-        }
+impl<T: Cell64 + PartialOrd> Best<T> {
+    /// Takes rows, with the comparison made out once for all of them.
+    #[inline]
+    fn take_all(
+        &mut self,
+        slots: &[usize],
+        rows: Picked<'_>,
+        faults: &Cell<u64>,
+        prefers: impl Fn(&T, &T) -> bool,
+    ) {
+        let states = &mut self.slots;
+        self.argument.for_each(slots, rows, faults, |slot, value| {
+            if let Some(best) = states.get_mut(slot) {
+                if best.as_ref().is_none_or(|best| prefers(&value, best)) {
+                    *best = Some(value);
+                }
+            }
+        });
     }
 }
 
-impl Aggregate for Forever {
+impl<T: Cell64 + PartialOrd> Aggregate for Best<T> {
     fn open(&mut self, slot: usize) {
         self.slots.open(slot);
     }
 
+    #[inline]
     fn add(&mut self, slot: usize, env: &Env<'_>) {
-        let value = self.argument.value(env);
-        let Some(best) = self.slots.get_mut(slot).filter(|_| !value.is_null()) else {
-            return;
-        };
-        let wanted = if self.smallest {
-            Ordering::Less
-        } else {
-            Ordering::Greater
-        };
-        if best.is_null() || value.order(best) == wanted {
-            *best = value;
+        if let (Some(value), Some(best)) = (self.argument.get(env), self.slots.get_mut(slot)) {
+            let wanted = self.wanted;
+            if best
+                .as_ref()
+                .is_none_or(|best| wanted.prefers(&value, best))
+            {
+                *best = Some(value);
+            }
+        }
+    }
+
+    fn add_all(&mut self, slots: &[usize], rows: Picked<'_>, faults: &Cell<u64>) {
+        match self.wanted {
+            Wanted::Min => self.take_all(slots, rows, faults, |new, old| new < old),
+            Wanted::Max => self.take_all(slots, rows, faults, |new, old| new > old),
+            Wanted::First => self.take_all(slots, rows, faults, |_, _| false),
+            Wanted::Last => self.take_all(slots, rows, faults, |_, _| true),
         }
     }
 
     fn remove(&mut self, _slot: usize, _env: &Env<'_>) {}
 
+    #[inline]
     fn result(&self, slot: usize) -> Value {
-        self.slots.get(slot).cloned().unwrap_or_default()
+        let value = self.slots.get(slot).cloned().flatten();
+        value.map_or(Value::Null, self.value)
     }
 
     fn clear(&mut self) {
@@ -167,12 +242,12 @@ impl Aggregate for Forever {
 
     fn load(&mut self, slot: usize, state: &[Value]) -> Result<(), StateError> {
         if let (Some(slot), Some(value)) = (self.slots.get_mut(slot), state.first()) {
-            *slot = value.clone();
+            *slot = T::read(value);
         }
         Ok(())
     }
 
     fn forever(&self) -> bool {
-        true
+        self.forever
     }
 }

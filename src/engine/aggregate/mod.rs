@@ -8,8 +8,11 @@ mod extreme;
 mod moments;
 mod sum;
 
+use std::cell::Cell;
+
 use super::expr::{Compiled, Env, compile};
 use super::state::StateError;
+use super::window::{Picked, Slide};
 use crate::event::Value;
 use crate::sql::aggregates::AggregateFunction;
 use crate::sql::plan::Aggregate as Plan;
@@ -20,10 +23,45 @@ pub(super) trait Aggregate: Send {
     fn open(&mut self, slot: usize);
     /// A row has come into the group.
     fn add(&mut self, slot: usize, env: &Env<'_>);
+    /// Rows have come, each into the group of its slot.
+    fn add_all(&mut self, slots: &[usize], rows: Picked<'_>, faults: &Cell<u64>) {
+        for (slot, row) in slots.iter().zip(rows.iter()) {
+            self.add(*slot, &Env::new(row.values, row.stamp, row.stamp, faults));
+        }
+    }
+    /// Rows have come and gone; `slots` says of each in which group, in the order of events.
+    /// Writes the result for the group of each row that has come, as it was then; where it is
+    /// NULL, `results` is so already.
+    fn slide(
+        &mut self,
+        slots: &[usize],
+        slide: Slide<'_>,
+        faults: &Cell<u64>,
+        results: Column<'_>,
+    ) {
+        let mut slots = slots.iter().copied();
+        let mut left = 0;
+        for ((row, until), result) in slide.entering().zip(results) {
+            while left < until {
+                if let (Some(old), Some(slot)) = (slide.leaving(left), slots.next()) {
+                    self.remove(slot, &Env::new(old.values, old.stamp, row.stamp, faults));
+                }
+                left += 1;
+            }
+            if let Some(slot) = slots.next() {
+                self.add(slot, &Env::new(row.values, row.stamp, row.stamp, faults));
+                *result = self.result(slot);
+            }
+        }
+    }
     /// The oldest row has left the group; `env` is over that row.
     fn remove(&mut self, slot: usize, env: &Env<'_>);
     /// The result for the group as it is.
     fn result(&self, slot: usize) -> Value;
+    /// Puts the result at the end of a row.
+    fn result_to(&self, slot: usize, row: &mut Vec<Value>) {
+        self.result(slot).move_to(row);
+    }
     /// Forgets every slot.
     fn clear(&mut self);
     /// The state of a slot, for a checkpoint.
@@ -36,15 +74,47 @@ pub(super) trait Aggregate: Send {
     }
 }
 
-/// Compiles an aggregate whose argument reads rows as `columns` says.
-pub(super) fn new(plan: &Plan, columns: &[usize]) -> Box<dyn Aggregate> {
+/// One column of rows that lie one after another: where an aggregate writes its results.
+pub(super) struct Column<'a> {
+    rows: std::slice::ChunksExactMut<'a, Value>,
+    column: usize,
+}
+
+impl<'a> Column<'a> {
+    /// Of rows of `width`, which is at least 1.
+    pub(super) fn new(values: &'a mut [Value], width: usize, column: usize) -> Column<'a> {
+        Column {
+            rows: values.chunks_exact_mut(width),
+            column,
+        }
+    }
+}
+
+impl<'a> Iterator for Column<'a> {
+    type Item = &'a mut Value;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a mut Value> {
+        self.rows.next()?.get_mut(self.column)
+    }
+}
+
+/// Compiles an aggregate whose argument reads rows as `columns` says. `leaves`: whether rows
+/// leave groups one by one, so that there must be something to fall back on.
+pub(super) fn new(plan: &Plan, columns: &[usize], leaves: bool) -> Box<dyn Aggregate> {
     use AggregateFunction as F;
+    use extreme::{Keeps, Wanted};
     let argument = plan
         .argument
         .as_ref()
         .map(|expr| (compile(expr, columns), expr.ty));
     let Some((argument, ty)) = argument else {
         return Box::new(count::Rows::default());
+    };
+    let keeps = if leaves {
+        Keeps::Candidates
+    } else {
+        Keeps::Best
     };
     match (plan.function, argument) {
         (F::Count, argument) => Box::new(count::Values::new(argument)),
@@ -53,12 +123,12 @@ pub(super) fn new(plan: &Plan, columns: &[usize]) -> Box<dyn Aggregate> {
         (F::Sum, Compiled::Float(x)) => Box::new(sum::Floats::new(x, sum::Wanted::Sum)),
         (F::Avg, Compiled::Float(x)) => Box::new(sum::Floats::new(x, sum::Wanted::Mean)),
         (F::StdDev, argument) => Box::new(moments::StdDev::new(argument)),
-        (F::Min, argument) => Box::new(extreme::Extreme::new(argument, extreme::Wanted::Min)),
-        (F::Max, argument) => Box::new(extreme::Extreme::new(argument, extreme::Wanted::Max)),
-        (F::First, argument) => Box::new(extreme::Extreme::new(argument, extreme::Wanted::First)),
-        (F::Last, argument) => Box::new(extreme::Extreme::new(argument, extreme::Wanted::Last)),
-        (F::MinForever, argument) => Box::new(extreme::Forever::new(argument, true)),
-        (F::MaxForever, argument) => Box::new(extreme::Forever::new(argument, false)),
+        (F::Min, argument) => extreme::new(argument, Wanted::Min, keeps),
+        (F::Max, argument) => extreme::new(argument, Wanted::Max, keeps),
+        (F::First, argument) => extreme::new(argument, Wanted::First, keeps),
+        (F::Last, argument) => extreme::new(argument, Wanted::Last, keeps),
+        (F::MinForever, argument) => extreme::new(argument, Wanted::Min, Keeps::Forever),
+        (F::MaxForever, argument) => extreme::new(argument, Wanted::Max, Keeps::Forever),
         (F::BoolAnd, argument) => Box::new(count::Truth::new(argument, true)),
         (F::BoolOr, argument) => Box::new(count::Truth::new(argument, false)),
         // The binder lets only numbers into these.
@@ -109,9 +179,4 @@ fn float_at(state: &[Value], index: usize) -> Result<f64, StateError> {
         Some(Value::Float(number)) => Ok(*number),
         _ => Err(BAD_STATE),
     }
-}
-
-/// What type of thing a float result is when there is nothing to compute from.
-fn float_or_null(result: Option<f64>) -> Value {
-    result.map_or(Value::Null, Value::finite)
 }

@@ -1,8 +1,11 @@
 //! Sums and means. Integers are summed exactly, floats with compensation.
 
+use std::cell::Cell;
+
 use super::super::expr::{Env, Operand};
 use super::super::state::StateError;
-use super::{Aggregate, Slots, float_at, float_or_null, int_at};
+use super::super::window::{Picked, Slide};
+use super::{Aggregate, Column, Slots, float_at, int_at};
 use crate::event::Value;
 
 /// What is made of a sum and a count.
@@ -47,6 +50,16 @@ impl Aggregate for Integers {
         }
     }
 
+    fn add_all(&mut self, slots: &[usize], rows: Picked<'_>, faults: &Cell<u64>) {
+        let states = &mut self.slots;
+        self.argument.for_each(slots, rows, faults, |slot, x| {
+            if let Some(state) = states.get_mut(slot) {
+                state.sum += i128::from(x);
+                state.values += 1;
+            }
+        });
+    }
+
     fn remove(&mut self, slot: usize, env: &Env<'_>) {
         if let (Some(x), Some(state)) = (self.argument.get(env), self.slots.get_mut(slot)) {
             state.sum -= i128::from(x);
@@ -54,6 +67,7 @@ impl Aggregate for Integers {
         }
     }
 
+    #[inline]
     fn result(&self, slot: usize) -> Value {
         let Some(IntegerSum {
             sum,
@@ -89,7 +103,7 @@ impl Aggregate for Integers {
 
     fn load(&mut self, slot: usize, state: &[Value]) -> Result<(), StateError> {
         let (high, low) = (int_at(state, 0)?, int_at(state, 1)?);
-        let sum = (i128::from(high) << 64) | i128::from(low.cast_unsigned());
+        let sum = (i128::from(high) << 64) | i128::from(u64::from_le_bytes(low.to_le_bytes()));
         if let Some(slot) = self.slots.get_mut(slot) {
             *slot = IntegerSum {
                 sum,
@@ -107,10 +121,46 @@ pub(super) struct Floats {
     slots: Slots<FloatSum>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct FloatSum {
     sum: CompensatedSum,
     values: i64,
+}
+
+impl FloatSum {
+    #[inline]
+    fn add(&mut self, x: f64) {
+        self.sum.add(x);
+        self.values += 1;
+    }
+
+    #[inline]
+    fn remove(&mut self, x: f64) {
+        self.values -= 1;
+        // An empty sum is exactly zero; whatever rounding was left goes with the last value.
+        if self.values == 0 {
+            self.sum = CompensatedSum::default();
+        } else {
+            self.sum.add(-x);
+        }
+    }
+
+    /// None when there is no value, or the result does not fit.
+    #[inline]
+    fn result(&self, wanted: Wanted) -> Option<f64> {
+        if self.values < 1 {
+            return None;
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a count of rows, far below 2^53"
+        )]
+        let result = match wanted {
+            Wanted::Sum => self.sum.total(),
+            Wanted::Mean => self.sum.mean(self.values as f64),
+        };
+        result.is_finite().then_some(result)
+    }
 }
 
 impl Floats {
@@ -128,43 +178,83 @@ impl Aggregate for Floats {
         self.slots.open(slot);
     }
 
-    #[inline]
     fn add(&mut self, slot: usize, env: &Env<'_>) {
         if let (Some(x), Some(state)) = (self.argument.get(env), self.slots.get_mut(slot)) {
-            state.sum.add(x);
-            state.values += 1;
+            state.add(x);
         }
     }
 
-    #[inline]
+    fn add_all(&mut self, slots: &[usize], rows: Picked<'_>, faults: &Cell<u64>) {
+        let states = &mut self.slots;
+        self.argument.for_each(slots, rows, faults, |slot, x| {
+            if let Some(state) = states.get_mut(slot) {
+                state.add(x);
+            }
+        });
+    }
+
     fn remove(&mut self, slot: usize, env: &Env<'_>) {
         if let (Some(x), Some(state)) = (self.argument.get(env), self.slots.get_mut(slot)) {
-            state.values -= 1;
-            // An empty sum is exactly zero; whatever rounding was left goes with the last value.
-            if state.values == 0 {
-                state.sum = CompensatedSum::default();
-            } else {
-                state.sum.add(-x);
+            state.remove(x);
+        }
+    }
+
+    fn slide(
+        &mut self,
+        slots: &[usize],
+        slide: Slide<'_>,
+        faults: &Cell<u64>,
+        results: Column<'_>,
+    ) {
+        let Floats {
+            argument,
+            wanted,
+            slots: states,
+        } = self;
+        // The state of the group that was last is at hand, not in memory: each step needs what
+        // the one before has just changed.
+        let (mut at_hand, mut state) = (usize::MAX, FloatSum::default());
+        let mut switch = |slot: usize, state: &mut FloatSum| {
+            if slot != at_hand {
+                if let Some(place) = states.get_mut(at_hand) {
+                    *place = *state;
+                }
+                *state = states.get(slot).copied().unwrap_or_default();
+                at_hand = slot;
+            }
+        };
+        let mut slots = slots.iter().copied();
+        let mut left = 0;
+        for ((row, until), place) in slide.entering().zip(results) {
+            while left < until {
+                if let (Some(old), Some(slot)) = (slide.leaving(left), slots.next()) {
+                    switch(slot, &mut state);
+                    if let Some(x) =
+                        argument.get(&Env::new(old.values, old.stamp, row.stamp, faults))
+                    {
+                        state.remove(x);
+                    }
+                }
+                left += 1;
+            }
+            if let Some(slot) = slots.next() {
+                switch(slot, &mut state);
+                if let Some(x) = argument.get(&Env::new(row.values, row.stamp, row.stamp, faults)) {
+                    state.add(x);
+                }
+                if let Some(result) = state.result(*wanted) {
+                    *place = Value::Float(result);
+                }
             }
         }
+        // No group has this slot: puts the last state back.
+        switch(usize::MAX, &mut state);
     }
 
     fn result(&self, slot: usize) -> Value {
-        let Some(FloatSum {
-            sum,
-            values: values @ 1..,
-        }) = self.slots.get(slot)
-        else {
-            return Value::Null;
-        };
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a count of rows, far below 2^53"
-        )]
-        match self.wanted {
-            Wanted::Sum => float_or_null(Some(sum.total())),
-            Wanted::Mean => float_or_null(Some(sum.mean(*values as f64))),
-        }
+        let state = self.slots.get(slot);
+        let result = state.and_then(|state| state.result(self.wanted));
+        result.map_or(Value::Null, Value::Float)
     }
 
     fn clear(&mut self) {
@@ -208,6 +298,11 @@ struct Neumaier {
 
 impl Neumaier {
     #[inline]
+    fn is_zero(&self) -> bool {
+        self.sum == 0.0 && self.lost == 0.0
+    }
+
+    #[inline]
     fn add(&mut self, x: f64) {
         let sum = self.sum + x;
         self.lost += if self.sum.abs() >= x.abs() {
@@ -235,12 +330,20 @@ impl CompensatedSum {
     }
 
     /// The sum; infinite when it does not fit.
+    #[inline]
     pub(super) fn total(&self) -> f64 {
+        if self.large.is_zero() {
+            return self.small.sum + self.small.lost + 0.0;
+        }
         (self.small.sum + self.small.lost) + (self.large.sum + self.large.lost) / SCALE
     }
 
     /// The sum over `count`, which may fit when the sum does not.
+    #[inline]
     fn mean(&self, count: f64) -> f64 {
+        if self.large.is_zero() {
+            return (self.small.sum + self.small.lost) / count + 0.0;
+        }
         (self.small.sum + self.small.lost) / count
             + (self.large.sum + self.large.lost) / count / SCALE
     }

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::state::{Load, Part, Save, StateError};
-use super::Changes;
-use crate::event::{Row, Stamp, Timestamp};
+use super::{Changes, Picked};
+use crate::event::{Stamp, Timestamp};
 
 /// `'lengthBatch', n`: every n rows.
 pub(in super::super) struct LengthBatch {
@@ -18,13 +18,18 @@ impl LengthBatch {
         LengthBatch { rows_max, rows: 0 }
     }
 
-    #[inline]
-    pub(super) fn push(&mut self, row: Row<'_>, to: &mut impl Changes) {
-        to.enter(row);
-        self.rows += 1;
-        if self.rows >= self.rows_max {
-            self.rows = 0;
-            to.close(row.stamp);
+    pub(super) fn push(&mut self, rows: Picked<'_>, to: &mut impl Changes) {
+        let mut rest = rows;
+        while let Some(first) = rest.first() {
+            let wanted = self.rows_max.saturating_sub(self.rows).max(1);
+            let (head, tail) = rest.split_at(usize::try_from(wanted).unwrap_or(usize::MAX));
+            to.enter_all(head);
+            self.rows += head.len() as u64;
+            if self.rows >= self.rows_max {
+                self.rows = 0;
+                to.close(head.last().unwrap_or(first));
+            }
+            rest = tail;
         }
     }
 
@@ -62,13 +67,15 @@ impl TimedBatch {
         }
     }
 
-    #[inline]
-    pub(super) fn push(&mut self, row: Row<'_>, to: &mut impl Changes) {
+    pub(super) fn push(&mut self, rows: Picked<'_>, to: &mut impl Changes) {
+        let Some(first) = rows.first() else {
+            return;
+        };
         if self.end.is_none() {
-            self.anchor.get_or_insert(row.stamp.time.0);
-            self.end = Some(self.end_of(row.stamp.time));
+            self.anchor.get_or_insert(first.time.0);
+            self.end = Some(self.end_of(first.time));
         }
-        to.enter(row);
+        to.enter_all(rows);
     }
 
     pub(super) fn fire(&mut self, at: Stamp, to: &mut impl Changes) {

@@ -9,18 +9,68 @@ mod ring;
 mod sliding;
 
 pub(super) use batches::{LengthBatch, TimedBatch};
-pub(super) use sliding::{Length, Time};
+pub(super) use sliding::{Length, Slide, Time};
 
 use super::state::{Load, Save, StateError};
-use crate::event::{Row, Stamp, Timestamp};
+use crate::event::{Row, Rows, Stamp, Timestamp};
 use crate::sql::plan::{Emit, Window};
+
+/// The rows of a push that have passed the filter.
+#[derive(Clone, Copy)]
+pub(super) struct Picked<'a> {
+    rows: Rows<'a>,
+    /// Which of the rows, ascending.
+    places: &'a [usize],
+}
+
+impl<'a> Picked<'a> {
+    pub(super) fn new(rows: Rows<'a>, places: &'a [usize]) -> Picked<'a> {
+        Picked { rows, places }
+    }
+
+    /// The rows one by one.
+    #[inline]
+    pub(super) fn iter(self) -> impl Iterator<Item = Row<'a>> {
+        self.places
+            .iter()
+            .filter_map(move |place| self.rows.row(*place))
+    }
+
+    fn len(self) -> usize {
+        self.places.len()
+    }
+
+    fn first(self) -> Option<Stamp> {
+        Some(self.rows.row(*self.places.first()?)?.stamp)
+    }
+
+    fn last(self) -> Option<Stamp> {
+        Some(self.rows.row(*self.places.last()?)?.stamp)
+    }
+
+    /// The first `count` rows, and the rest.
+    fn split_at(self, count: usize) -> (Picked<'a>, Picked<'a>) {
+        let (head, tail) = self.places.split_at(count.min(self.places.len()));
+        (Picked::new(self.rows, head), Picked::new(self.rows, tail))
+    }
+}
 
 /// What a window does to whoever looks through it.
 pub(super) trait Changes {
     /// A row has come in.
     fn enter(&mut self, row: Row<'_>);
+    /// Several rows have come in, and nothing has happened between them.
+    fn enter_all(&mut self, rows: Picked<'_>) {
+        for row in rows.iter() {
+            self.enter(row);
+        }
+    }
     /// A row has left; `at` is when and because of what.
     fn leave(&mut self, row: Row<'_>, at: Stamp);
+    /// Rows have come in one after another, and others have left before each of them.
+    fn slide(&mut self, slide: Slide<'_>) {
+        slide.one_by_one(self);
+    }
     /// A batch is complete; everything that entered since the last close belongs to it.
     fn close(&mut self, at: Stamp);
 }
@@ -62,15 +112,14 @@ impl AnyWindow {
         }
     }
 
-    /// Takes a row.
-    #[inline]
-    pub(super) fn push(&mut self, row: Row<'_>, to: &mut impl Changes) {
+    /// Takes rows, all before the next deadline.
+    pub(super) fn push(&mut self, rows: Picked<'_>, to: &mut impl Changes) {
         match self {
-            AnyWindow::Unbounded => to.enter(row),
-            AnyWindow::Length(window) => window.push(row, to),
-            AnyWindow::Time(window) => window.push(row, to),
-            AnyWindow::LengthBatch(window) => window.push(row, to),
-            AnyWindow::TimedBatch(window) => window.push(row, to),
+            AnyWindow::Unbounded => to.enter_all(rows),
+            AnyWindow::Length(window) => window.push(rows, to),
+            AnyWindow::Time(window) => window.push(rows, to),
+            AnyWindow::LengthBatch(window) => window.push(rows, to),
+            AnyWindow::TimedBatch(window) => window.push(rows, to),
         }
     }
 

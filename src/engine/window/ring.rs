@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::super::state::{Load, Part, Save, StateError};
+use super::Picked;
 use crate::event::{Row, Seq, Stamp, Timestamp, Value};
 
 /// Rows per block.
@@ -62,33 +63,43 @@ impl Ring {
         self.rows
     }
 
-    /// Keeps the row and gives back what is kept of it.
+    /// Keeps the rows.
+    pub(super) fn extend(&mut self, rows: Picked<'_>) {
+        self.rows += rows.len();
+        let mut rows = rows.iter().peekable();
+        while rows.peek().is_some() {
+            if self
+                .blocks
+                .back()
+                .is_none_or(|block| block.stamps.len() == BLOCK_ROWS)
+            {
+                self.blocks.push_back(self.spare.take().unwrap_or_default());
+            }
+            let Some(Block { values, stamps }) = self.blocks.back_mut() else {
+                return;
+            };
+            for row in rows.by_ref().take(BLOCK_ROWS - stamps.len()) {
+                stamps.push(row.stamp);
+                for column in &self.keep {
+                    match row.values.get(*column) {
+                        Some(value) => value.copy_to(values),
+                        None => values.push(Value::Null),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The row at `place`, counted from the oldest.
     #[inline]
-    pub(super) fn push<'a>(&'a mut self, row: Row<'a>) -> Row<'a> {
-        if self
-            .blocks
-            .back()
-            .is_none_or(|block| block.stamps.len() == BLOCK_ROWS)
-        {
-            self.blocks.push_back(self.spare.take().unwrap_or_default());
-        }
-        self.rows += 1;
-        let width = self.keep.len();
-        let Some(block) = self.blocks.back_mut() else {
-            return row;
-        };
-        block.stamps.push(row.stamp);
-        let start = block.values.len();
-        for column in &self.keep {
-            block
-                .values
-                .push(row.values.get(*column).cloned().unwrap_or_default());
-        }
-        let values = block.values.get(start..start + width).unwrap_or_default();
-        Row {
-            stamp: row.stamp,
-            values,
-        }
+    pub(super) fn row(&self, place: usize) -> Option<Row<'_>> {
+        let place = self.taken + place;
+        let block = self.blocks.get(place / BLOCK_ROWS)?;
+        let (place, width) = (place % BLOCK_ROWS, self.keep.len());
+        Some(Row {
+            stamp: *block.stamps.get(place)?,
+            values: block.values.get(place * width..(place + 1) * width)?,
+        })
     }
 
     /// The time of the oldest row.
@@ -102,25 +113,17 @@ impl Ring {
         Some(self.blocks.back()?.stamps.last()?.time)
     }
 
-    /// Takes the oldest row out and shows it to `look`.
-    #[inline]
-    pub(super) fn pop(&mut self, look: impl FnOnce(Row<'_>)) {
-        let Some(block) = self.blocks.front() else {
-            return;
-        };
-        let Some(stamp) = block.stamps.get(self.taken) else {
-            return;
-        };
-        let width = self.keep.len();
-        let start = self.taken * width;
-        look(Row {
-            stamp: *stamp,
-            values: block.values.get(start..start + width).unwrap_or_default(),
-        });
-        self.taken += 1;
-        self.rows -= 1;
-        if self.taken == BLOCK_ROWS || self.rows == 0 {
-            self.drop_first_block();
+    /// Takes the oldest `count` rows out.
+    pub(super) fn pop(&mut self, count: usize) {
+        let mut count = count.min(self.rows);
+        self.rows -= count;
+        while count > 0 {
+            let step = count.min(BLOCK_ROWS - self.taken);
+            count -= step;
+            self.taken += step;
+            if self.taken == BLOCK_ROWS || self.rows == 0 && count == 0 {
+                self.drop_first_block();
+            }
         }
     }
 

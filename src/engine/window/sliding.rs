@@ -1,14 +1,65 @@
 //! Windows that move with every row.
 
 use super::super::state::{Load, Save, StateError};
-use super::Changes;
 use super::ring::Ring;
+use super::{Changes, Picked};
 use crate::event::{Row, Stamp, Timestamp};
+
+/// Rows that have entered a window one after another, and those that left before each of them.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Slide<'a> {
+    /// First the rows that leave, somewhere behind them those that enter.
+    ring: &'a Ring,
+    /// The place in the ring of the first that enters.
+    entering: usize,
+    /// For each that enters, how many have left by then.
+    left: &'a [usize],
+}
+
+impl<'a> Slide<'a> {
+    /// The rows that enter, each with the number of rows that have left by then.
+    #[inline]
+    pub(in super::super) fn entering(self) -> impl Iterator<Item = (Row<'a>, usize)> {
+        let rows = (self.entering..).map_while(move |place| self.ring.row(place));
+        rows.zip(self.left.iter().copied())
+    }
+
+    /// How many rows enter.
+    pub(in super::super) fn len(self) -> usize {
+        self.left.len()
+    }
+
+    /// How many rows leave.
+    pub(in super::super) fn left(self) -> usize {
+        self.left.last().copied().unwrap_or(0)
+    }
+
+    /// The row that leaves as the one with this number, from 0.
+    #[inline]
+    pub(in super::super) fn leaving(self, number: usize) -> Option<Row<'a>> {
+        self.ring.row(number)
+    }
+
+    /// Tells of each row by itself.
+    pub(in super::super) fn one_by_one<C: Changes + ?Sized>(self, to: &mut C) {
+        let mut left = 0;
+        for (row, until) in self.entering() {
+            while left < until {
+                if let Some(old) = self.leaving(left) {
+                    to.leave(old, row.stamp);
+                }
+                left += 1;
+            }
+            to.enter(row);
+        }
+    }
+}
 
 /// `'length', n`: the last n rows.
 pub(in super::super) struct Length {
     rows_max: usize,
     ring: Ring,
+    left: Vec<usize>,
 }
 
 impl Length {
@@ -16,15 +67,24 @@ impl Length {
         Length {
             rows_max: usize::try_from(rows).unwrap_or(usize::MAX),
             ring: Ring::new(keep),
+            left: Vec::new(),
         }
     }
 
-    #[inline]
-    pub(super) fn push(&mut self, row: Row<'_>, to: &mut impl Changes) {
-        if self.ring.len() >= self.rows_max {
-            self.ring.pop(|old| to.leave(old, row.stamp));
-        }
-        to.enter(self.ring.push(row));
+    pub(super) fn push(&mut self, rows: Picked<'_>, to: &mut impl Changes) {
+        let entering = self.ring.len();
+        self.ring.extend(rows);
+        self.left.clear();
+        let filled = entering + 1..=entering + rows.len();
+        self.left
+            .extend(filled.map(|filled| filled.saturating_sub(self.rows_max)));
+        to.slide(Slide {
+            ring: &self.ring,
+            entering,
+            left: &self.left,
+        });
+        let left = self.left.last().copied();
+        self.ring.pop(left.unwrap_or(0));
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
@@ -43,6 +103,7 @@ pub(in super::super) struct Time {
     /// deadline once per span gives their memory back when none comes.
     seen: bool,
     ring: Ring,
+    left: Vec<usize>,
     deadline: Option<Timestamp>,
 }
 
@@ -52,32 +113,52 @@ impl Time {
             span_ms,
             seen,
             ring: Ring::new(keep),
+            left: Vec::new(),
             deadline: None,
         }
     }
 
-    #[inline]
-    pub(super) fn push(&mut self, row: Row<'_>, to: &mut impl Changes) {
-        self.expire(row.stamp, to);
-        to.enter(self.ring.push(row));
-        if self.deadline.is_none() || self.seen {
+    pub(super) fn push(&mut self, rows: Picked<'_>, to: &mut impl Changes) {
+        let entering = self.ring.len();
+        self.ring.extend(rows);
+        self.left.clear();
+        let mut left = 0;
+        for (row, before) in rows.iter().zip(entering..) {
+            while left < before && self.is_old(left, row.stamp) {
+                left += 1;
+            }
+            self.left.push(left);
+        }
+        to.slide(Slide {
+            ring: &self.ring,
+            entering,
+            left: &self.left,
+        });
+        self.ring.pop(left);
+        if self.seen {
             self.plan_deadline();
+        } else if self.deadline.is_none() {
+            self.deadline = rows.first().map(|row| row.time.plus_ms(self.span_ms));
         }
     }
 
     pub(super) fn fire(&mut self, at: Stamp, to: &mut impl Changes) {
-        self.expire(at, to);
+        let mut left = 0;
+        while self.is_old(left, at) {
+            if let Some(row) = self.ring.row(left) {
+                to.leave(row, at);
+            }
+            left += 1;
+        }
+        self.ring.pop(left);
         self.plan_deadline();
     }
 
-    fn expire(&mut self, at: Stamp, to: &mut impl Changes) {
-        while self
-            .ring
-            .oldest()
-            .is_some_and(|oldest| oldest.plus_ms(self.span_ms) <= at.time)
-        {
-            self.ring.pop(|old| to.leave(old, at));
-        }
+    /// Whether the row at `place` has to have left at `at`.
+    #[inline]
+    fn is_old(&self, place: usize, at: Stamp) -> bool {
+        let row = self.ring.row(place);
+        row.is_some_and(|row| row.stamp.time.plus_ms(self.span_ms) <= at.time)
     }
 
     fn plan_deadline(&mut self) {

@@ -1,0 +1,33 @@
+//! Everything that `BENCH.md` gives a budget for: one line each, and `target/bench.json`.
+//!
+//! `cargo bench --bench budgets -- F T` measures only what is named. See `benches/README.md`.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a program for the terminal; a bench stops at the first surprise"
+)]
+
+mod allocations;
+mod by_hand;
+mod engine;
+mod events;
+mod figure;
+mod growth;
+mod later;
+
+#[global_allocator]
+static ALLOCATOR: allocations::Counted = allocations::Counted;
+
+fn main() -> std::io::Result<()> {
+    // Cargo adds `--bench`.
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
+    let lines = figure::run(&[engine::FIGURES, growth::FIGURES, later::FIGURES], &wanted);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.json");
+    std::fs::write(path, serde_json::to_vec_pretty(&lines)?)?;
+    println!("written to {path}");
+    Ok(())
+}

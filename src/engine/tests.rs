@@ -1,0 +1,161 @@
+//! What comes out must not depend on how rows are cut into pushes, nor on saving and restoring.
+
+use std::sync::Arc;
+
+use super::{Engine, Outputs};
+use crate::event::{Batch, Seq, Stamp, Timestamp, Value};
+use crate::sql::plan::StreamId;
+use crate::sql::{SqlText, compile};
+
+const STREAM: &str = "CREATE STREAM S (k STRING, x DOUBLE, n INT, m BIGINT, b BOOLEAN);\n";
+
+/// Every kind of window × with and without groups, and what looks through it.
+const QUERIES: &[&str] = &[
+    "SELECT k, x * 1.8 + 32 AS f, n + 1 AS n FROM S WHERE x > 30",
+    "SELECT k, m FROM S WHERE NOT b OR n IN (1, 2, NULL)",
+    "SELECT count(*) AS c, sum(n) AS s, avg(x) AS a, min(x) AS lo, max(m) AS hi FROM S",
+    "SELECT k, first(x) AS f, last(n) AS l, min(k) AS lo, max(x) AS hi FROM S GROUP BY k",
+    "SELECT avg(x) AS a FROM S WINDOW('length', 7)",
+    "SELECT sum(x) AS a, n AS n, count(x) AS c FROM S WINDOW('length', 300)",
+    "SELECT k, n, avg(x) AS a, min(x) AS lo, max(n) AS hi, first(m) AS f, last(k) AS l \
+     FROM S WINDOW('length', 5) GROUP BY k, n",
+    "SELECT m, k, stddev(x) AS d FROM S WINDOW('time', 40 MS) GROUP BY k HAVING count(*) > 1",
+    "SELECT max(x) AS hi, bool_or(b) AS any, m FROM S WINDOW('time', 25 MS)",
+    "SELECT x + 1 AS x, k FROM S WINDOW('length', 3)",
+    "SELECT k, x FROM S WINDOW('lengthBatch', 4) ORDER BY x DESC LIMIT 2",
+    "SELECT k, avg(x) AS a, max(x) AS hi, min(m) AS lo, count(*) AS c, n \
+     FROM S WINDOW('tumbling', 30 MS) GROUP BY k",
+    "SELECT k, first(x) AS f, last(x) AS l, maxForever(n) AS hi, sum(m) AS s \
+     FROM S WINDOW('lengthBatch', 9) WHERE x > 5 GROUP BY k HAVING sum(m) > 2 ORDER BY f, k \
+     LIMIT 3 OFFSET 1",
+    "SELECT n % 3 AS g, count(b) AS c, max(k) AS hi FROM S WINDOW('timeBatch', 17 MS) \
+     GROUP BY n % 3",
+    "SELECT count(*) AS c, min(x) AS lo FROM S WINDOW('lengthBatch', 10)",
+];
+
+#[derive(Default, PartialEq, Debug)]
+struct Seen(Vec<(u32, u32, Stamp, Vec<Value>)>);
+
+impl Outputs for Seen {
+    fn take(&mut self, _: StreamId, query: u32, rows: &Batch, ordinals: &[u32]) {
+        for (row, ordinal) in rows.rows().iter().zip(ordinals) {
+            self.0
+                .push((query, *ordinal, row.stamp, row.values.to_vec()));
+        }
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    fn or_null(&mut self, value: Value) -> Value {
+        if self.below(10) == 0 {
+            Value::Null
+        } else {
+            value
+        }
+    }
+}
+
+fn rows(count: u32) -> Batch {
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let mut batch = Batch::new(5);
+    let mut time = 1_000;
+    for number in 1..=u64::from(count) {
+        time += i64::try_from(random.below(4) * random.below(4)).unwrap();
+        let key = ["a", "b", "", "a key that is too long to lie inline"];
+        let key = key[usize::try_from(random.below(4)).unwrap()];
+        let whole = i64::try_from(random.below(5)).unwrap();
+        let float = f64::from(u32::try_from(random.below(50_000)).unwrap()) / 997.0;
+        let values = [
+            Value::text(key),
+            Value::Float(float),
+            Value::Int(whole),
+            Value::Int(whole * 7 - 9),
+            Value::Bool(whole > 2),
+        ];
+        let values = values.map(|value| random.or_null(value));
+        let stamp = Stamp {
+            seq: Seq(number),
+            time: Timestamp(time),
+        };
+        batch.push(stamp, values);
+    }
+    batch
+}
+
+fn start(sql: &str) -> (Engine, StreamId) {
+    let text = SqlText {
+        path: "test".to_owned(),
+        text: sql.to_owned(),
+    };
+    let plan = compile(&[text]).unwrap_or_else(|faults| panic!("{sql}\n{faults:?}"));
+    let (stream, _) = plan.stream_named("S").unwrap();
+    let source = stream;
+    (Engine::new(Arc::new(plan), |id| id != source), stream)
+}
+
+/// All rows in pushes of `sizes`, one after another and over again; the engine is replaced by one
+/// restored from its state after each push when `restart` is set.
+fn run(sql: &str, rows: &Batch, sizes: &[usize], restart: bool) -> Seen {
+    let (mut engine, stream) = start(sql);
+    let mut seen = Seen::default();
+    let mut rest = rows.rows();
+    let mut sizes = sizes.iter().cycle();
+    while !rest.is_empty() {
+        let (head, tail) = rest.split_at(*sizes.next().unwrap());
+        engine.push(stream, head, &mut seen);
+        if restart {
+            let (state, clock) = (engine.save().unwrap(), engine.clock());
+            (engine, _) = start(sql);
+            engine.restore(&state, clock).unwrap();
+        }
+        rest = tail;
+    }
+    let end = Timestamp(engine.clock().0 + 1_000);
+    engine.advance(end, Seq(rows.len() as u64 + 1), &mut seen);
+    seen
+}
+
+fn statements(select: &str, insert: &str) -> String {
+    format!("{STREAM}INSERT {insert} INTO Out {select};")
+}
+
+#[test]
+fn pushes_and_restarts_do_not_show() {
+    let rows = rows(700);
+    for select in QUERIES {
+        for insert in ["", "ALL EVENTS", "EXPIRED EVENTS"] {
+            let sql = statements(select, insert);
+            let text = SqlText {
+                path: "test".to_owned(),
+                text: sql.clone(),
+            };
+            if compile(&[text]).is_err() && !insert.is_empty() {
+                continue;
+            }
+            let whole = run(&sql, &rows, &[usize::MAX], false);
+            if insert.is_empty() {
+                assert!(!whole.0.is_empty(), "{sql}");
+            }
+            assert_eq!(whole, run(&sql, &rows, &[1], false), "one by one: {sql}");
+            assert_eq!(
+                whole,
+                run(&sql, &rows, &[3, 1, 40], false),
+                "in parts: {sql}"
+            );
+            assert_eq!(
+                whole,
+                run(&sql, &rows, &[5, 1, 90], true),
+                "restarted: {sql}"
+            );
+        }
+    }
+}
