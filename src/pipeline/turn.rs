@@ -39,7 +39,7 @@ pub struct SinkStream {
 /// What a turn has done. It has happened only when [`Core::write`] has succeeded.
 #[derive(Debug, Default)]
 pub struct TurnDone {
-    /// The records of the log, one write each.
+    /// The records of the log, one write for each input.
     pub log: Vec<WriteBatch>,
     /// The outputs, written behind their causes.
     pub outbox: WriteBatch,
@@ -153,7 +153,9 @@ impl Core {
         let mut done = TurnDone::default();
         let mut gather = Gather::new(&self.sinks);
         if inputs.is_empty() {
-            let seq = self.log(time, &Body::Tick, &mut done)?;
+            let mut batch = WriteBatch::new();
+            let seq = self.wal.append(time, &Body::Tick, &mut batch)?;
+            done.log.push(batch);
             self.engine.advance(time, seq, &mut gather);
         }
         for input in inputs {
@@ -167,13 +169,6 @@ impl Core {
         done.last = self.last();
         done.outputs = gather.by_sink;
         Ok(done)
-    }
-
-    fn log(&mut self, time: Timestamp, body: &Body, done: &mut TurnDone) -> Result<Seq, WalError> {
-        let mut batch = WriteBatch::new();
-        let seq = self.wal.append(time, body, &mut batch)?;
-        done.log.push(batch);
-        Ok(seq)
     }
 
     fn input(
@@ -206,6 +201,8 @@ impl Core {
             source: name.clone(),
             marks,
         });
+        // The marks stand in the first record and speak for all: the rest must not get lost alone.
+        let mut batch = WriteBatch::new();
         if !rows.is_empty() {
             rows.stamp_all(self.wal.next(), time);
             let body = Body::Events {
@@ -214,7 +211,7 @@ impl Core {
                 rows,
                 origin: origin.take(),
             };
-            self.log(time, &body, done)?;
+            self.wal.append(time, &body, &mut batch)?;
             if let Body::Events { rows, .. } = &body {
                 self.engine.push(stream, rows.rows(), gather);
             }
@@ -225,9 +222,10 @@ impl Core {
                 rejected,
                 origin: origin.take(),
             };
-            let seq = self.log(time, &body, done)?;
+            let seq = self.wal.append(time, &body, &mut batch)?;
             self.engine.advance(time, seq, gather);
         }
+        done.log.push(batch);
         Ok(())
     }
 
