@@ -22,6 +22,7 @@ mod random;
 mod traffic;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -375,13 +376,30 @@ fn a_stop_in_order_keeps_the_state_of_windows() {
     }
 }
 
+/// Takes one client, and never answers what it publishes. Its port.
+fn silent_broker() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut some = [0; 1024];
+        let _ = stream.read(&mut some);
+        stream.write_all(&[0x20, 2, 0, 0]).unwrap();
+        while stream.read(&mut some).is_ok_and(|count| count > 0) {}
+    });
+    port
+}
+
 #[test]
 fn a_second_signal_ends_it_at_once_and_loses_nothing() {
     let upstream = Mosquitto::new();
-    // Connections are taken, and nothing is ever answered.
-    let hole = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = hole.local_addr().unwrap();
-    let sql = application(&upstream.url(), &format!("mqtt://{address}"), TOPIC, SUM);
+    let silent = silent_broker();
+    let sql = application(
+        &upstream.url(),
+        &format!("mqtt://127.0.0.1:{silent}"),
+        TOPIC,
+        SUM,
+    );
     let mut site = Site::new(&sql, "[shutdown]\ndeadline = \"60 s\"\n");
     site.start();
     mosquitto::wait_until("the subscription", || {
@@ -395,6 +413,7 @@ fn a_second_signal_ends_it_at_once_and_loses_nothing() {
             .count()
     };
     mosquitto::wait_until("two acknowledgements", || acknowledged() == 2);
+    site.wait_for("connected to the broker stream=\"Alerts\"");
     site.signal("TERM");
     site.wait_for("stopping");
     let begin = Instant::now();

@@ -198,7 +198,11 @@ impl Client {
                 }
             }
             let mut some = [0; 16 << 10];
-            let count = self.stream.read(&mut some)?;
+            let count = match self.stream.read(&mut some) {
+                // With a time limit the kernel does not go on by itself.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read?,
+            };
             if count == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
