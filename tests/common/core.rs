@@ -59,10 +59,12 @@ pub(crate) enum Keep {
     Seed(u64),
 }
 
-/// The process dies at this operation, counted from the start of the process.
+/// The process dies at this operation, counted from the start of the process, or because of what
+/// happens to it there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crash {
     pub(crate) operation: u64,
+    pub(crate) fault: Fault,
     pub(crate) keep: Keep,
 }
 
@@ -391,7 +393,7 @@ fn start(
     let sinks = day.applications.sinks.map(|name| (name.to_owned(), limits));
     loop {
         if let Some(crash) = planned {
-            store.plan(store.operations() + crash.operation, Fault::Crash);
+            store.plan(store.operations() + crash.operation, crash.fault);
         }
         let opened = Core::open(&Open {
             store: Arc::new(store.clone()),
