@@ -147,7 +147,7 @@ impl Process {
     /// What a start does: restore, then run the log's suffix.
     fn start(store: &SimStore) -> Process {
         let shared: Arc<dyn Store> = Arc::new(store.clone());
-        let mut checkpoints = Checkpoints::open(Arc::clone(&shared)).unwrap();
+        let mut checkpoints = Checkpoints::open(Arc::clone(&shared), 2).unwrap();
         let snapshot = checkpoints.load_latest().unwrap().snapshot;
         let snapshot = snapshot.unwrap_or_default();
         let mut engine = Engine::default();
@@ -190,20 +190,7 @@ impl Process {
                 self.store.sync()?;
                 model.acknowledged = self.processed.0;
             }
-            Action::Deliver { rows_max } => {
-                for entry in self.outbox.read(0, model.delivered, *rows_max, 1 << 20)? {
-                    if entry.key.seq.0 > model.acknowledged {
-                        break;
-                    }
-                    let row = entry.row[0].clone();
-                    let before = model.seen.insert(entry.key, row.clone());
-                    assert!(
-                        before.is_none_or(|before| before == row),
-                        "one key, one output"
-                    );
-                    model.delivered = entry.key;
-                }
-            }
+            Action::Deliver { rows_max } => self.deliver(model, *rows_max)?,
             Action::Confirm { back } => {
                 let seen = model.seen.range(..=model.delivered);
                 if let Some((key, _)) = seen.rev().nth(*back) {
@@ -213,21 +200,7 @@ impl Process {
                     self.store.write(batch)?;
                 }
             }
-            Action::Checkpoint => {
-                let chunk = Chunk {
-                    operator: 1,
-                    key: 2,
-                    bytes: self.engine.0.to_le_bytes().to_vec(),
-                };
-                let snapshot = Snapshot {
-                    seq: self.processed,
-                    chunks: vec![chunk],
-                    ..Snapshot::default()
-                };
-                let mut batch = WriteBatch::new();
-                self.checkpoints.save(&snapshot, &mut batch)?;
-                self.store.write(batch)?;
-            }
+            Action::Checkpoint => self.save()?,
             Action::Trim => {
                 if let Some(oldest) = self.checkpoints.oldest_retained() {
                     let mut batch = WriteBatch::new();
@@ -253,6 +226,40 @@ impl Process {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn deliver(&mut self, model: &mut Model, rows_max: usize) -> Outcome {
+        for entry in self.outbox.read(0, model.delivered, rows_max, 1 << 20)? {
+            if entry.key.seq.0 > model.acknowledged {
+                break;
+            }
+            let row = entry.row[0].clone();
+            let before = model.seen.insert(entry.key, row.clone());
+            assert!(
+                before.is_none_or(|before| before == row),
+                "one key, one output"
+            );
+            model.delivered = entry.key;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) -> Outcome {
+        let bytes = self.engine.0.to_le_bytes().to_vec();
+        let chunk = Chunk {
+            operator: 1,
+            key: 2,
+            bytes,
+        };
+        let snapshot = Snapshot {
+            seq: self.processed,
+            chunks: vec![chunk],
+            ..Snapshot::default()
+        };
+        let mut batch = WriteBatch::new();
+        self.checkpoints.save(&snapshot, &mut batch)?;
+        self.store.write(batch)?;
         Ok(())
     }
 

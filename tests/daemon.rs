@@ -98,7 +98,7 @@ impl Ordeal {
     }
 
     /// Takes the uplink away for as long as `more` numbers take, and kills the daemon meanwhile.
-    fn lose_uplink(&mut self, more: u64) {
+    fn lose_uplink(&mut self, more: u64, messages: u64) {
         self.uplink.stop();
         let (begin, _) = self.traffic.progress();
         // A burst more, since the publisher may be ahead by that.
@@ -106,7 +106,7 @@ impl Ordeal {
         for part in [more / 2, more] {
             self.traffic
                 .wait("it is collected without an uplink", |state| {
-                    state.published >= begin + part
+                    state.published >= (begin + part).min(messages)
                 });
             self.kill();
             self.site.start();
@@ -118,7 +118,7 @@ impl Ordeal {
     fn misfortune(&mut self, number: u64, kills: u64, messages: u64) {
         match number {
             _ if number == kills / 4 => self.restart_upstream(),
-            _ if number == kills / 2 => self.lose_uplink(messages / 20),
+            _ if number == kills / 2 => self.lose_uplink(messages / 20, messages),
             // Three quarters of the way the broker restarts while the daemon is away.
             _ if number == kills * 3 / 4 => {
                 self.kill();

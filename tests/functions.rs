@@ -1,4 +1,12 @@
 //! The example of every function, as its documentation shows it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Checkpoints: the state of all operators as of one [`Seq`].
 //!
 //! Promises: [`Checkpoints::load_latest`] gives a snapshot exactly as it was saved, or an older
-//! one, or none; never a mixture. The two newest are kept.
+//! one, or none; never a mixture.
 //!
 //! Leaves to others: what the chunks mean (the engine), when to save, and trimming the log, which
 //! must keep everything from [`Checkpoints::oldest_retained`] on.
@@ -10,7 +10,8 @@
 //! key       'C'  number: u64 BE, counted upwards  part: u32 BE, FFFFFFFF for the manifest
 //! value     sealed, see `store::seal`
 //! frame     kind 1   head: number u64 LE, part u32 LE
-//!           payload: per chunk  operator u64 LE, key u64 LE, length u32 LE, bytes
+//!           payload: per piece  operator u64 LE, key u64 LE, length u32 LE, bytes;
+//!           pieces of one operator and key that follow each other are one chunk
 //! manifest  kind 2   head: number u64 LE, seq u64 LE
 //!           payload: CBOR [time, application, marks, [CRC-32C of the sealed frame, ...]]
 //! ```
@@ -31,8 +32,8 @@ use crate::store::{Store, StoreError, WriteBatch, table};
 
 /// A frame is closed when it holds so many bytes, unpacked; a larger chunk has its own.
 pub const FRAME_BYTES_MAX: usize = 32 << 10;
-/// How many checkpoints are kept.
-pub const RETAINED_MAX: usize = 2;
+/// A larger chunk is stored in pieces.
+const PIECE_BYTES_MAX: usize = 16 << 20;
 
 const KIND_FRAME: u8 = 1;
 const KIND_MANIFEST: u8 = 2;
@@ -106,6 +107,7 @@ pub struct Saved {
 /// The checkpoints of one store.
 pub struct Checkpoints {
     store: Arc<dyn Store>,
+    keep: usize,
     /// Oldest first.
     retained: Vec<Retained>,
     next: u64,
@@ -135,7 +137,8 @@ type Manifest = (
 
 impl Checkpoints {
     /// Finds what is there and removes what an interrupted [`Checkpoints::save`] left behind.
-    pub fn open(store: Arc<dyn Store>) -> Result<Checkpoints, CheckpointError> {
+    /// `keep` says how many are kept; at least 1.
+    pub fn open(store: Arc<dyn Store>, keep: usize) -> Result<Checkpoints, CheckpointError> {
         let mut retained = Vec::new();
         let mut orphans: Vec<Vec<u8>> = Vec::new();
         let mut frames: Vec<Vec<u8>> = Vec::new();
@@ -175,6 +178,7 @@ impl Checkpoints {
         }
         Ok(Checkpoints {
             store,
+            keep: keep.max(1),
             retained,
             next,
             sealer: Sealer::default(),
@@ -191,7 +195,7 @@ impl Checkpoints {
     }
 
     /// Writes the snapshot's frames now and puts its manifest, and the removal of what is older
-    /// than the newest [`RETAINED_MAX`], into `batch`: the checkpoint exists once the caller has
+    /// than the newest that are kept, into `batch`: the checkpoint exists once the caller has
     /// written that.
     pub fn save(
         &mut self,
@@ -203,11 +207,11 @@ impl Checkpoints {
         let mut saved = Saved::default();
         let mut sums: Vec<u32> = Vec::new();
         let mut frame = Vec::new();
-        let mut chunks = snapshot.chunks.iter().peekable();
-        while let Some(chunk) = chunks.next() {
-            saved.state_bytes += bytes_of(&chunk.bytes);
-            put_chunk(chunk, &mut frame)?;
-            let follows = chunks.peek().map_or(usize::MAX, |next| next.bytes.len());
+        let mut pieces = snapshot.chunks.iter().flat_map(pieces).peekable();
+        while let Some((chunk, bytes)) = pieces.next() {
+            saved.state_bytes += bytes_of(bytes);
+            put_piece(chunk, bytes, &mut frame)?;
+            let follows = pieces.peek().map_or(usize::MAX, |(_, next)| next.len());
             if frame.len().saturating_add(follows) > FRAME_BYTES_MAX {
                 let part = u32::try_from(sums.len()).ok();
                 let part = part.filter(|part| *part < MANIFEST_PART);
@@ -237,7 +241,7 @@ impl Checkpoints {
     }
 
     fn forget_old(&mut self, batch: &mut WriteBatch) -> Result<(), CheckpointError> {
-        let surplus = self.retained.len().saturating_sub(RETAINED_MAX);
+        let surplus = self.retained.len().saturating_sub(self.keep);
         for old in self.retained.drain(..surplus) {
             // The manifest sorts last and belongs to it.
             let mut end = place(old.number, MANIFEST_PART);
@@ -335,13 +339,20 @@ fn manifest(
     Ok((snapshot, sums))
 }
 
-fn put_chunk(chunk: &Chunk, frame: &mut Vec<u8>) -> Result<(), TooLong> {
-    let bytes = chunk.bytes.len();
+/// The bytes of a chunk in pieces that can be stored; an empty chunk is one empty piece.
+fn pieces(chunk: &Chunk) -> impl Iterator<Item = (&Chunk, &[u8])> {
+    let empty = chunk.bytes.is_empty().then_some(&[][..]);
+    let pieces = chunk.bytes.chunks(PIECE_BYTES_MAX).chain(empty);
+    pieces.map(move |bytes| (chunk, bytes))
+}
+
+fn put_piece(chunk: &Chunk, piece: &[u8], frame: &mut Vec<u8>) -> Result<(), TooLong> {
+    let bytes = piece.len();
     let length = u32::try_from(bytes).map_err(|_| TooLong { bytes })?;
     frame.extend_from_slice(&chunk.operator.to_le_bytes());
     frame.extend_from_slice(&chunk.key.to_le_bytes());
     frame.extend_from_slice(&length.to_le_bytes());
-    frame.extend_from_slice(&chunk.bytes);
+    frame.extend_from_slice(piece);
     Ok(())
 }
 
@@ -362,11 +373,18 @@ fn take_chunks(
         let (length, after) = after.split_first_chunk::<4>().ok_or(Damage::Content)?;
         let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Damage::Content)?;
         let (bytes, after) = after.split_at_checked(length).ok_or(Damage::Content)?;
-        chunks.push(Chunk {
-            operator: u64::from_le_bytes(*operator),
-            key: u64::from_le_bytes(*key),
-            bytes: bytes.to_vec(),
-        });
+        let (operator, key) = (u64::from_le_bytes(*operator), u64::from_le_bytes(*key));
+        match chunks
+            .last_mut()
+            .filter(|last| (last.operator, last.key) == (operator, key))
+        {
+            Some(begun) => begun.bytes.extend_from_slice(bytes),
+            None => chunks.push(Chunk {
+                operator,
+                key,
+                bytes: bytes.to_vec(),
+            }),
+        }
         rest = after;
     }
     Ok(())

@@ -31,7 +31,7 @@ fn save(store: &SimStore, checkpoints: &mut Checkpoints, snapshot: &Snapshot) {
 }
 
 fn open(store: &SimStore) -> Checkpoints {
-    Checkpoints::open(Arc::new(store.clone())).unwrap()
+    Checkpoints::open(Arc::new(store.clone()), 2).unwrap()
 }
 
 #[test]

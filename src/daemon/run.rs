@@ -24,6 +24,8 @@ use crate::store::sled::{StoreEvent, StoreOptions};
 
 /// Arrivals that may wait for the pipeline, of all sources together.
 const ARRIVALS_MAX: usize = 16;
+/// How long sinks may deliver what they hold after the sources have stopped.
+const SINKS_WITHIN_MAX: Duration = Duration::from_secs(1);
 /// Outputs that a sink may hold.
 const DELIVERIES_MAX: usize = 1024;
 
@@ -55,6 +57,7 @@ impl Prepared {
             application: Arc::clone(&self.application),
             texts: &self.sql,
             sinks: &outboxes,
+            checkpoints_kept: usize::try_from(self.settings.checkpoint.keep).unwrap_or(2),
         })?;
         for warning in &found.warnings {
             tracing::warn!("{warning}");
@@ -103,6 +106,7 @@ impl Prepared {
             working: Working::default(),
             // A third each for sources, sinks and the rest.
             stop_within: deadline / 3,
+            stopping: stopped.clone(),
             counted: Counted::default(),
         };
         let sources = self
@@ -128,6 +132,7 @@ impl Prepared {
             arrivals: arrived,
             feeds,
             confirmed: confirmations,
+            stopping: stopped.clone(),
             drained,
             metrics,
         };
@@ -154,6 +159,7 @@ struct Start<'a> {
     runtime: &'a tokio::runtime::Runtime,
     working: Working,
     stop_within: Duration,
+    stopping: watch::Receiver<bool>,
     counted: Counted,
 }
 
@@ -214,10 +220,14 @@ impl Start<'_> {
         deliver
     }
 
+    /// A task that ends before it is told to (by a panic, most likely) is spoken of.
     fn spawn(&self, name: String, task: impl Future<Output = ()> + Send + 'static) {
-        let at_work = AtWork::new(&self.working, name);
+        let stopping = self.stopping.clone();
+        let at_work = AtWork::new(&self.working, name.clone());
         self.runtime.spawn(async move {
+            let told = Told { name, stopping };
             task.await;
+            drop(told);
             drop(at_work);
         });
     }
@@ -274,6 +284,20 @@ fn thread(
     spawned
         .map(drop)
         .map_err(|error| cannot_start("a thread", &error))
+}
+
+/// Complains when it is dropped before a stop.
+struct Told {
+    name: String,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if !*self.stopping.borrow() {
+            tracing::error!("{} has ended by itself; restart the daemon", self.name);
+        }
+    }
 }
 
 /// Stands in the list of who is at work for as long as it lives.
@@ -393,5 +417,8 @@ fn limits(settings: &Settings) -> Limits {
             config::Durability::None => Durability::None,
         },
         checkpoint_interval: Duration::from_millis(settings.checkpoint.interval_ms),
+        // Long enough for a link that works; without one there is nothing to wait for.
+        sinks_within: Duration::from_millis(settings.shutdown.deadline_ms / 3)
+            .min(SINKS_WITHIN_MAX),
     }
 }

@@ -4,7 +4,7 @@ use super::expr::{Operand, predicate};
 use super::group::Groups;
 use super::grouped::Grouped;
 use super::output::Output;
-use super::state::{Load, Save, StateError};
+use super::state::{Load, Part, Save, StateError};
 use super::window::{AnyWindow, Changes, Picked};
 use crate::event::{Batch, Row, Rows, Stamp, Timestamp};
 use crate::sql::plan::{Emit, Input, Query};
@@ -159,6 +159,10 @@ impl Running {
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+        if self.has_state() {
+            // So that a state which happens to be empty is not taken for one that is missing.
+            save.put(Part::Present, 0, &true)?;
+        }
         self.window.save(save)?;
         match &self.stage {
             Stage::Projected(stage) => stage.output.save(save),

@@ -45,6 +45,8 @@ pub(super) enum Part {
     Pending = 2,
     /// Groups, in runs of slots.
     Groups = 3,
+    /// Nothing but that there is a state.
+    Present = 4,
 }
 
 impl Part {

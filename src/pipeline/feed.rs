@@ -68,10 +68,8 @@ impl Feed {
     /// # Errors
     /// When the outbox cannot be read.
     pub fn pump(&mut self, outbox: &mut Outbox, durable: Seq) -> Result<(), OutboxError> {
+        self.full = false;
         loop {
-            if self.to.is_none() {
-                return Ok(());
-            }
             while self
                 .fresh
                 .front()
@@ -88,7 +86,14 @@ impl Feed {
             if !self.behind || self.sent.seq > durable {
                 return Ok(());
             }
-            let read = outbox.read(self.sink, self.sent, READ_ROWS_MAX, READ_BYTES_MAX)?;
+            // Reading what the sink has no room for would be done again and again.
+            let Some(to) = &self.to else { return Ok(()) };
+            let room = to.capacity().min(READ_ROWS_MAX);
+            if room == 0 {
+                self.full = true;
+                return Ok(());
+            }
+            let read = outbox.read(self.sink, self.sent, room, READ_BYTES_MAX)?;
             if read.is_empty() {
                 // What lies between `sent` and the last key, if anything did, was dropped.
                 self.sent = self
@@ -120,7 +125,6 @@ impl Feed {
         let Some(to) = &self.to else {
             return Err(entry);
         };
-        self.full = false;
         let Entry { key, time, row } = entry;
         let id = format!("{}-{key}", self.id_prefix);
         match to.try_send(Delivery { key, id, time, row }) {

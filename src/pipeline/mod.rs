@@ -3,8 +3,8 @@
 //! [`Core`] is the synchronous heart and knows no clock, no thread and no network; [`run`] is the
 //! thread around it that waits, syncs and talks to sources and sinks.
 //!
-//! What a turn changes on disk (log records and outputs) is one atomic write. So after a crash the
-//! outbox is exactly as far as the log, and recovery only has to bring the engine there.
+//! What a turn changes on disk is written in order, the log first, then the outbox. After a crash
+//! the outbox is as far as the log or behind it, never ahead, and recovery brings both to one place.
 
 mod feed;
 mod recover;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::turn::{Core, Gather, PipelineError, SinkStream};
 use crate::checkpoint::{Checkpoints, Snapshot};
 use crate::engine::{Engine, StateChunk};
-use crate::event::{Seq, Timestamp};
+use crate::event::Seq;
 use crate::outbox::{Limits, Outbox};
 use crate::sql::{self, Application, SqlText};
 use crate::store::{Store, WriteBatch};
@@ -23,6 +23,8 @@ pub struct Open<'a> {
     pub texts: &'a [SqlText],
     /// Which streams have an outbox, by name, and its bounds.
     pub sinks: &'a [(String, Limits)],
+    /// How many checkpoints are kept; at least 1.
+    pub checkpoints_kept: usize,
 }
 
 /// What recovery found.
@@ -43,7 +45,7 @@ impl Core {
     /// When the store fails. Damage is not an error: it is in the warnings.
     pub fn open(open: &Open<'_>) -> Result<(Core, Recovered), PipelineError> {
         let mut found = Recovered::default();
-        let mut checkpoints = Checkpoints::open(Arc::clone(&open.store))?;
+        let mut checkpoints = Checkpoints::open(Arc::clone(&open.store), open.checkpoints_kept)?;
         let loaded = checkpoints.load_latest()?;
         found.warnings.extend(loaded.skipped);
         let snapshot = loaded.snapshot.unwrap_or_default();
@@ -80,6 +82,9 @@ impl Core {
         if core.application != wanted || core.wal.next() == Seq(1) {
             core.switch(open, &wanted, &mut found)?;
         }
+        // What was read may have been written by a process that died before its sync; from here
+        // on it counts as durable.
+        core.store.sync()?;
         Ok((core, found))
     }
 
@@ -205,7 +210,7 @@ impl Core {
         found: &mut Recovered,
     ) -> Result<(), PipelineError> {
         let mut batch = WriteBatch::new();
-        let time = self.wal.last_time().max(Timestamp(0));
+        let time = self.wal.last_time();
         self.wal.append(
             time,
             &Body::Config {

@@ -12,6 +12,7 @@ use crossbeam::select;
 
 use super::feed::Feed;
 use super::turn::{Core, Input, PipelineError, TurnDone};
+use crate::checkpoint::CheckpointError;
 use crate::clock::LogClock;
 use crate::event::{Seq, Timestamp};
 use crate::observe::PipelineMetrics;
@@ -22,9 +23,13 @@ use crate::store::{Store, StoreError, WriteBatch};
 
 /// Longest wait when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
-/// How soon outputs are offered again to a sink whose channel was full. Confirmations come first,
-/// nearly always.
-const PUMP_AGAIN: Duration = Duration::from_millis(20);
+/// How soon a stop is noticed while something waits that would hold it up.
+const STOP_NOTICED: Duration = Duration::from_millis(100);
+/// How soon a step of the wall clock is noticed while a deadline is set.
+const CLOCK_STEP_NOTICED: Duration = Duration::from_secs(1);
+/// How soon outputs are offered again to a sink whose channel was full, should no confirmation
+/// come from it before.
+const PUMP_AGAIN: Duration = Duration::from_secs(1);
 
 /// When input becomes durable, and with it acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +53,8 @@ pub struct Limits {
     pub durability: Durability,
     /// Time between two checkpoints, if anything happened.
     pub checkpoint_interval: Duration,
+    /// How long sinks may deliver what they hold after the sources have stopped.
+    pub sinks_within: Duration,
 }
 
 /// A source as the pipeline sees it.
@@ -70,7 +77,9 @@ pub struct Handles {
     pub feeds: Vec<Feed>,
     /// Confirmations of all sinks.
     pub confirmed: Receiver<Confirmed>,
-    /// Turns true when the sources are gone and the sinks have been given all there is.
+    /// Turns true when the sources are told to end.
+    pub stopping: tokio::sync::watch::Receiver<bool>,
+    /// Turns true when the sources are gone and the sinks have had time to deliver the rest.
     pub drained: tokio::sync::watch::Sender<bool>,
     /// What it counts.
     pub metrics: Arc<PipelineMetrics>,
@@ -115,7 +124,10 @@ pub fn run(core: Core, handles: Handles, limits: Limits) -> Result<Outcome, Pipe
         unsynced_since: None,
         acks: VecDeque::new(),
         checkpoint_at: now + limits.checkpoint_interval,
-        draining: false,
+        trimming: false,
+        sinks_gone: false,
+        unsynced_checkpoint: false,
+        draining: None,
         core,
     }
     .run();
@@ -159,8 +171,14 @@ struct Pipeline {
     durable: Seq,
     acks: VecDeque<Ack>,
     checkpoint_at: Instant,
-    /// Whether the sources are gone.
-    draining: bool,
+    /// Whether there is more of the log to let go of.
+    trimming: bool,
+    /// Whether every sink has ended.
+    sinks_gone: bool,
+    /// Whether a checkpoint waits to be synced.
+    unsynced_checkpoint: bool,
+    /// Since the sources are gone: when the sinks are told to end.
+    draining: Option<Instant>,
 }
 
 enum Event {
@@ -178,7 +196,12 @@ impl Pipeline {
         loop {
             match self.wait() {
                 Event::Arrived(arrival) => self.arrived(arrival)?,
-                Event::SourcesGone => self.drain()?,
+                Event::SourcesGone => {
+                    self.drain()?;
+                    if self.sinks_gone {
+                        return self.finish();
+                    }
+                }
                 Event::Confirmed(confirmed) => self.confirmed(confirmed)?,
                 Event::SinksGone => return self.finish(),
                 Event::Synced(seq, result) => {
@@ -197,14 +220,14 @@ impl Pipeline {
         let timeout = self.timeout();
         let idle_arrivals = never();
         let idle_confirmed = never();
-        let takes = !self.draining && !self.is_blocked();
+        let takes = self.draining.is_none() && (self.is_stopping() || !self.is_blocked());
         let arrivals = if takes {
             &self.handles.arrivals
         } else {
             &idle_arrivals
         };
         // While the sources are there, sinks that are gone are no reason to end.
-        let confirmed = if self.draining || !self.handles.feeds.is_empty() {
+        let confirmed = if self.draining.is_some() || !self.handles.feeds.is_empty() {
             &self.handles.confirmed
         } else {
             &idle_confirmed
@@ -213,8 +236,9 @@ impl Pipeline {
             recv(arrivals) -> arrival => arrival.map_or(Event::SourcesGone, Event::Arrived),
             recv(confirmed) -> one => match one {
                 Ok(one) => Event::Confirmed(one),
-                Err(_) if self.draining => Event::SinksGone,
+                Err(_) if self.draining.is_some() => Event::SinksGone,
                 Err(_) => {
+                    self.sinks_gone = true;
                     self.handles.confirmed = never();
                     Event::Timeout
                 }
@@ -229,20 +253,35 @@ impl Pipeline {
         }
     }
 
+    fn is_stopping(&self) -> bool {
+        *self.handles.stopping.borrow()
+    }
+
     /// Until the next thing that falls due by itself.
     fn timeout(&mut self) -> Duration {
         let now = Instant::now();
         let until = |at: Instant| at.saturating_duration_since(now);
         let mut timeout = IDLE;
-        if self.core.has_unsaved() && !self.draining {
+        if self.trimming {
+            return Duration::ZERO;
+        }
+        // A stop does not wake this thread, but changes what it waits for.
+        if !self.acks.is_empty() || self.is_blocked() {
+            timeout = STOP_NOTICED;
+        }
+        if self.core.has_unsaved() && self.draining.is_none() {
             timeout = timeout.min(until(self.checkpoint_at));
         }
         if let (false, Some(at)) = (self.syncing, self.sync_at()) {
             timeout = timeout.min(until(at));
         }
-        if let (Some(deadline), false) = (self.core.deadline(), self.draining) {
+        if let (Some(deadline), None) = (self.core.deadline(), self.draining) {
             let left_ms = deadline.0.saturating_sub(self.clock.now().0).max(0);
-            timeout = timeout.min(Duration::from_millis(left_ms.unsigned_abs()));
+            let left = Duration::from_millis(left_ms.unsigned_abs());
+            timeout = timeout.min(left.min(CLOCK_STEP_NOTICED));
+        }
+        if let Some(at) = self.draining.filter(|_| !*self.handles.drained.borrow()) {
+            timeout = timeout.min(until(at));
         }
         if self.handles.feeds.iter().any(Feed::waits_for_room) {
             timeout = timeout.min(PUMP_AGAIN);
@@ -262,7 +301,7 @@ impl Pipeline {
         let mut acks: Vec<(usize, u64)> = Vec::new();
         let mut next = Some(first);
         while let Some(arrival) = next.take() {
-            rows += arrival.rows.len();
+            rows += arrival.rows.len() + arrival.rejected.len();
             bytes += arrival.rows.memory_bytes();
             acks.push((arrival.source, arrival.through));
             let stream = self
@@ -307,8 +346,7 @@ impl Pipeline {
                 through,
             });
         }
-        let none = self.limits.durability == Durability::None;
-        self.release(if none { self.written } else { self.durable });
+        self.release(self.durable);
         Ok(())
     }
 
@@ -329,6 +367,9 @@ impl Pipeline {
         self.core.write(turn)?;
         self.written = last;
         self.unsynced_since.get_or_insert_with(Instant::now);
+        if self.limits.durability == Durability::None {
+            self.release(self.written);
+        }
         for (feed, outputs) in self.handles.feeds.iter_mut().zip(outputs) {
             feed.add(outputs);
         }
@@ -338,7 +379,7 @@ impl Pipeline {
     /// Everything whose time has come.
     fn due(&mut self) -> Result<(), PipelineError> {
         let now = Instant::now();
-        let ticks = !self.draining && self.core.deadline().is_some();
+        let ticks = self.draining.is_none() && self.core.deadline().is_some();
         if ticks && self.core.deadline() <= Some(self.clock.now()) {
             let time = self.now();
             let turn = self.core.turn(time, Vec::new())?;
@@ -348,8 +389,17 @@ impl Pipeline {
         if self.core.has_unsaved() && now >= self.checkpoint_at {
             self.checkpoint()?;
         }
+        if self.trimming {
+            self.trimming = self.core.trim()?;
+        }
+        if self.draining.is_some_and(|at| at <= now) {
+            self.handles
+                .drained
+                .send_if_modified(|drained| !std::mem::replace(drained, true));
+        }
         if !self.syncing && self.sync_at().is_some_and(|at| at <= now) {
             self.unsynced_since = None;
+            self.unsynced_checkpoint = false;
             self.syncing = self.requests.try_send(self.written).is_ok();
             add(&self.handles.metrics.syncs, 1);
         }
@@ -365,16 +415,30 @@ impl Pipeline {
         let since = self.unsynced_since?;
         match self.limits.durability {
             Durability::Always => Some(since),
+            Durability::Interval(_) if self.is_stopping() => Some(since),
             Durability::Interval(interval) => Some(since + interval),
-            Durability::None => None,
+            Durability::None => self.unsynced_checkpoint.then_some(since),
         }
     }
 
     fn checkpoint(&mut self) -> Result<(), PipelineError> {
         self.checkpoint_at = Instant::now() + self.limits.checkpoint_interval;
-        self.core.checkpoint()?;
+        match self.core.checkpoint() {
+            Ok(()) => {}
+            Err(PipelineError::Checkpoint(CheckpointError::Store(error))) => {
+                return Err(error.into());
+            }
+            // The older ones are still there, and so is the log behind them.
+            Err(error @ PipelineError::Checkpoint(_)) => {
+                tracing::error!("{error}");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        self.trimming = true;
         add(&self.handles.metrics.checkpoints, 1);
         self.unsynced_since.get_or_insert_with(Instant::now);
+        self.unsynced_checkpoint = true;
         Ok(())
     }
 
@@ -413,11 +477,10 @@ impl Pipeline {
 
     /// The sources are gone: what they brought is made durable, and the sinks are closed.
     fn drain(&mut self) -> Result<(), PipelineError> {
-        self.draining = true;
+        self.draining = Some(Instant::now() + self.limits.sinks_within);
         self.settle()?;
         self.pump()?;
         self.handles.feeds.iter_mut().for_each(Feed::close);
-        self.handles.drained.send_replace(true);
         Ok(())
     }
 

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use crate::checkpoint::{Checkpoints, Chunk, Snapshot};
 use crate::engine::{Engine, Outputs, StateError};
-use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Timestamp};
+use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Timestamp, Value};
 use crate::outbox::{Entry, Outbox};
 use crate::sql::plan::StreamId;
 use crate::store::{Store, StoreError, WriteBatch};
-use crate::wal::{Body, Origin, Wal, WalError};
+use crate::wal::{Body, Origin, TRIM_RECORDS_MAX, Wal, WalError};
+
+/// The memory that the rows of one record of the log may take, in bytes.
+const RECORD_BYTES_MAX: usize = 16 << 20;
 
 /// How many delivery marks are kept per source: more than any broker has under way.
 const MARKS_MAX: usize = 4096;
@@ -180,7 +183,7 @@ impl Core {
     ) -> Result<(), PipelineError> {
         let Input {
             stream,
-            mut rows,
+            rows,
             rejected,
             marks,
         } = input;
@@ -191,7 +194,9 @@ impl Core {
         let name = &definition.name;
         self.remember(name, &marks);
         if rows.is_empty() && rejected.is_empty() {
-            self.unlogged.entry(name.clone()).or_default().extend(marks);
+            let unlogged = self.unlogged.entry(name.clone()).or_default();
+            unlogged.extend(marks);
+            unlogged.drain(..unlogged.len().saturating_sub(MARKS_MAX));
             return Ok(());
         }
         let mut all = self.unlogged.remove(name).unwrap_or_default();
@@ -201,26 +206,36 @@ impl Core {
             source: name.clone(),
             marks,
         });
-        // The marks stand in the first record and speak for all: the rest must not get lost alone.
+        let (pieces, too_large) = pieces(rows);
+        let mut left = pieces.len() + rejected.len() + too_large.len();
+        // The marks speak for the whole input. So its records are one write; and where that would
+        // be too large the marks come last: what a crash cuts off is delivered again.
         let mut batch = WriteBatch::new();
-        if !rows.is_empty() {
+        let mut last = |batch: &mut WriteBatch| {
+            if batch.bytes() > RECORD_BYTES_MAX {
+                done.log.push(std::mem::take(batch));
+            }
+            left -= 1;
+            (left == 0).then(|| origin.take()).flatten()
+        };
+        for mut rows in pieces {
             rows.stamp_all(self.wal.next(), time);
             let body = Body::Events {
                 stream: name.clone(),
                 schema: definition.schema.fingerprint(),
                 rows,
-                origin: origin.take(),
+                origin: last(&mut batch),
             };
             self.wal.append(time, &body, &mut batch)?;
             if let Body::Events { rows, .. } = &body {
                 self.engine.push(stream, rows.rows(), gather);
             }
         }
-        for rejected in rejected {
+        for rejected in rejected.into_iter().chain(too_large) {
             let body = Body::Rejected {
                 stream: name.clone(),
                 rejected,
-                origin: origin.take(),
+                origin: last(&mut batch),
             };
             let seq = self.wal.append(time, &body, &mut batch)?;
             self.engine.advance(time, seq, gather);
@@ -275,8 +290,7 @@ impl Core {
         self.last() > self.saved
     }
 
-    /// Saves the state as of the last input, and lets go of the log that no retained checkpoint
-    /// needs. Durable after the next sync.
+    /// Saves the state as of the last input. Durable after the next sync.
     ///
     /// # Errors
     /// When the store fails; the older checkpoints are still there.
@@ -288,7 +302,7 @@ impl Core {
         };
         let snapshot = Snapshot {
             seq: self.last(),
-            time: self.wal.last_time().max(Timestamp(0)),
+            time: self.wal.last_time(),
             application: self.application.clone(),
             chunks: chunks
                 .map(|chunk| Chunk {
@@ -307,13 +321,60 @@ impl Core {
         self.checkpoints.save(&snapshot, &mut batch)?;
         self.store.write(batch)?;
         self.saved = snapshot.seq;
-        if let Some(oldest) = self.checkpoints.oldest_retained() {
-            let mut batch = WriteBatch::new();
-            self.wal.trim(oldest.plus(1), &mut batch)?;
-            self.store.write(batch)?;
-        }
+        // The checkpoint knows these marks; a record that had them too would have them twice.
+        self.unlogged.clear();
         Ok(())
     }
+
+    /// Lets go of some of the log that no retained checkpoint needs, so little that a turn need not
+    /// wait for it. Says whether there is more.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn trim(&mut self) -> Result<bool, PipelineError> {
+        let Some(oldest) = self.checkpoints.oldest_retained() else {
+            return Ok(false);
+        };
+        let mut batch = WriteBatch::new();
+        let removed = self.wal.trim(oldest.plus(1), &mut batch)?;
+        self.put(batch)?;
+        Ok(removed >= TRIM_RECORDS_MAX)
+    }
+}
+
+/// Cuts rows into records that the log can take; a row that alone is too large is rejected.
+fn pieces(rows: Batch) -> (Vec<Batch>, Vec<Rejected>) {
+    if rows.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    if rows.memory_bytes() <= RECORD_BYTES_MAX {
+        return (vec![rows], Vec::new());
+    }
+    let mut pieces = vec![Batch::new(rows.width())];
+    let mut too_large = Vec::new();
+    let mut bytes = 0;
+    for row in rows.rows().iter() {
+        let size = row.values.iter().map(Value::memory_bytes).sum::<usize>();
+        if size > RECORD_BYTES_MAX {
+            too_large.push(Rejected {
+                reason: "too_large".to_owned(),
+                detail: format!("a row of {size} bytes, {RECORD_BYTES_MAX} are allowed"),
+                bytes: Vec::new(),
+                bytes_total: u64::try_from(size).unwrap_or(u64::MAX),
+            });
+            continue;
+        }
+        bytes += size;
+        if bytes > RECORD_BYTES_MAX {
+            pieces.push(Batch::new(rows.width()));
+            bytes = size;
+        }
+        if let Some(piece) = pieces.last_mut() {
+            piece.push(row.stamp, row.values.iter().cloned());
+        }
+    }
+    pieces.retain(|piece| !piece.is_empty());
+    (pieces, too_large)
 }
 
 /// Collects outputs by sink.

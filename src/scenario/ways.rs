@@ -104,6 +104,7 @@ impl Run<'_> {
             application: Arc::clone(&self.application),
             texts: self.texts,
             sinks: &sinks,
+            checkpoints_kept: 2,
         };
         let opened = || Core::open(&open).map_err(|error| vec![error.to_string()]);
         let (mut core, _) = opened()?;

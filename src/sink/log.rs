@@ -5,11 +5,12 @@
 //! this sink and nothing else: lines are written on a thread of their own.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Confirmer, Context, Delivery, count};
+use super::{Confirmer, Context, Delivery, Metrics, count};
 use crate::config::options::OptionSpec;
-use crate::event::{Schema, Timestamp, Value};
+use crate::event::{OutputKey, Schema, Timestamp, Value};
 
 /// What can be set: nothing.
 pub const OPTIONS: &[OptionSpec] = &[];
@@ -48,46 +49,81 @@ impl Log {
     }
 
     /// Delivers until there is nothing to come, or until told to stop.
+    ///
+    /// The thread that writes may hang for as long as its reader does, so it holds nothing that
+    /// others wait for: it tells this task how far it is, and the task confirms.
     pub async fn run(self, context: Context) {
-        let mut stop = context.stop.clone();
-        let (done, ended) = tokio::sync::oneshot::channel::<()>();
+        let Context {
+            name,
+            sink,
+            schema,
+            deliveries,
+            confirmed,
+            mut stop,
+            metrics,
+            ..
+        } = context;
+        let mut confirmer = Confirmer::new(sink, confirmed);
+        let (written, mut progress) = tokio::sync::watch::channel(None);
+        let lines = Lines {
+            name,
+            schema,
+            deliveries,
+            stop: stop.clone(),
+            metrics,
+            written,
+        };
         let thread = std::thread::Builder::new().name("log-sink".to_owned());
-        let spawned = thread.spawn(move || {
-            write_all(self.to, context);
-            // Nobody waits any more after a stop.
-            let _ = done.send(());
-        });
-        if let Err(error) = spawned {
+        if let Err(error) = thread.spawn(move || lines.write_all(self.to)) {
             tracing::error!("cannot start the log sink: {error}");
             return;
         }
-        tokio::select! {
-            _ = ended => {}
-            // The thread ends with its channel; what it does not write is in the outbox still.
-            _ = stop.wait_for(|stop| *stop) => {}
+        loop {
+            let more = tokio::select! {
+                changed = progress.changed() => changed.is_ok(),
+                () = tokio::time::sleep(super::CONFIRM_AGAIN), if confirmer.waits() => true,
+                // The thread ends with its channel; what it does not write is in the outbox still.
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            let last = *progress.borrow_and_update();
+            if let Some(key) = last {
+                confirmer.confirm(key);
+            }
+            if !more && confirmer.flush() {
+                return;
+            }
         }
     }
 }
 
-fn write_all(mut to: Box<dyn Write + Send>, mut context: Context) {
-    let mut widths = vec![0; context.schema.width()];
-    let mut confirmer = Confirmer::new(context.sink, context.confirmed.clone());
-    while let Some(delivery) = context.deliveries.blocking_recv() {
-        if *context.stop.borrow() {
-            return;
-        }
-        let line = line(&context.name, &context.schema, &delivery, &mut widths);
-        if let Err(error) = to.write_all(line.as_bytes()).and_then(|()| to.flush()) {
-            // A closed standard output will not come back, and is no reason to keep alerts.
-            count(&context.metrics.refused);
-            tracing::debug!("cannot write the line: {error}");
-        } else {
-            count(&context.metrics.delivered);
-            context.metrics.connected.store(true, Ordering::Relaxed);
-        }
-        confirmer.confirm(delivery.key);
-        while !confirmer.flush() && context.deliveries.is_empty() {
-            std::thread::sleep(super::CONFIRM_AGAIN);
+/// What the writing thread works with.
+struct Lines {
+    name: String,
+    schema: Arc<Schema>,
+    deliveries: tokio::sync::mpsc::Receiver<Delivery>,
+    stop: tokio::sync::watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+    /// The last key that was written.
+    written: tokio::sync::watch::Sender<Option<OutputKey>>,
+}
+
+impl Lines {
+    fn write_all(mut self, mut to: Box<dyn Write + Send>) {
+        let mut widths = vec![0; self.schema.width()];
+        while let Some(delivery) = self.deliveries.blocking_recv() {
+            if *self.stop.borrow() {
+                return;
+            }
+            let line = line(&self.name, &self.schema, &delivery, &mut widths);
+            if let Err(error) = to.write_all(line.as_bytes()).and_then(|()| to.flush()) {
+                // A closed standard output will not come back, and is no reason to keep alerts.
+                count(&self.metrics.refused);
+                tracing::debug!("cannot write the line: {error}");
+            } else {
+                count(&self.metrics.delivered);
+                self.metrics.connected.store(true, Ordering::Relaxed);
+            }
+            self.written.send_replace(Some(delivery.key));
         }
     }
 }
@@ -137,7 +173,7 @@ fn readable(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Field, OutputKey, Type};
+    use crate::event::{Field, Type};
 
     #[test]
     fn lines_are_aligned() {

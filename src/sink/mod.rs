@@ -122,6 +122,11 @@ impl Confirmer {
         self.flush();
     }
 
+    /// Whether something could not be confirmed yet.
+    fn waits(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// Tries again what found the channel full. Whether nothing waits any more.
     fn flush(&mut self) -> bool {
         let Some(key) = self.waiting else { return true };

@@ -268,7 +268,10 @@ impl<'a> Process<'a> {
                 self.core.write(turn)?;
             }
             Step::Sync => self.sync()?,
-            Step::Checkpoint => self.core.checkpoint()?,
+            Step::Checkpoint => {
+                self.core.checkpoint()?;
+                while self.core.trim()? {}
+            }
             Step::Confirm { sink, back } => self.confirm(sink, back)?,
             Step::Reconfigure => {
                 self.wanted = 1;
@@ -400,6 +403,7 @@ fn start(
             application: Arc::clone(application),
             texts,
             sinks: &sinks,
+            checkpoints_kept: 2,
         });
         match opened {
             Ok((core, found)) => return (core, found.warnings),
