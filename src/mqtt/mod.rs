@@ -237,7 +237,9 @@ enum Client {
 pub fn connect(settings: &Settings) -> (Handle, Connection) {
     let (client, poll) = match settings.version {
         Version::V311 => {
-            let (client, poll) = rumqttc::AsyncClient::new(options_v311(settings), REQUESTS_MAX);
+            let (client, mut poll) =
+                rumqttc::AsyncClient::new(options_v311(settings), REQUESTS_MAX);
+            poll.set_network_options(network_options());
             (Client::V311(client), Poll::V311(Box::new(poll)))
         }
         Version::V5 => {
@@ -269,11 +271,16 @@ fn options_v311(settings: &Settings) -> rumqttc::MqttOptions {
     options
 }
 
+/// Acknowledgements are small and go one by one: none may wait for the answer to another.
+fn network_options() -> rumqttc::NetworkOptions {
+    let mut options = rumqttc::NetworkOptions::new();
+    options.set_tcp_nodelay(true);
+    options
+}
+
 fn options_v5(settings: &Settings) -> v5::MqttOptions {
     let (id, host) = (settings.client_id.as_str(), settings.host.as_str());
     let mut options = v5::MqttOptions::new(id, host, settings.port);
-    let mut network = rumqttc::NetworkOptions::new();
-    network.set_tcp_nodelay(true);
     options
         .set_keep_alive(settings.keep_alive.max(Duration::from_secs(1)))
         .set_clean_start(!settings.resume)
@@ -282,7 +289,7 @@ fn options_v5(settings: &Settings) -> v5::MqttOptions {
         .set_receive_maximum(Some(RECEIVE_MAX))
         .set_outgoing_inflight_upper_limit(settings.inflight_max.max(1))
         .set_max_packet_size(Some(PACKET_BYTES_MAX))
-        .set_network_options(network);
+        .set_network_options(network_options());
     if let Some(login) = &settings.login {
         options.set_credentials(login.username.as_str(), login.password.as_str());
     }

@@ -42,7 +42,7 @@ pub struct SinkStream {
 /// What a turn has done. It has happened only when [`Core::write`] has succeeded.
 #[derive(Debug, Default)]
 pub struct TurnDone {
-    /// The records of the log, one write each.
+    /// The records of the log, one write for each input.
     pub log: Vec<WriteBatch>,
     /// The outputs, written behind their causes.
     pub outbox: WriteBatch,
@@ -156,7 +156,9 @@ impl Core {
         let mut done = TurnDone::default();
         let mut gather = Gather::new(&self.sinks);
         if inputs.is_empty() {
-            let seq = self.log(time, &Body::Tick, &mut done)?;
+            let mut batch = WriteBatch::new();
+            let seq = self.wal.append(time, &Body::Tick, &mut batch)?;
+            done.log.push(batch);
             self.engine.advance(time, seq, &mut gather);
         }
         for input in inputs {
@@ -170,13 +172,6 @@ impl Core {
         done.last = self.last();
         done.outputs = gather.by_sink;
         Ok(done)
-    }
-
-    fn log(&mut self, time: Timestamp, body: &Body, done: &mut TurnDone) -> Result<Seq, WalError> {
-        let mut batch = WriteBatch::new();
-        let seq = self.wal.append(time, body, &mut batch)?;
-        done.log.push(batch);
-        Ok(seq)
     }
 
     fn input(
@@ -212,15 +207,26 @@ impl Core {
             marks,
         });
         let (pieces, too_large) = pieces(rows);
+        let mut left = pieces.len() + rejected.len() + too_large.len();
+        // The marks speak for the whole input. So its records are one write; and where that would
+        // be too large the marks come last: what a crash cuts off is delivered again.
+        let mut batch = WriteBatch::new();
+        let mut last = |batch: &mut WriteBatch| {
+            if batch.bytes() > RECORD_BYTES_MAX {
+                done.log.push(std::mem::take(batch));
+            }
+            left -= 1;
+            (left == 0).then(|| origin.take()).flatten()
+        };
         for mut rows in pieces {
             rows.stamp_all(self.wal.next(), time);
             let body = Body::Events {
                 stream: name.clone(),
                 schema: definition.schema.fingerprint(),
                 rows,
-                origin: origin.take(),
+                origin: last(&mut batch),
             };
-            self.log(time, &body, done)?;
+            self.wal.append(time, &body, &mut batch)?;
             if let Body::Events { rows, .. } = &body {
                 self.engine.push(stream, rows.rows(), gather);
             }
@@ -229,11 +235,12 @@ impl Core {
             let body = Body::Rejected {
                 stream: name.clone(),
                 rejected,
-                origin: origin.take(),
+                origin: last(&mut batch),
             };
-            let seq = self.log(time, &body, done)?;
+            let seq = self.wal.append(time, &body, &mut batch)?;
             self.engine.advance(time, seq, gather);
         }
+        done.log.push(batch);
         Ok(())
     }
 

@@ -226,6 +226,8 @@ struct Task {
     /// What may be a repeat.
     held: Vec<(u16, Message)>,
     held_bytes: usize,
+    /// Recognised on this connection, and not said yet.
+    repeats: u64,
     pending: VecDeque<Pending>,
     /// The ordinal of the last message received.
     ordinal: u64,
@@ -257,6 +259,7 @@ impl Task {
             redelivery: Redelivery::new(tail),
             held: Vec::new(),
             held_bytes: 0,
+            repeats: 0,
             pending: VecDeque::new(),
             ordinal: 0,
             unwritten: 0,
@@ -320,7 +323,7 @@ impl Task {
             match self.step(&mut connection, &handle).await {
                 Step::Event(Ok(event)) => self.on_event(event, &handle),
                 Step::Event(Err(error)) => return End::Failed(error),
-                Step::RunPaused => self.settle_held_as_new(),
+                Step::RunPaused => self.on_pause(),
                 Step::Subscribe => self.subscribe(&handle),
                 Step::Reopen => {
                     mqtt::farewell(&mut connection, &handle).await;
@@ -515,13 +518,14 @@ impl Task {
                     self.settle_held_as_new();
                 }
             }
-            Verdict::Repeats(ordinals) => self.settle_as_repeats(&ordinals, packet),
+            Verdict::Repeats(ordinals) => self.settle_as_repeats(&ordinals, Some(packet)),
         }
     }
 
     /// The run of repeats broke off: what was held is new.
     fn settle_held_as_new(&mut self) {
         self.redelivery.give_up();
+        self.tell_repeats();
         self.run_ends_at = None;
         self.held_bytes = 0;
         for (packet, message) in std::mem::take(&mut self.held) {
@@ -531,20 +535,42 @@ impl Task {
         }
     }
 
-    /// The run reached the end of the log: what was held, and the last message, are in it. They
-    /// are acknowledged when their first receipt is durable, on this connection.
-    fn settle_as_repeats(&mut self, ordinals: &[u64], last: u16) {
+    /// Nothing more of a run of repeats came for a while.
+    fn on_pause(&mut self) {
+        match self.redelivery.pause() {
+            Verdict::Repeats(ordinals) => self.settle_as_repeats(&ordinals, None),
+            Verdict::New | Verdict::Held => self.settle_held_as_new(),
+        }
+    }
+
+    /// What was held, and the last message, are in the log. They are acknowledged when their
+    /// first receipt is durable, on this connection.
+    fn settle_as_repeats(&mut self, ordinals: &[u64], last: Option<u16>) {
         self.run_ends_at = None;
         self.held_bytes = 0;
         let held = std::mem::take(&mut self.held);
-        let packets = held.iter().map(|(packet, _)| *packet).chain([last]);
+        let packets = held.iter().map(|(packet, _)| *packet).chain(last);
         for (packet, ordinal) in packets.zip(ordinals) {
             let ordinal = *ordinal;
             self.pending.push_back(Pending { packet, ordinal });
+            self.repeats += 1;
             self.context
                 .metrics
                 .duplicates
                 .fetch_add(1, Ordering::Relaxed);
+        }
+        if self.redelivery.is_over() {
+            self.tell_repeats();
+        }
+    }
+
+    fn tell_repeats(&mut self) {
+        let count = std::mem::take(&mut self.repeats);
+        if count > 0 {
+            tracing::info!(
+                stream = self.context.name,
+                "recognised {count} messages that came again"
+            );
         }
     }
 
@@ -691,6 +717,7 @@ impl Task {
 
     /// Nothing that belongs to a connection outlives it.
     fn disconnected(&mut self) {
+        self.tell_repeats();
         self.is_connected = false;
         self.pending.clear();
         self.held.clear();

@@ -12,12 +12,13 @@
 //!
 //! So a run of repeats begins somewhere in the tail of the log, goes along it mark by mark and
 //! reaches its end; until it has, its messages are *held*. If it breaks off, the beginning was a
-//! coincidence and the held messages are new. A beginning is believed only where the broker cannot
-//! have given the same packet id to a later message: not where it may have given the lowest free
-//! id, and not further back than after how many messages, as the tail shows, it uses an id again.
-//! In doubt a message is new: to count one twice is better than to lose one.
-//! `docs/decisions/0003` has the whole
-//! argument. Pure: no clock, no I/O.
+//! coincidence and the held messages are new. It need not reach the end when this process knows
+//! that it has acknowledged none of it, nor when the broker falls silent after a good part of it:
+//! some send only so much before they want an acknowledgement. A beginning is believed only where
+//! the broker cannot have given the same packet id to a later message: not where it may have given
+//! the lowest free id, and not further back than after how many messages, as the tail shows, it
+//! uses an id again. In doubt a message is new: to count one twice is better than to lose one.
+//! `docs/decisions/0003` has the whole argument. Pure: no clock, no I/O.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -25,6 +26,9 @@ use crate::event::DeliveryMark;
 
 /// How many marks are remembered; more than any broker keeps in flight by default.
 pub const TAIL_MARKS_MAX: usize = 4_096;
+
+/// A run of so many is no coincidence, even when the broker then falls silent.
+const BELIEVED_HELD_MIN: u64 = 8;
 
 /// What a message is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +63,12 @@ enum State {
     /// On a resumed session, before the first message.
     Armed,
     /// Along the tail; the place of the mark that has to come next.
-    Run { next: u64, held: u64 },
+    Run {
+        next: u64,
+        held: u64,
+        /// Whether what goes along the tail is a repeat even if the end is not reached.
+        believed: bool,
+    },
 }
 
 impl Redelivery {
@@ -96,28 +105,55 @@ impl Redelivery {
 
     /// Judges a message with a packet id.
     pub fn judge(&mut self, dup: bool, mark: DeliveryMark) -> Verdict {
-        let (place, held) = match self.state {
+        let (place, held, believed) = match self.state {
             State::Off => return Verdict::New,
             _ if !dup => return self.give_up(),
             State::Armed => match self.beginning(mark) {
-                Some(place) => (place, 0),
+                Some((place, is_certain)) => (place, 0, is_certain),
                 None => return self.give_up(),
             },
-            State::Run { next, held } => match self.at(next) {
-                Some((expected, _)) if expected == mark => (next, held),
+            State::Run {
+                next,
+                held,
+                believed,
+            } => match self.at(next) {
+                Some((expected, _)) if expected == mark => (next, held, believed),
                 Some(_) | None => return self.give_up(),
             },
         };
-        if place + 1 < self.end() {
-            self.state = State::Run {
+        let is_end = place + 1 == self.end();
+        let settled = believed || is_end;
+        self.state = if is_end {
+            State::Off
+        } else {
+            State::Run {
                 next: place + 1,
-                held: held + 1,
-            };
-            return Verdict::Held;
+                held: if settled { 0 } else { held + 1 },
+                believed,
+            }
+        };
+        if settled {
+            Verdict::Repeats(self.ordinals(place - held, place))
+        } else {
+            Verdict::Held
         }
-        self.state = State::Off;
-        let ordinals = (place - held..=place).filter_map(|place| Some(self.at(place)?.1));
-        Verdict::Repeats(ordinals.collect())
+    }
+
+    /// Nothing has come for a while: perhaps the broker awaits acknowledgements. A long run is
+    /// believed as it stands, and whatever goes on with it.
+    pub fn pause(&mut self) -> Verdict {
+        match self.state {
+            State::Run { next, held, .. } if held >= BELIEVED_HELD_MIN => {
+                self.state = State::Run {
+                    next,
+                    held: 0,
+                    believed: true,
+                };
+                Verdict::Repeats(self.ordinals(next - held, next - 1))
+            }
+            State::Run { held: 0, .. } => Verdict::Repeats(Vec::new()),
+            State::Run { .. } | State::Armed | State::Off => self.give_up(),
+        }
     }
 
     /// The held messages are new, and so is everything that follows on this connection. Also to
@@ -162,7 +198,9 @@ impl Redelivery {
     /// is new it comes directly after the tail, where its id cannot have been given again before
     /// `reuse_min` messages; and a broker that gives the lowest free id must have had every lower
     /// one in flight, which then all stand behind `place`.
-    fn beginning(&self, mark: DeliveryMark) -> Option<u64> {
+    ///
+    /// Also says whether that is certain whatever follows.
+    fn beginning(&self, mark: DeliveryMark) -> Option<(u64, bool)> {
         let place = *self.last_by_packet.get(&mark.packet)?;
         let (known, ordinal) = self.at(place)?;
         if known != mark {
@@ -172,7 +210,13 @@ impl Redelivery {
         let in_flight = |id: u16| self.last_by_packet.get(&id).is_some_and(|at| *at > place);
         let is_lowest_free = (1..mark.packet).all(in_flight);
         let is_too_soon = self.end() - place < self.reuse_min;
-        (is_certain || (is_too_soon && !is_lowest_free)).then_some(place)
+        (is_certain || (is_too_soon && !is_lowest_free)).then_some((place, is_certain))
+    }
+
+    fn ordinals(&self, from: u64, to: u64) -> Vec<u64> {
+        (from..=to)
+            .filter_map(|place| Some(self.at(place)?.1))
+            .collect()
     }
 
     fn end(&self) -> u64 {

@@ -1,5 +1,7 @@
 //! A real mosquitto on a free port of the loopback address, and its two command line clients.
 
+#![allow(dead_code, reason = "each test program uses its part")]
+
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -41,7 +43,7 @@ impl Mosquitto {
         let config = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n\
              persistence_location {path}/\nlog_dest file {path}/log\nlog_type all\n\
-             max_queued_messages 0\n{extra}\n"
+             max_queued_messages 0\nset_tcp_nodelay true\n{extra}\n"
         );
         std::fs::write(directory.path().join("conf"), config).unwrap();
         let mut mosquitto = Mosquitto {

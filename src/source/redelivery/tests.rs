@@ -126,6 +126,35 @@ fn what_was_never_acknowledged_is_certain() {
     assert_eq!(resumed(&mut redelivery, &[(true, same)]), [true]);
 }
 
+#[test]
+fn a_broker_may_want_acknowledgements_before_it_goes_on() {
+    let tail = tail(101..=130);
+    let mut redelivery = Redelivery::new(tail.clone());
+    redelivery.connected(true);
+    for mark in &tail[5..15] {
+        assert_eq!(redelivery.judge(true, *mark), Verdict::Held);
+    }
+    assert_eq!(redelivery.pause(), Verdict::Repeats(vec![0; 10]));
+    for mark in &tail[15..] {
+        assert_eq!(redelivery.judge(true, *mark), Verdict::Repeats(vec![0]));
+    }
+    assert!(redelivery.is_over());
+    // A run of a few that stops is a coincidence.
+    redelivery.connected(true);
+    for mark in &tail[5..10] {
+        assert_eq!(redelivery.judge(true, *mark), Verdict::Held);
+    }
+    assert_eq!(redelivery.pause(), Verdict::New);
+    // What goes on otherwise is new.
+    redelivery.connected(true);
+    for mark in &tail[5..15] {
+        assert_eq!(redelivery.judge(true, *mark), Verdict::Held);
+    }
+    assert_eq!(redelivery.pause(), Verdict::Repeats(vec![0; 10]));
+    assert_eq!(redelivery.judge(true, mark(200, 1)), Verdict::New);
+    assert!(redelivery.is_over());
+}
+
 /// A broker that gives the lowest free id has given id 1 to everything on a quiet line, and a
 /// sensor may say the same thing twice: nothing tells the repeat from the next message.
 #[test]
@@ -177,11 +206,14 @@ fn ids_wrap_and_the_tail_is_bounded() {
     assert!(redelivery.tail.len() <= TAIL_MARKS_MAX);
     assert!(redelivery.last_by_packet.len() <= TAIL_MARKS_MAX);
     redelivery.connected(true);
-    let mut verdict = Verdict::New;
-    for mark in &last[last.len() - 100..] {
-        verdict = redelivery.judge(true, *mark);
+    for (mark, ordinal) in last[last.len() - 100..].iter().zip(19_901..) {
+        // None is acknowledged, so each is certain at once.
+        assert_eq!(
+            redelivery.judge(true, *mark),
+            Verdict::Repeats(vec![ordinal])
+        );
     }
-    assert_eq!(verdict, Verdict::Repeats((19_901..=20_000).collect()));
+    assert!(redelivery.is_over());
 }
 
 /// A model of a broker and a daemon that crash and reconnect at random. Every message must become
@@ -280,9 +312,20 @@ mod model {
             }
         }
 
+        fn pause(&mut self) {
+            match self.redelivery.pause() {
+                Verdict::Repeats(ordinals) => {
+                    let held = std::mem::take(&mut self.held);
+                    self.pending
+                        .extend(held.iter().map(|(id, ..)| *id).zip(ordinals));
+                }
+                Verdict::New | Verdict::Held => self.settle_held(),
+            }
+        }
+
         fn receive(&mut self) {
             let Some((dup, id, digest, number)) = self.on_the_way.pop_front() else {
-                self.settle_held();
+                self.pause();
                 return;
             };
             match self.redelivery.judge(dup, mark(id, digest)) {
