@@ -4,17 +4,24 @@
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a program for the terminal; a bench stops at the first surprise"
 )]
 
 mod allocations;
+mod broker;
 mod by_hand;
+mod daemon;
+mod end_to_end;
 mod engine;
 mod events;
 mod figure;
+mod folder;
+mod footprint;
 mod growth;
 mod later;
+mod log;
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counted = allocations::Counted;
@@ -25,7 +32,15 @@ fn main() -> std::io::Result<()> {
         .skip(1)
         .filter(|argument| !argument.starts_with("--"))
         .collect();
-    let lines = figure::run(&[engine::FIGURES, growth::FIGURES, later::FIGURES], &wanted);
+    let figures = [
+        engine::FIGURES,
+        growth::FIGURES,
+        log::FIGURES,
+        end_to_end::FIGURES,
+        footprint::FIGURES,
+        later::FIGURES,
+    ];
+    let lines = figure::run(&figures, &wanted);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.json");
     std::fs::write(path, serde_json::to_vec_pretty(&lines)?)?;
     println!("written to {path}");

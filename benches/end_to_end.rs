@@ -1,0 +1,273 @@
+//! MQTT in, log, SQL, outbox, MQTT out: the program between a publisher and a subscriber, all on
+//! this machine.
+
+use std::time::{Duration, Instant};
+
+use eventflux::event::{Batch, Value};
+
+use crate::broker::{Mosquitto, Publisher, Subscriber, put_publish};
+use crate::daemon::Daemon;
+use crate::engine::BATCH_ROWS;
+use crate::events::Events;
+use crate::figure::{Figure, Measured};
+use crate::folder;
+use crate::log::json;
+
+const EVENTS: usize = 500_000;
+const ROUNDS: usize = 3;
+/// One event in a hundred has more.
+const THRESHOLD: f64 = 49.5;
+/// At which rates, in parts of what the bare subscriber takes, it is tried when publishing as fast
+/// as possible loses something.
+const PACES: [f64; 10] = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1];
+/// How long the last output may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) const FIGURES: &[Figure] = &[
+    Figure {
+        name: "E0",
+        what: "MQTT QoS 0 in, filter of 1%",
+        budget: ">= 0.8 x a bare subscriber, no loss",
+        measure: Some(at_most_once),
+    },
+    Figure {
+        name: "EL",
+        what: "latency at 1,000 events/s",
+        budget: "p50 <= 8 ms, p99 <= 20 ms over the broker",
+        measure: Some(latency),
+    },
+];
+
+/// A filter between two topics.
+fn filter(qos: u8, threshold: f64) -> String {
+    format!(
+        "CREATE STREAM S (sensor_id STRING, temperature DOUBLE, humidity DOUBLE, seq BIGINT, \
+         ts BIGINT) WITH ('type' = 'source', 'extension' = 'mqtt', 'format' = 'json', \
+         'mqtt.topic' = 'in', 'mqtt.qos' = '{qos}');\n\
+         CREATE STREAM Out (sensor_id STRING, temperature DOUBLE, seq BIGINT, ts BIGINT) WITH (\
+         'type' = 'sink', 'extension' = 'mqtt', 'format' = 'json', 'mqtt.topic' = 'out');\n\
+         INSERT INTO Out SELECT sensor_id, temperature, seq, ts FROM S \
+         WHERE temperature > {threshold};\n"
+    )
+}
+
+/// All events as packets, in pieces of a hundred, and how many pass the filter. One more comes
+/// last and passes, so that its output tells that everything has been worked.
+struct Load {
+    pieces: Vec<Vec<u8>>,
+    passing: u64,
+}
+
+impl Load {
+    fn new() -> Load {
+        let (mut events, mut batch) = (Events::new(100), Batch::new(5));
+        let mut load = Load {
+            pieces: Vec::new(),
+            passing: 1,
+        };
+        for _ in 0..EVENTS / BATCH_ROWS {
+            events.fill(&mut batch, BATCH_ROWS);
+            let mut packets = Vec::new();
+            for row in batch.rows().iter() {
+                put_publish("in", json(row.values).as_bytes(), &mut packets);
+                let passes = matches!(row.values.get(1), Some(Value::Float(t)) if *t > THRESHOLD);
+                load.passing += u64::from(passes);
+            }
+            load.pieces.push(packets);
+        }
+        let mut last = Vec::new();
+        let text = br#"{"sensor_id":"last","temperature":50,"humidity":0,"seq":-1,"ts":0}"#;
+        put_publish("in", text, &mut last);
+        load.pieces.push(last);
+        load
+    }
+
+    /// Publishes everything in a thread of its own, at so many events per second at most.
+    fn publish(&self, broker: &Mosquitto, pace: Option<f64>, while_publishing: impl FnOnce()) {
+        let mut publisher = Publisher::connect(broker);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let begin = Instant::now();
+                for (number, piece) in self.pieces.iter().enumerate() {
+                    if let Some(rate) = pace {
+                        wait_until(begin + Duration::from_secs_f64(events(number) / rate));
+                    }
+                    publisher.write(piece);
+                }
+            });
+            while_publishing();
+        });
+    }
+}
+
+fn wait_until(at: Instant) {
+    let left = at.saturating_duration_since(Instant::now());
+    if left > Duration::from_millis(1) {
+        std::thread::sleep(left);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn events(pieces: usize) -> f64 {
+    (pieces * BATCH_ROWS) as f64
+}
+
+fn at_most_once() -> Measured {
+    let load = Load::new();
+    let (mut bare_best, mut ours_best) = (0.0f64, 0.0f64);
+    let (mut cpu, mut bytes) = (0.0, 0.0);
+    for _ in 0..ROUNDS {
+        bare_best = bare_best.max(bare(&load));
+        if let Some(run) = through(&load, None) {
+            if run.rate > ours_best {
+                (ours_best, cpu, bytes) = (run.rate, run.cpu_us, run.bytes);
+            }
+        }
+    }
+    let all_at_once = ours_best > 0.0;
+    for pace in PACES.iter().map(|part| part * bare_best) {
+        if ours_best > 0.0 {
+            break;
+        }
+        if let Some(run) = through(&load, Some(pace)) {
+            (ours_best, cpu, bytes) = (run.rate, run.cpu_us, run.bytes);
+        }
+    }
+    let ratio = ours_best / bare_best;
+    Measured {
+        value: ratio,
+        met: ratio >= 0.8,
+        details: vec![
+            ("events/s", ours_best),
+            ("bare subscriber", bare_best),
+            ("us of CPU/event", cpu),
+            ("bytes to the disk/event", bytes),
+            (
+                "all published at once (1: yes)",
+                f64::from(u8::from(all_at_once)),
+            ),
+        ],
+    }
+}
+
+/// What a bare subscriber takes per second.
+fn bare(load: &Load) -> f64 {
+    let broker = Mosquitto::start();
+    let mut subscriber = Subscriber::connect(&broker, "bare", "in");
+    let mut time = Duration::ZERO;
+    load.publish(&broker, None, || {
+        let begin = Instant::now();
+        let mut count = 0;
+        let all = subscriber.receive(PATIENCE, |_| {
+            count += 1;
+            count > EVENTS
+        });
+        assert!(all, "the bare subscriber got {count}");
+        time = begin.elapsed();
+    });
+    events(load.pieces.len() - 1) / time.as_secs_f64()
+}
+
+struct Run {
+    rate: f64,
+    cpu_us: f64,
+    bytes: f64,
+}
+
+/// The same through the program; nothing when an event was lost.
+fn through(load: &Load, pace: Option<f64>) -> Option<Run> {
+    let broker = Mosquitto::start();
+    let mut subscriber = Subscriber::connect(&broker, "bare", "out");
+    let daemon = Daemon::start(&filter(0, THRESHOLD), &broker.url(), "");
+    daemon.wait_for("connected to the broker");
+    daemon.wait_for("connected to the broker");
+    std::thread::sleep(Duration::from_millis(200));
+    let (mut time, mut count, mut all) = (Duration::ZERO, 0, false);
+    load.publish(&broker, pace, || {
+        let begin = Instant::now();
+        all = subscriber.receive(PATIENCE, |publish| {
+            count += 1;
+            let marker = br#""sensor_id":"last""#;
+            publish
+                .payload
+                .windows(marker.len())
+                .any(|part| part == marker)
+        });
+        time = begin.elapsed();
+    });
+    let cpu = daemon.cpu().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    let bytes = folder::written_bytes(&daemon.id()) as f64;
+    let counters = daemon.stop("source S");
+    let lost = counters.get("queue_full");
+    if !all || lost > 0 || count != load.passing {
+        return None;
+    }
+    let total = events(load.pieces.len() - 1);
+    Some(Run {
+        rate: total / time.as_secs_f64(),
+        cpu_us: cpu * 1e6 / total,
+        bytes: bytes / total,
+    })
+}
+
+const PROBES: usize = 5_000;
+const PROBE_EVERY: Duration = Duration::from_millis(1);
+
+fn latency() -> Measured {
+    let broker = Mosquitto::start();
+    let (bare_p50, bare_p99) = round_trips(&broker, "in");
+    let daemon = Daemon::start(&filter(1, -1.0), &broker.url(), "");
+    daemon.wait_for("connected to the broker");
+    daemon.wait_for("connected to the broker");
+    std::thread::sleep(Duration::from_millis(200));
+    let (p50, p99) = round_trips(&broker, "out");
+    let (over_p50, over_p99) = (p50 - bare_p50, p99 - bare_p99);
+    Measured {
+        value: over_p50,
+        met: over_p50 <= 8.0 && over_p99 <= 20.0,
+        details: vec![
+            ("ms p50", over_p50),
+            ("ms p99", over_p99),
+            ("ms p50 of the broker", bare_p50),
+            ("ms p99 of the broker", bare_p99),
+        ],
+    }
+}
+
+/// Publishes one event each millisecond to `in` and says after how many milliseconds half of them,
+/// and 99 of 100, have come out at `topic`.
+fn round_trips(broker: &Mosquitto, topic: &str) -> (f64, f64) {
+    let mut subscriber = Subscriber::connect(broker, "bare", topic);
+    let mut publisher = Publisher::connect(broker);
+    let begin = Instant::now();
+    let now_us = move || u64::try_from(begin.elapsed().as_micros()).expect("a short time");
+    let mut all = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for number in 0..u32::try_from(PROBES).expect("a few") {
+                wait_until(begin + PROBE_EVERY * number);
+                let event = format!(
+                    "{{\"sensor_id\":\"s\",\"temperature\":1,\"humidity\":1,\"seq\":{number},\
+                     \"ts\":{}}}",
+                    now_us()
+                );
+                let mut packet = Vec::new();
+                put_publish("in", event.as_bytes(), &mut packet);
+                publisher.write(&packet);
+            }
+        });
+        let done = subscriber.receive(PATIENCE, |publish| {
+            let event: serde_json::Value =
+                serde_json::from_slice(&publish.payload).expect("JSON comes out");
+            let sent = event["ts"].as_u64().expect("the time it was sent");
+            all.push(now_us() - sent);
+            all.len() == PROBES
+        });
+        assert!(done, "{} of {PROBES} came out", all.len());
+    });
+    all.sort_unstable();
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    let ms = |part: usize| all[PROBES * part / 100] as f64 / 1e3;
+    (ms(50), ms(99))
+}
