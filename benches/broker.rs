@@ -1,6 +1,7 @@
 //! A real mosquitto, a publisher that costs next to nothing, and the bare subscriber that others
 //! are compared with.
 
+use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
@@ -86,6 +87,12 @@ impl Publisher {
         let mut answer = [0; 4];
         stream.read_exact(&mut answer).expect("it answers");
         assert_eq!(answer, [0x20, 2, 0, 0], "the broker accepts us");
+        let mut answers = stream.try_clone().expect("a TCP stream");
+        // Acknowledgements are of no interest, but the broker must get rid of them.
+        std::thread::spawn(move || {
+            let mut bytes = [0; 65_536];
+            while answers.read(&mut bytes).is_ok_and(|count| count > 0) {}
+        });
         Publisher(stream)
     }
 
@@ -94,10 +101,10 @@ impl Publisher {
     }
 }
 
-/// Appends a PUBLISH packet of QoS 0 to `packets`.
-pub(crate) fn put_publish(topic: &str, payload: &[u8], packets: &mut Vec<u8>) {
-    packets.push(0x30);
-    let mut left = 2 + topic.len() + payload.len();
+/// Appends a PUBLISH packet to `packets`: QoS 1 with an `id`, QoS 0 without.
+pub(crate) fn put_publish(topic: &str, id: Option<u16>, payload: &[u8], packets: &mut Vec<u8>) {
+    packets.push(if id.is_some() { 0x32 } else { 0x30 });
+    let mut left = 2 + topic.len() + 2 * usize::from(id.is_some()) + payload.len();
     loop {
         let low = u8::try_from(left % 128).expect("below 128");
         left /= 128;
@@ -109,6 +116,7 @@ pub(crate) fn put_publish(topic: &str, payload: &[u8], packets: &mut Vec<u8>) {
     let length = u16::try_from(topic.len()).expect("a short topic");
     packets.extend_from_slice(&length.to_be_bytes());
     packets.extend_from_slice(topic.as_bytes());
+    packets.extend(id.into_iter().flat_map(u16::to_be_bytes));
     packets.extend_from_slice(payload);
 }
 
@@ -117,12 +125,14 @@ pub(crate) struct Subscriber {
     runtime: tokio::runtime::Runtime,
     events: EventLoop,
     client: AsyncClient,
+    /// What is to be acknowledged.
+    pending: VecDeque<Publish>,
 }
 
 impl Subscriber {
-    /// Subscribed at QoS 0 when it returns.
-    pub(crate) fn connect(broker: &Mosquitto, id: &str, topic: &str) -> Subscriber {
-        let mut options = MqttOptions::new(id, "127.0.0.1", broker.port);
+    /// Subscribed when it returns.
+    pub(crate) fn connect(broker: &Mosquitto, topic: &str, qos: QoS) -> Subscriber {
+        let mut options = MqttOptions::new("bare", "127.0.0.1", broker.port);
         let packet_bytes_max = 256 << 20;
         options
             .set_manual_acks(true)
@@ -132,13 +142,12 @@ impl Subscriber {
             .build()
             .expect("a runtime");
         let (client, events) = AsyncClient::new(options, 256);
-        client
-            .try_subscribe(topic, QoS::AtMostOnce)
-            .expect("there is room");
+        client.try_subscribe(topic, qos).expect("there is room");
         let mut subscriber = Subscriber {
             runtime,
             events,
             client,
+            pending: VecDeque::new(),
         };
         subscriber.poll_until(DEADLINE, |event| {
             matches!(event, Event::Incoming(Packet::SubAck(_)))
@@ -160,11 +169,25 @@ impl Subscriber {
 
     fn poll_until(&mut self, within: Duration, mut is_enough: impl FnMut(&Event) -> bool) -> bool {
         let Subscriber {
-            runtime, events, ..
+            runtime,
+            events,
+            client,
+            pending,
         } = self;
         let polling = async {
             loop {
                 let event = events.poll().await.expect("the broker stays");
+                if let Event::Incoming(Packet::Publish(publish)) = &event {
+                    if publish.pkid != 0 {
+                        pending.push_back(publish.clone());
+                    }
+                }
+                while pending
+                    .front()
+                    .is_some_and(|first| client.try_ack(first).is_ok())
+                {
+                    pending.pop_front();
+                }
                 if is_enough(&event) {
                     return;
                 }

@@ -22,6 +22,7 @@ mod footprint;
 mod growth;
 mod later;
 mod log;
+mod pipeline;
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counted = allocations::Counted;
@@ -36,6 +37,7 @@ fn main() -> std::io::Result<()> {
         engine::FIGURES,
         growth::FIGURES,
         log::FIGURES,
+        pipeline::FIGURES,
         end_to_end::FIGURES,
         footprint::FIGURES,
         later::FIGURES,

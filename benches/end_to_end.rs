@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use eventflux::event::{Batch, Value};
+use rumqttc::QoS;
 
 use crate::broker::{Mosquitto, Publisher, Subscriber, put_publish};
 use crate::daemon::Daemon;
@@ -28,7 +29,13 @@ pub(crate) const FIGURES: &[Figure] = &[
         name: "E0",
         what: "MQTT QoS 0 in, filter of 1%",
         budget: ">= 0.8 x a bare subscriber, no loss",
-        measure: Some(at_most_once),
+        measure: Some(|| rate(QoS::AtMostOnce)),
+    },
+    Figure {
+        name: "E1",
+        what: "MQTT QoS 1 in and out",
+        budget: ">= 0.8 x a bare subscriber with acks",
+        measure: Some(|| rate(QoS::AtLeastOnce)),
     },
     Figure {
         name: "EL",
@@ -39,7 +46,8 @@ pub(crate) const FIGURES: &[Figure] = &[
 ];
 
 /// A filter between two topics.
-fn filter(qos: u8, threshold: f64) -> String {
+fn filter(qos: QoS, threshold: f64) -> String {
+    let qos = qos as u8;
     format!(
         "CREATE STREAM S (sensor_id STRING, temperature DOUBLE, humidity DOUBLE, seq BIGINT, \
          ts BIGINT) WITH ('type' = 'source', 'extension' = 'mqtt', 'format' = 'json', \
@@ -54,14 +62,18 @@ fn filter(qos: u8, threshold: f64) -> String {
 /// All events as packets, in pieces of a hundred, and how many pass the filter. One more comes
 /// last and passes, so that its output tells that everything has been worked.
 struct Load {
+    qos: QoS,
     pieces: Vec<Vec<u8>>,
     passing: u64,
 }
 
 impl Load {
-    fn new() -> Load {
+    fn new(qos: QoS) -> Load {
+        let mut ids = (1..=u16::MAX).cycle();
+        let mut id = move || ids.next().filter(|_| qos == QoS::AtLeastOnce);
         let (mut events, mut batch) = (Events::new(100), Batch::new(5));
         let mut load = Load {
+            qos,
             pieces: Vec::new(),
             passing: 1,
         };
@@ -69,7 +81,7 @@ impl Load {
             events.fill(&mut batch, BATCH_ROWS);
             let mut packets = Vec::new();
             for row in batch.rows().iter() {
-                put_publish("in", json(row.values).as_bytes(), &mut packets);
+                put_publish("in", id(), json(row.values).as_bytes(), &mut packets);
                 let passes = matches!(row.values.get(1), Some(Value::Float(t)) if *t > THRESHOLD);
                 load.passing += u64::from(passes);
             }
@@ -77,7 +89,7 @@ impl Load {
         }
         let mut last = Vec::new();
         let text = br#"{"sensor_id":"last","temperature":50,"humidity":0,"seq":-1,"ts":0}"#;
-        put_publish("in", text, &mut last);
+        put_publish("in", id(), text, &mut last);
         load.pieces.push(last);
         load
     }
@@ -112,8 +124,8 @@ fn events(pieces: usize) -> f64 {
     (pieces * BATCH_ROWS) as f64
 }
 
-fn at_most_once() -> Measured {
-    let load = Load::new();
+fn rate(qos: QoS) -> Measured {
+    let load = Load::new(qos);
     let (mut bare_best, mut ours_best) = (0.0f64, 0.0f64);
     let (mut cpu, mut bytes) = (0.0, 0.0);
     for _ in 0..ROUNDS {
@@ -153,7 +165,7 @@ fn at_most_once() -> Measured {
 /// What a bare subscriber takes per second.
 fn bare(load: &Load) -> f64 {
     let broker = Mosquitto::start();
-    let mut subscriber = Subscriber::connect(&broker, "bare", "in");
+    let mut subscriber = Subscriber::connect(&broker, "in", load.qos);
     let mut time = Duration::ZERO;
     load.publish(&broker, None, || {
         let begin = Instant::now();
@@ -177,8 +189,8 @@ struct Run {
 /// The same through the program; nothing when an event was lost.
 fn through(load: &Load, pace: Option<f64>) -> Option<Run> {
     let broker = Mosquitto::start();
-    let mut subscriber = Subscriber::connect(&broker, "bare", "out");
-    let daemon = Daemon::start(&filter(0, THRESHOLD), &broker.url(), "");
+    let mut subscriber = Subscriber::connect(&broker, "out", load.qos);
+    let daemon = Daemon::start(&filter(load.qos, THRESHOLD), &broker.url(), "");
     daemon.wait_for("connected to the broker");
     daemon.wait_for("connected to the broker");
     std::thread::sleep(Duration::from_millis(200));
@@ -217,7 +229,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(1);
 fn latency() -> Measured {
     let broker = Mosquitto::start();
     let (bare_p50, bare_p99) = round_trips(&broker, "in");
-    let daemon = Daemon::start(&filter(1, -1.0), &broker.url(), "");
+    let daemon = Daemon::start(&filter(QoS::AtLeastOnce, -1.0), &broker.url(), "");
     daemon.wait_for("connected to the broker");
     daemon.wait_for("connected to the broker");
     std::thread::sleep(Duration::from_millis(200));
@@ -238,7 +250,7 @@ fn latency() -> Measured {
 /// Publishes one event each millisecond to `in` and says after how many milliseconds half of them,
 /// and 99 of 100, have come out at `topic`.
 fn round_trips(broker: &Mosquitto, topic: &str) -> (f64, f64) {
-    let mut subscriber = Subscriber::connect(broker, "bare", topic);
+    let mut subscriber = Subscriber::connect(broker, topic, QoS::AtMostOnce);
     let mut publisher = Publisher::connect(broker);
     let begin = Instant::now();
     let now_us = move || u64::try_from(begin.elapsed().as_micros()).expect("a short time");
@@ -253,7 +265,7 @@ fn round_trips(broker: &Mosquitto, topic: &str) -> (f64, f64) {
                     now_us()
                 );
                 let mut packet = Vec::new();
-                put_publish("in", event.as_bytes(), &mut packet);
+                put_publish("in", None, event.as_bytes(), &mut packet);
                 publisher.write(&packet);
             }
         });

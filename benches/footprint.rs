@@ -79,7 +79,7 @@ fn idle() -> Measured {
             number % 10,
             20 + number % 70
         );
-        put_publish("plant/a/climate", reading.as_bytes(), &mut packets);
+        put_publish("plant/a/climate", None, reading.as_bytes(), &mut packets);
     }
     Publisher::connect(&broker).write(&packets);
     std::thread::sleep(SETTLE);

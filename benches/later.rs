@@ -14,22 +14,11 @@ const fn not_yet(name: &'static str, what: &'static str, budget: &'static str) -
 
 pub(crate) const FIGURES: &[Figure] = &[
     not_yet(
-        "W1",
-        "one event per append, 64 producers",
-        ">= 100,000 events/s",
-    ),
-    not_yet(
         "C",
         "delta checkpoint of 100 MB, 1% changed",
         "pause <= 5 ms",
     ),
     not_yet("CZ", "full checkpoint of T+L+P", "<= 0.2 x its CBOR"),
-    not_yet(
-        "R",
-        "restart with a log suffix and state",
-        ">= 200 MB/s, >= 1 M events/s",
-    ),
-    not_yet("E1", "MQTT QoS 1 in and out", ">= 0.8 x a bare subscriber"),
     not_yet("BIN", "binary, stripped", "<= 8 MB"),
     not_yet("DEB", "package", "<= 3 MB"),
     not_yet(
