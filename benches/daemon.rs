@@ -75,15 +75,20 @@ impl Daemon {
         }
     }
 
-    /// Ends it in an orderly way, and gives what it has counted for `who`.
-    pub(crate) fn stop(mut self, who: &str) -> Counters {
+    /// Ends it in an orderly way, and gives what it has counted for each of `who`, in the order in
+    /// which it tells.
+    pub(crate) fn stop<const N: usize>(mut self, who: [&str; N]) -> [Counters; N] {
         let pid = self.child.id().to_string();
         let told = Command::new("kill").arg(pid).status().expect("kill");
         assert!(told.success(), "it was there");
-        let line = self.wait_for(&format!("{who}: "));
+        let counters = who.map(|who| {
+            let begin = format!("{who}: ");
+            let line = self.wait_for(&begin);
+            let (_, counters) = line.split_once(&begin).expect("as waited for");
+            Counters(counters.to_owned())
+        });
         self.child.wait().expect("it ends");
-        let (_, counters) = line.split_once(&format!("{who}: ")).expect("as waited for");
-        Counters(counters.to_owned())
+        counters
     }
 
     pub(crate) fn id(&self) -> String {
