@@ -6,6 +6,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/wait.rs"]
+mod wait;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -76,7 +79,7 @@ fn answer(
         to.send(request).unwrap();
         match answers.next() {
             Some(&"") => return Ok(()),
-            Some(&"hang") => std::thread::sleep(Duration::from_millis(600)),
+            Some(&"hang") => wait::hang(Duration::from_millis(600)),
             Some(answer) => {
                 write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 2\r\n\r\nok")?;
             }
@@ -239,11 +242,9 @@ fn nobody_there_confirms_nothing_and_stops_at_once() {
     let url = format!("http://127.0.0.1:{port}/");
     let sink = start(&url, &[("http.retry.min", OptionValue::Integer(60_000))]);
     sink.send(1);
-    let end = Instant::now() + DEADLINE;
-    while sink.metrics.retries.load(Ordering::Relaxed) == 0 {
-        assert!(Instant::now() < end);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait::wait_until("a first attempt", || {
+        sink.metrics.retries.load(Ordering::Relaxed) > 0
+    });
     let begin = Instant::now();
     sink.stop.send_replace(true);
     sink.thread.join().unwrap();

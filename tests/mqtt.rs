@@ -8,6 +8,8 @@
 
 #[path = "common/mosquitto.rs"]
 mod mosquitto;
+#[path = "common/wait.rs"]
+mod wait;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
