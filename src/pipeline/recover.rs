@@ -141,7 +141,7 @@ impl Core {
     }
 
     fn rerun(&mut self, record: Record) -> Result<(), PipelineError> {
-        let mut gather = Gather::new(&self.sinks);
+        let mut gather = Gather::new(&self.sinks, self.engine.plan());
         let Record { first, time, body } = record;
         match body {
             Body::Events {
