@@ -1,4 +1,5 @@
-//! Outputs that wait while the SQL changes keep the columns they were made with.
+//! What becomes of outputs that wait while the SQL changes: they keep the columns they were made
+//! with, and when their sink is gone, that is said.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,6 +23,7 @@ struct Run {
     store: SimStore,
     core: Core,
     climate: StreamId,
+    warnings: Vec<String>,
 }
 
 impl Run {
@@ -40,7 +42,7 @@ impl Run {
             bytes_max: 1 << 20,
             full: Full::Block,
         };
-        let (core, _) = Core::open(&Open {
+        let (core, found) = Core::open(&Open {
             store: Arc::new(store.clone()),
             application,
             texts: &texts,
@@ -52,6 +54,7 @@ impl Run {
             store: store.clone(),
             core,
             climate,
+            warnings: found.warnings,
         }
     }
 
@@ -83,6 +86,13 @@ impl Run {
         });
         shown.collect()
     }
+
+    fn stranded(&self) -> Vec<&str> {
+        let warnings = self.warnings.iter().map(String::as_str);
+        warnings
+            .filter(|warning| warning.contains("not defined any more"))
+            .collect()
+    }
 }
 
 #[test]
@@ -109,4 +119,35 @@ fn what_waits_keeps_its_columns_when_the_sink_gets_others() {
     run.push(83.5);
     assert_eq!(run.waiting()[..3], expected);
     assert_eq!(run.waiting()[3..], [r#"{"temp":83.5}"#]);
+    assert!(run.stranded().is_empty());
+}
+
+#[test]
+fn a_sink_that_was_renamed_is_named_until_it_is_back() {
+    let store = SimStore::new();
+    let mut run = Run::open(&store, "Old", "device, temp");
+    run.push(80.5);
+    let mut run = Run::open(&store, "New", "device");
+    let one = "1 output waits for the sink 'Old', which is not defined any more; \
+               define it again to deliver it";
+    assert_eq!(run.stranded(), [one]);
+    run.push(81.5);
+    assert_eq!(run.waiting(), [r#"{"device":"press"}"#]);
+
+    let mut run = Run::open(&store, "Old", "temp");
+    let one = "1 output waits for the sink 'New', which is not defined any more; \
+               define it again to deliver it";
+    assert_eq!(run.stranded(), [one]);
+    run.push(82.5);
+    run.push(83.5);
+    let expected = [
+        r#"{"device":"press","temp":80.5}"#,
+        r#"{"temp":82.5}"#,
+        r#"{"temp":83.5}"#,
+    ];
+    assert_eq!(run.waiting(), expected);
+    let run = Run::open(&store, "New", "device");
+    let three = "3 outputs wait for the sink 'Old', which is not defined any more; \
+                 define it again to deliver them";
+    assert_eq!(run.stranded(), [three]);
 }

@@ -310,6 +310,18 @@ pub(super) fn key_of(prefix: &[u8], place: &[u8]) -> Option<OutputKey> {
     })
 }
 
+/// The sink whose group or state lies under `key`, and what all its keys begin with.
+pub(super) fn name_of(key: &[u8]) -> Option<(&str, &[u8])> {
+    let (_table, rest) = key.split_first()?;
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    let (name, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    if !matches!(rest.len(), 0 | 16) {
+        return None;
+    }
+    let prefix = key.get(..key.len() - rest.len())?;
+    Some((std::str::from_utf8(name).ok()?, prefix))
+}
+
 fn put_key(key: OutputKey, out: &mut Vec<u8>) {
     out.extend_from_slice(&key.seq.0.to_le_bytes());
     out.extend_from_slice(&key.ordinal.to_le_bytes());

@@ -7,6 +7,7 @@
 //!   lag, and what it lags behind is delivered again under the same keys.
 //! * An output keeps the columns it was made with, whatever the sink's columns are by the time it
 //!   is read.
+//! * What waits for a sink that is not there any more is left as it is, and named.
 //! * Memory does not grow with the backlog; the disk it takes is limited, by a counted policy.
 //!
 //! Leaves to others: writing the batches and syncing them (the pipeline), delivering (`sink`), and
@@ -18,13 +19,14 @@
 
 mod entry;
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use self::entry::{Columns, Group, State};
 use crate::event::{OutputKey, Schema, Timestamp, Value, cbor};
 use crate::store::seal::{Damage, Sealer, TooLong, Unsealer};
-use crate::store::{Store, StoreError, WriteBatch};
+use crate::store::{Store, StoreError, WriteBatch, table};
 
 /// At most so many outputs share one stored value.
 pub const GROUP_ENTRIES_MAX: usize = 256;
@@ -75,6 +77,15 @@ pub struct Depth {
     pub oldest: Option<Timestamp>,
 }
 
+/// A sink that has an outbox and is not defined any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// Its name.
+    pub name: String,
+    /// How many of its outputs are not confirmed.
+    pub entries: u64,
+}
+
 /// What came of outputs that were appended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
@@ -119,6 +130,7 @@ pub struct Outbox {
     sealer: Sealer,
     unsealer: Unsealer,
     found: Vec<String>,
+    strays: Vec<Stray>,
 }
 
 impl std::fmt::Debug for Outbox {
@@ -166,12 +178,20 @@ impl Outbox {
             sealer: Sealer::default(),
             unsealer: Unsealer::default(),
             found: Vec::new(),
+            strays: Vec::new(),
         };
         for (name, limits) in sinks {
             let sink = outbox.open_sink(name, *limits)?;
             outbox.sinks.push(sink);
         }
+        outbox.find_strays(sinks)?;
         Ok(outbox)
+    }
+
+    /// The sinks that have an outbox and were not among those to be opened.
+    #[must_use]
+    pub fn strays(&self) -> &[Stray] {
+        &self.strays
     }
 
     /// What was found damaged at open: a sentence each.
@@ -428,6 +448,42 @@ impl Outbox {
             self.store.write(batch)?;
         }
         Ok(sink)
+    }
+
+    /// Looks for what no sink of `known` will ever read, and changes nothing there.
+    fn find_strays(&mut self, known: &[(String, Limits)]) -> Result<(), OutboxError> {
+        let mut names = BTreeSet::new();
+        for table in [table::OUTBOX, table::OUTBOX_STATE] {
+            let mut from = vec![table];
+            loop {
+                let mut found = None;
+                self.store.range(&from, &[table + 1], &mut |key, _| {
+                    found = Some(key.to_vec());
+                    ControlFlow::Break(())
+                })?;
+                let Some(key) = found else { break };
+                from = match entry::name_of(&key) {
+                    Some((name, prefix)) => {
+                        names.insert(name.to_owned());
+                        end_of(prefix)
+                    }
+                    None => [key.as_slice(), &[0]].concat(),
+                };
+            }
+        }
+        names.retain(|name| known.iter().all(|(known, _)| known != name));
+        for name in names {
+            let limits = Limits {
+                bytes_max: u64::MAX,
+                full: Full::Block,
+            };
+            let (mut sink, _) = Sink::load(&name, limits, &*self.store)?;
+            sink.count(&*self.store)?;
+            sink.remove_through(sink.state.cursor, &*self.store, &mut self.unsealer)?;
+            let entries = sink.entries;
+            self.strays.push(Stray { name, entries });
+        }
+        Ok(())
     }
 
     fn report(&mut self, name: &str, what: &str, damage: Damage) {

@@ -253,6 +253,47 @@ fn columns_that_cannot_be_read_are_damage() {
 }
 
 #[test]
+fn sinks_that_are_gone_are_named_and_left_alone() {
+    let store = SimStore::new();
+    let limits = Limits {
+        bytes_max: 1 << 20,
+        full: Full::Block,
+    };
+    let of = |names: &[&str]| {
+        let sinks = names.iter().map(|name| ((*name).to_owned(), limits));
+        Outbox::open(Arc::new(store.clone()), &sinks.collect::<Vec<_>>()).unwrap()
+    };
+    let mut outbox = of(&["a", "ab", "b", "done", "never"]);
+    assert_eq!(outbox.strays(), []);
+    let mut batch = WriteBatch::new();
+    for (sink, last) in [(0, 600), (1, 300), (2, 10), (3, 4)] {
+        outbox.append(sink, &entries(1..=last), &mut batch).unwrap();
+    }
+    store.write(batch).unwrap();
+    let mut batch = WriteBatch::new();
+    outbox.confirm(0, key(300), &mut batch).unwrap();
+    outbox.confirm(3, key(4), &mut batch).unwrap();
+    // Neither is a key of an outbox.
+    batch.put(b"O\0".as_slice(), b"".as_slice());
+    batch.put(
+        [b"O\0\x01z".as_slice(), &[255; 40]].concat(),
+        b"".as_slice(),
+    );
+    store.write(batch).unwrap();
+    let stray = |name: &str, entries| Stray {
+        name: name.to_owned(),
+        entries,
+    };
+    assert_eq!(of(&["a", "ab", "b", "done"]).strays(), []);
+    let strays = [stray("a", 300), stray("ab", 300), stray("done", 0)];
+    assert_eq!(of(&["b", "new"]).strays(), strays);
+    assert_eq!(of(&["b", "new"]).strays(), strays, "nothing was changed");
+    let mut back = of(&["a"]);
+    assert_eq!(all(&mut back, 0), entries(301..=600));
+    assert_eq!(back.strays()[1], stray("b", 10));
+}
+
+#[test]
 fn a_damaged_group_is_skipped_and_counted() {
     for seed in 0..100 {
         let store = SimStore::new();
