@@ -96,6 +96,13 @@ struct Delivering {
     thread: std::thread::JoinHandle<()>,
 }
 
+fn schema() -> Schema {
+    Schema::new(vec![Field {
+        name: "n".to_owned(),
+        ty: Type::Long,
+    }])
+}
+
 fn start(url: &str, more: &[(&str, OptionValue)]) -> Delivering {
     let text = |text: &str| OptionValue::Text(text.to_owned());
     let mut options = Options::default();
@@ -105,11 +112,7 @@ fn start(url: &str, more: &[(&str, OptionValue)]) -> Delivering {
     for (name, value) in more {
         options.set(name, value.clone(), Layer::Sql);
     }
-    let schema = Schema::new(vec![Field {
-        name: "n".to_owned(),
-        ty: Type::Long,
-    }]);
-    let sink = Sink::new("http", &options, &schema, "").unwrap();
+    let sink = Sink::new("http", &options, &schema(), "").unwrap();
     let (to, deliveries) = mpsc::channel(100);
     let (confirm, confirmed) = crossbeam::channel::bounded(2);
     let (stop, stopped) = watch::channel(false);
@@ -117,7 +120,6 @@ fn start(url: &str, more: &[(&str, OptionValue)]) -> Delivering {
     let context = Context {
         name: "Alerts".to_owned(),
         sink: 0,
-        schema: Arc::new(schema),
         deliveries,
         confirmed: confirm,
         stop: stopped,
@@ -154,6 +156,7 @@ impl Delivering {
             key: key(number),
             id: format!("ab-{number}-0-0"),
             time: Timestamp(0),
+            schema: Arc::new(schema()),
             row: vec![Value::Int(i64::try_from(number).unwrap())],
         };
         self.to.blocking_send(delivery).unwrap();
