@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use eventflux::checkpoint::{Checkpoints, Chunk, Snapshot};
-use eventflux::event::{Batch, OutputKey, Seq, Stamp, Timestamp, Value};
+use eventflux::event::{Batch, Field, OutputKey, Schema, Seq, Stamp, Timestamp, Type, Value};
 use eventflux::outbox::{Entry, Full, Limits, Outbox};
 use eventflux::store::WriteBatch;
 use eventflux::store::sim::{Fault, SimStore};
@@ -84,6 +84,14 @@ struct Model {
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 struct Engine(u64);
 
+fn schema() -> Arc<Schema> {
+    let field = Field {
+        name: "state".to_owned(),
+        ty: Type::Long,
+    };
+    Arc::new(Schema::new(vec![field]))
+}
+
 impl Engine {
     fn push(&mut self, seq: u64, value: i64) -> Option<Entry> {
         let value = u64::from_le_bytes(value.to_le_bytes());
@@ -96,6 +104,7 @@ impl Engine {
                 ordinal: 0,
             },
             time: Timestamp(0),
+            schema: schema(),
             row: vec![Value::Int(state)],
         })
     }

@@ -20,6 +20,8 @@ mod mosquitto;
 mod random;
 #[path = "common/traffic.rs"]
 mod traffic;
+#[path = "common/wait.rs"]
+mod wait;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

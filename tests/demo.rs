@@ -7,6 +7,9 @@
 )]
 #![cfg(feature = "broker")]
 
+#[path = "common/wait.rs"]
+mod wait;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -80,11 +83,9 @@ fn block_on(task: impl Future<Output = ()>) {
 fn an_alert_is_due_within_three_seconds() {
     let at = broker::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
     let running = start(at, "reader");
-    let end = Instant::now() + DEADLINE;
-    while !running.metrics.connected.load(Ordering::Relaxed) {
-        assert!(Instant::now() < end);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait::wait_until("the connection", || {
+        running.metrics.connected.load(Ordering::Relaxed)
+    });
     let (stop_sensor, stopped) = watch::channel(false);
     let sensor = std::thread::spawn(move || block_on(sensor::run(at, 1, stopped)));
     let begin = Instant::now();

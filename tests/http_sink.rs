@@ -6,6 +6,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/wait.rs"]
+mod wait;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -76,7 +79,7 @@ fn answer(
         to.send(request).unwrap();
         match answers.next() {
             Some(&"") => return Ok(()),
-            Some(&"hang") => std::thread::sleep(Duration::from_millis(600)),
+            Some(&"hang") => wait::hang(Duration::from_millis(600)),
             Some(answer) => {
                 write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 2\r\n\r\nok")?;
             }
@@ -93,6 +96,13 @@ struct Delivering {
     thread: std::thread::JoinHandle<()>,
 }
 
+fn schema() -> Schema {
+    Schema::new(vec![Field {
+        name: "n".to_owned(),
+        ty: Type::Long,
+    }])
+}
+
 fn start(url: &str, more: &[(&str, OptionValue)]) -> Delivering {
     let text = |text: &str| OptionValue::Text(text.to_owned());
     let mut options = Options::default();
@@ -102,11 +112,7 @@ fn start(url: &str, more: &[(&str, OptionValue)]) -> Delivering {
     for (name, value) in more {
         options.set(name, value.clone(), Layer::Sql);
     }
-    let schema = Schema::new(vec![Field {
-        name: "n".to_owned(),
-        ty: Type::Long,
-    }]);
-    let sink = Sink::new("http", &options, &schema, "").unwrap();
+    let sink = Sink::new("http", &options, &schema(), "").unwrap();
     let (to, deliveries) = mpsc::channel(100);
     let (confirm, confirmed) = crossbeam::channel::bounded(2);
     let (stop, stopped) = watch::channel(false);
@@ -114,7 +120,6 @@ fn start(url: &str, more: &[(&str, OptionValue)]) -> Delivering {
     let context = Context {
         name: "Alerts".to_owned(),
         sink: 0,
-        schema: Arc::new(schema),
         deliveries,
         confirmed: confirm,
         stop: stopped,
@@ -151,6 +156,7 @@ impl Delivering {
             key: key(number),
             id: format!("ab-{number}-0-0"),
             time: Timestamp(0),
+            schema: Arc::new(schema()),
             row: vec![Value::Int(i64::try_from(number).unwrap())],
         };
         self.to.blocking_send(delivery).unwrap();
@@ -239,11 +245,9 @@ fn nobody_there_confirms_nothing_and_stops_at_once() {
     let url = format!("http://127.0.0.1:{port}/");
     let sink = start(&url, &[("http.retry.min", OptionValue::Integer(60_000))]);
     sink.send(1);
-    let end = Instant::now() + DEADLINE;
-    while sink.metrics.retries.load(Ordering::Relaxed) == 0 {
-        assert!(Instant::now() < end);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait::wait_until("a first attempt", || {
+        sink.metrics.retries.load(Ordering::Relaxed) > 0
+    });
     let begin = Instant::now();
     sink.stop.send_replace(true);
     sink.thread.join().unwrap();

@@ -8,6 +8,8 @@
 
 #[path = "common/mosquitto.rs"]
 mod mosquitto;
+#[path = "common/wait.rs"]
+mod wait;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -526,7 +528,6 @@ impl Delivering {
         let context = sink::Context {
             name: "Alerts".to_owned(),
             sink: 3,
-            schema: Arc::new(schema()),
             deliveries,
             confirmed: confirm,
             stop: stopped,
@@ -548,6 +549,7 @@ impl Delivering {
             key: key(number),
             id: format!("ab-{number}-0-0"),
             time: Timestamp(1_000),
+            schema: Arc::new(schema()),
             row: vec![Value::Int(i64::try_from(number).unwrap()), Value::text("x")],
         };
         self.to.blocking_send(delivery).unwrap();

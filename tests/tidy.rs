@@ -523,6 +523,12 @@ fn tests_neither_sleep_nor_hide() {
             let place = file.at(at);
             findings.push(format!("{place}: `todo!`: do it, or leave the feature out"));
         }
+        for (at, _) in file.code.match_indices("&& let ") {
+            let place = file.at(at);
+            findings.push(format!(
+                "{place}: `if … && let`: Rust 1.85 has not got it; nest them"
+            ));
+        }
         for (at, _) in file.code.match_indices("#[ignore") {
             let place = file.at(at);
             findings.push(format!("{place}: an ignored test: mend it or remove it"));

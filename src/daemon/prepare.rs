@@ -7,7 +7,6 @@ use crate::config::options::{OptionSpec, Options};
 use crate::config::{self, Environment, Expander, Settings, StreamDefinition};
 use crate::decode;
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::event::Schema;
 use crate::mqtt::default_client_id;
 use crate::sink::{self, Sink};
 use crate::source::{self, Source};
@@ -24,8 +23,6 @@ pub struct Connector<T> {
     pub stream: StreamId,
     /// The stream's name.
     pub name: String,
-    /// The stream's columns.
-    pub schema: Arc<Schema>,
     /// What is set for it.
     pub options: Options,
     pub(super) ready: T,
@@ -225,11 +222,9 @@ impl Binder<'_> {
 }
 
 fn connector<T>(id: StreamId, stream: &Stream, options: Options, ready: T) -> Connector<T> {
-    let (name, schema) = (stream.name.clone(), Arc::clone(&stream.schema));
     Connector {
         stream: id,
-        name,
-        schema,
+        name: stream.name.clone(),
         options,
         ready,
     }

@@ -209,7 +209,6 @@ impl Start<'_> {
         let task = sink.ready.run(sink::Context {
             name: sink.name.clone(),
             sink: number,
-            schema: sink.schema,
             deliveries,
             confirmed,
             stop,

@@ -37,7 +37,7 @@ impl Serialize for Value {
             Value::Null => to.serialize_unit(),
             Value::Bool(truth) => to.serialize_bool(*truth),
             Value::Int(number) => to.serialize_i64(*number),
-            // A float in a row is finite; should one not be, it must not make its record unreadable.
+            // A float in a row is finite; should one not be, its record must stay readable.
             Value::Float(number) if !number.is_finite() => to.serialize_unit(),
             Value::Float(number) => to.serialize_f64(*number),
             Value::Str(text) => to.serialize_str(text),

@@ -4,25 +4,42 @@
 //! group   key    'O'  name length: u16 BE  name  key of the first output, big-endian
 //!         value  sealed, see `store::seal`; kind 1
 //!         head   first key 16, last key 16, outputs u32 LE, time of the first i64 LE
-//!         payload: CBOR [[seq, ordinal, query, time, [value, ...]], ...]
+//!         payload
+//!         +----------------+--------------------+--------------------------------------------+
+//!         | columns' bytes | columns            | rows                                       |
+//!         | u32 LE         | CBOR [column, ...] | CBOR [[seq, ordinal, query, time, [value,  |
+//!         |                |                    | ...]], ...]                                |
+//!         +----------------+--------------------+--------------------------------------------+
+//!         column: text, its type's letter and its name: `ddegrees`
+//!         letters: b BOOLEAN, i INT, l BIGINT, f FLOAT, d DOUBLE, s STRING, t TIMESTAMP
 //! state   key    'S'  name length: u16 BE  name
 //!         value  sealed; kind 2, no payload
 //!         head   cursor 16, last key appended 16, dropped u64 LE, damaged u64 LE
 //! an output's key: seq u64, ordinal u32, query u32; little-endian inside of a head
 //! ```
 //!
+//! All rows of a group have the same columns. They stand in each group, so that a group can be read
+//! alone, and in front, so that they are compared as bytes with those of the group before.
+//!
 //! The state is written when something is confirmed or dropped. The last key appended is the
 //! greater of the state's and the last group's, so that appending writes one value only.
 
+use std::sync::Arc;
+
+use serde::de::IgnoredAny;
+
 use super::{Entry, OutboxError};
-use crate::event::{OutputKey, Seq, Timestamp, Value, cbor};
-use crate::store::seal::{Damage, Sealed, Sealer, Unsealer, check};
+use crate::event::{Field, OutputKey, Schema, Seq, Timestamp, Type, Value, cbor};
+use crate::store::seal::{Damage, Sealed, Sealer, TooLong, Unsealer, check};
 use crate::store::table;
 
 const KIND_GROUP: u8 = 1;
 const KIND_STATE: u8 = 2;
 const GROUP_HEAD: usize = 44;
 const STATE_HEAD: usize = 48;
+
+/// A row as it is read, with its values or without.
+type Row<T> = (u64, u32, u32, i64, T);
 
 /// A stored group whose checksum holds; its payload is not unpacked yet.
 #[derive(Clone, Copy, Debug)]
@@ -63,10 +80,16 @@ impl<'a> Group<'a> {
         }
     }
 
-    pub(super) fn entries(self, unsealer: &mut Unsealer) -> Result<Vec<Entry>, Damage> {
+    /// Its outputs. `columns` are those of the group before, and are left as those of this one.
+    pub(super) fn entries(
+        self,
+        unsealer: &mut Unsealer,
+        columns: &mut Option<Columns>,
+    ) -> Result<Vec<Entry>, Damage> {
         let payload = unsealer.payload(self.sealed)?;
-        let rows: Vec<(u64, u32, u32, i64, Vec<Value>)> =
-            cbor::decode(&payload).map_err(|_| Damage::Content)?;
+        let (written, rows) = split(&payload)?;
+        let schema = Columns::read(columns, written)?;
+        let rows: Vec<Row<Vec<Value>>> = cbor::decode(rows).map_err(|_| Damage::Content)?;
         let entries = rows
             .into_iter()
             .map(|(seq, ordinal, query, time, row)| Entry {
@@ -76,20 +99,130 @@ impl<'a> Group<'a> {
                     ordinal,
                 },
                 time: Timestamp(time),
+                schema: Arc::clone(&schema),
                 row,
             });
         Ok(entries.collect())
     }
+
+    /// The keys of its outputs.
+    pub(super) fn keys(self, unsealer: &mut Unsealer) -> Result<Vec<OutputKey>, Damage> {
+        let payload = unsealer.payload(self.sealed)?;
+        let (_, rows) = split(&payload)?;
+        let rows: Vec<Row<IgnoredAny>> = cbor::decode(rows).map_err(|_| Damage::Content)?;
+        let keys = rows.iter().map(|(seq, ordinal, query, ..)| OutputKey {
+            seq: Seq(*seq),
+            query: *query,
+            ordinal: *ordinal,
+        });
+        Ok(keys.collect())
+    }
 }
 
-pub(super) fn seal_group(sealer: &mut Sealer, group: &[&Entry]) -> Result<Vec<u8>, OutboxError> {
+/// The columns and the rows of a payload.
+fn split(payload: &[u8]) -> Result<(&[u8], &[u8]), Damage> {
+    let (length, rest) = payload.split_first_chunk::<4>().ok_or(Damage::Content)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Damage::Content)?;
+    rest.split_at_checked(length).ok_or(Damage::Content)
+}
+
+/// The columns of a group in both forms. One is kept from group to group, since the next one's
+/// columns are mostly the same.
+#[derive(Debug)]
+pub(super) struct Columns {
+    schema: Arc<Schema>,
+    written: Vec<u8>,
+}
+
+impl Columns {
+    /// What is written for `schema`.
+    fn write<'a>(
+        kept: &'a mut Option<Columns>,
+        schema: &Arc<Schema>,
+    ) -> Result<&'a [u8], OutboxError> {
+        let known = kept.take().filter(|kept| kept.schema == *schema);
+        let columns = match known {
+            Some(known) => known,
+            None => {
+                let fields = schema.fields().iter();
+                let texts: Vec<String> = fields
+                    .map(|field| format!("{}{}", letter(field.ty), field.name))
+                    .collect();
+                Columns {
+                    schema: Arc::clone(schema),
+                    written: cbor::encode(&texts)?,
+                }
+            }
+        };
+        Ok(&kept.insert(columns).written)
+    }
+
+    /// The schema that is written as `written`.
+    fn read(kept: &mut Option<Columns>, written: &[u8]) -> Result<Arc<Schema>, Damage> {
+        if let Some(known) = kept.as_ref().filter(|kept| kept.written == written) {
+            return Ok(Arc::clone(&known.schema));
+        }
+        let texts: Vec<String> = cbor::decode(written).map_err(|_| Damage::Content)?;
+        let fields = texts.iter().map(|text| {
+            let mut rest = text.chars();
+            let ty = type_of(rest.next()?)?;
+            let name = rest.as_str().to_owned();
+            Some(Field { name, ty })
+        });
+        let fields = fields.collect::<Option<_>>().ok_or(Damage::Content)?;
+        let schema = Arc::new(Schema::new(fields));
+        *kept = Some(Columns {
+            schema: Arc::clone(&schema),
+            written: written.to_vec(),
+        });
+        Ok(schema)
+    }
+}
+
+fn letter(ty: Type) -> char {
+    match ty {
+        Type::Bool => 'b',
+        Type::Int => 'i',
+        Type::Long => 'l',
+        Type::Float => 'f',
+        Type::Double => 'd',
+        Type::String => 's',
+        Type::Timestamp => 't',
+    }
+}
+
+fn type_of(letter: char) -> Option<Type> {
+    Some(match letter {
+        'b' => Type::Bool,
+        'i' => Type::Int,
+        'l' => Type::Long,
+        'f' => Type::Float,
+        'd' => Type::Double,
+        's' => Type::String,
+        't' => Type::Timestamp,
+        _ => return None,
+    })
+}
+
+/// A group of outputs, which have the same schema. `columns` are as in [`Group::entries`].
+pub(super) fn seal_group(
+    sealer: &mut Sealer,
+    columns: &mut Option<Columns>,
+    group: &[&Entry],
+) -> Result<Vec<u8>, OutboxError> {
     let mut head = Vec::with_capacity(GROUP_HEAD);
+    let mut payload = Vec::new();
     if let (Some(first), Some(last)) = (group.first(), group.last()) {
         put_key(first.key, &mut head);
         put_key(last.key, &mut head);
         let count = u32::try_from(group.len()).unwrap_or(u32::MAX);
         head.extend_from_slice(&count.to_le_bytes());
         head.extend_from_slice(&first.time.0.to_le_bytes());
+        let written = Columns::write(columns, &first.schema)?;
+        let bytes = written.len();
+        let length = u32::try_from(bytes).map_err(|_| TooLong { bytes })?;
+        payload.extend_from_slice(&length.to_le_bytes());
+        payload.extend_from_slice(written);
     }
     let rows: Vec<_> = group
         .iter()
@@ -102,7 +235,7 @@ pub(super) fn seal_group(sealer: &mut Sealer, group: &[&Entry]) -> Result<Vec<u8
             (seq, ordinal, query, entry.time, &entry.row)
         })
         .collect();
-    let payload = cbor::encode(&rows)?;
+    cbor::encode_into(&rows, &mut payload)?;
     Ok(sealer.seal(KIND_GROUP, &head, &payload)?)
 }
 
@@ -175,6 +308,18 @@ pub(super) fn key_of(prefix: &[u8], place: &[u8]) -> Option<OutputKey> {
         ordinal: u32::from_be_bytes(*ordinal),
         query: u32::from_be_bytes(rest.try_into().ok()?),
     })
+}
+
+/// The sink whose group or state lies under `key`, and what all its keys begin with.
+pub(super) fn name_of(key: &[u8]) -> Option<(&str, &[u8])> {
+    let (_table, rest) = key.split_first()?;
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    let (name, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    if !matches!(rest.len(), 0 | 16) {
+        return None;
+    }
+    let prefix = key.get(..key.len() - rest.len())?;
+    Some((std::str::from_utf8(name).ok()?, prefix))
 }
 
 fn put_key(key: OutputKey, out: &mut Vec<u8>) {

@@ -5,6 +5,9 @@
 //!   replay after a crash) and left out. That key survives the confirmation of everything.
 //! * The cursor never leads: it is a key that the far side has confirmed. After a crash it may
 //!   lag, and what it lags behind is delivered again under the same keys.
+//! * An output keeps the columns it was made with, whatever the sink's columns are by the time it
+//!   is read.
+//! * What waits for a sink that is not there any more is left as it is, and named.
 //! * Memory does not grow with the backlog; the disk it takes is limited, by a counted policy.
 //!
 //! Leaves to others: writing the batches and syncing them (the pipeline), delivering (`sink`), and
@@ -16,13 +19,14 @@
 
 mod entry;
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use self::entry::{Group, State};
-use crate::event::{OutputKey, Timestamp, Value, cbor};
+use self::entry::{Columns, Group, State};
+use crate::event::{OutputKey, Schema, Timestamp, Value, cbor};
 use crate::store::seal::{Damage, Sealer, TooLong, Unsealer};
-use crate::store::{Store, StoreError, WriteBatch};
+use crate::store::{Store, StoreError, WriteBatch, table};
 
 /// At most so many outputs share one stored value.
 pub const GROUP_ENTRIES_MAX: usize = 256;
@@ -36,7 +40,9 @@ pub struct Entry {
     pub key: OutputKey,
     /// When it arose, on the log's clock.
     pub time: Timestamp,
-    /// One value per column of the sink's stream.
+    /// The columns that the sink's stream had then.
+    pub schema: Arc<Schema>,
+    /// One value per column.
     pub row: Vec<Value>,
 }
 
@@ -69,6 +75,15 @@ pub struct Depth {
     pub bytes: u64,
     /// The time of the oldest output of the oldest group.
     pub oldest: Option<Timestamp>,
+}
+
+/// A sink that has an outbox and is not defined any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// Its name.
+    pub name: String,
+    /// How many of its outputs are not confirmed.
+    pub entries: u64,
 }
 
 /// What came of outputs that were appended.
@@ -115,6 +130,7 @@ pub struct Outbox {
     sealer: Sealer,
     unsealer: Unsealer,
     found: Vec<String>,
+    strays: Vec<Stray>,
 }
 
 impl std::fmt::Debug for Outbox {
@@ -140,6 +156,8 @@ struct Sink {
     front: Option<Front>,
     /// The last group that was found damaged while reading: counted once.
     damaged_at: Vec<u8>,
+    /// The columns of the group that was written or read last.
+    columns: Option<Columns>,
 }
 
 #[derive(Debug)]
@@ -160,12 +178,20 @@ impl Outbox {
             sealer: Sealer::default(),
             unsealer: Unsealer::default(),
             found: Vec::new(),
+            strays: Vec::new(),
         };
         for (name, limits) in sinks {
             let sink = outbox.open_sink(name, *limits)?;
             outbox.sinks.push(sink);
         }
+        outbox.find_strays(sinks)?;
         Ok(outbox)
+    }
+
+    /// The sinks that have an outbox and were not among those to be opened.
+    #[must_use]
+    pub fn strays(&self) -> &[Stray] {
+        &self.strays
     }
 
     /// What was found damaged at open: a sentence each.
@@ -244,6 +270,13 @@ impl Outbox {
                 continue;
             }
             last = entry.key;
+            if group
+                .first()
+                .is_some_and(|first| first.schema != entry.schema)
+            {
+                groups.push(std::mem::take(&mut group));
+                group_bytes = 0;
+            }
             group_bytes += entry.row.iter().map(Value::memory_bytes).sum::<usize>();
             group.push(entry);
             if group.len() >= GROUP_ENTRIES_MAX || group_bytes >= GROUP_BYTES_MAX {
@@ -277,7 +310,7 @@ impl Outbox {
         let (Some(first), Some(last)) = (group.first(), group.last()) else {
             return Ok(());
         };
-        let value = entry::seal_group(&mut self.sealer, group)?;
+        let value = entry::seal_group(&mut self.sealer, &mut target.columns, group)?;
         let place = entry::place(&target.prefix, first.key);
         let bytes = bytes_of(&place) + bytes_of(&value);
         let count = u64::try_from(group.len()).unwrap_or(u64::MAX);
@@ -322,14 +355,15 @@ impl Outbox {
         bound.push(0);
         let holder = self.store.last(&target.begin, &bound)?;
         let start = holder.map_or_else(|| target.begin.clone(), |(key, _)| key);
-        let unsealer = &mut self.unsealer;
+        let end = target.end();
+        let (unsealer, columns) = (&mut self.unsealer, &mut target.columns);
         let mut entries: Vec<Entry> = Vec::new();
         let mut bytes = 0;
         let mut damaged: Option<Vec<u8>> = None;
-        self.store.range(&start, &target.end(), &mut |key, value| {
+        self.store.range(&start, &end, &mut |key, value| {
             let group = match Group::look(value) {
                 Ok(group) if group.last <= after => return ControlFlow::Continue(()),
-                Ok(group) => group.entries(unsealer),
+                Ok(group) => group.entries(unsealer, columns),
                 Err(damage) => Err(damage),
             };
             let Ok(group) = group else {
@@ -387,28 +421,11 @@ impl Outbox {
     }
 
     fn open_sink(&mut self, name: &str, limits: Limits) -> Result<Sink, OutboxError> {
-        let (prefix, state_key) = entry::prefixes(name)?;
-        let mut state = State::default();
-        if let Some(value) = self.store.get(&state_key)? {
-            match State::read(&value) {
-                Ok(stored) => state = stored,
-                Err(damage) => {
-                    state.damaged += 1;
-                    self.report(name, "what is known about it", damage);
-                }
-            }
+        let (mut sink, damage) = Sink::load(name, limits, &*self.store)?;
+        if let Some(damage) = damage {
+            sink.state.damaged += 1;
+            self.report(name, "what is known about it", damage);
         }
-        let mut sink = Sink {
-            limits,
-            begin: prefix.clone(),
-            prefix,
-            state_key,
-            state,
-            entries: 0,
-            bytes: 0,
-            front: None,
-            damaged_at: Vec::new(),
-        };
         let bad = sink.count(&*self.store)?;
         if !bad.is_empty() {
             let mut batch = WriteBatch::new();
@@ -433,6 +450,42 @@ impl Outbox {
         Ok(sink)
     }
 
+    /// Looks for what no sink of `known` will ever read, and changes nothing there.
+    fn find_strays(&mut self, known: &[(String, Limits)]) -> Result<(), OutboxError> {
+        let mut names = BTreeSet::new();
+        for table in [table::OUTBOX, table::OUTBOX_STATE] {
+            let mut from = vec![table];
+            loop {
+                let mut found = None;
+                self.store.range(&from, &[table + 1], &mut |key, _| {
+                    found = Some(key.to_vec());
+                    ControlFlow::Break(())
+                })?;
+                let Some(key) = found else { break };
+                from = match entry::name_of(&key) {
+                    Some((name, prefix)) => {
+                        names.insert(name.to_owned());
+                        end_of(prefix)
+                    }
+                    None => [key.as_slice(), &[0]].concat(),
+                };
+            }
+        }
+        names.retain(|name| known.iter().all(|(known, _)| known != name));
+        for name in names {
+            let limits = Limits {
+                bytes_max: u64::MAX,
+                full: Full::Block,
+            };
+            let (mut sink, _) = Sink::load(&name, limits, &*self.store)?;
+            sink.count(&*self.store)?;
+            sink.remove_through(sink.state.cursor, &*self.store, &mut self.unsealer)?;
+            let entries = sink.entries;
+            self.strays.push(Stray { name, entries });
+        }
+        Ok(())
+    }
+
     fn report(&mut self, name: &str, what: &str, damage: Damage) {
         self.found.push(format!(
             "outbox of sink `{name}`: {what} is damaged: {damage}"
@@ -441,12 +494,37 @@ impl Outbox {
 }
 
 impl Sink {
+    /// What is known of the sink called `name`, and whether that is damaged; nothing is counted.
+    fn load(
+        name: &str,
+        limits: Limits,
+        store: &dyn Store,
+    ) -> Result<(Sink, Option<Damage>), OutboxError> {
+        let (prefix, state_key) = entry::prefixes(name)?;
+        let stored = store.get(&state_key)?;
+        let (state, damage) = match stored.map(|value| State::read(&value)) {
+            None => (State::default(), None),
+            Some(Ok(state)) => (state, None),
+            Some(Err(damage)) => (State::default(), Some(damage)),
+        };
+        let sink = Sink {
+            limits,
+            begin: prefix.clone(),
+            prefix,
+            state_key,
+            state,
+            entries: 0,
+            bytes: 0,
+            front: None,
+            damaged_at: Vec::new(),
+            columns: None,
+        };
+        Ok((sink, damage))
+    }
+
     /// The key after all groups of this sink.
     fn end(&self) -> Vec<u8> {
-        let mut end = self.prefix.clone();
-        // One byte longer than any key, and not smaller.
-        end.extend_from_slice(&[u8::MAX; 17]);
-        end
+        end_of(&self.prefix)
     }
 
     /// Adds up what is stored; the groups that are damaged, and why.
@@ -544,10 +622,9 @@ impl Sink {
         let known = self.front.take().filter(|front| front.place == place);
         let front = known.or_else(|| {
             // A payload that cannot be read is noticed and counted where it is wanted: in `read`.
-            let entries = group.entries(unsealer).ok()?;
             Some(Front {
                 place: place.to_vec(),
-                keys: entries.into_iter().map(|entry| entry.key).collect(),
+                keys: group.keys(unsealer).ok()?,
                 confirmed: 0,
             })
         });
@@ -560,6 +637,12 @@ impl Sink {
             self.front = Some(front);
         }
     }
+}
+
+/// The key after all keys of groups that begin with `prefix`.
+fn end_of(prefix: &[u8]) -> Vec<u8> {
+    // One byte longer than any key, and not smaller.
+    [prefix, &[u8::MAX; 17]].concat()
 }
 
 fn bytes_of(bytes: &[u8]) -> u64 {

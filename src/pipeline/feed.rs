@@ -125,29 +125,49 @@ impl Feed {
         let Some(to) = &self.to else {
             return Err(entry);
         };
-        let Entry { key, time, row } = entry;
+        let Entry {
+            key,
+            time,
+            schema,
+            row,
+        } = entry;
         let id = format!("{}-{key}", self.id_prefix);
-        match to.try_send(Delivery { key, id, time, row }) {
+        let delivery = Delivery {
+            key,
+            id,
+            time,
+            schema,
+            row,
+        };
+        match to.try_send(delivery) {
             Ok(()) => {
                 self.sent = key;
                 Ok(())
             }
             Err(TrySendError::Full(back)) => {
                 self.full = true;
-                Err(Entry {
-                    key,
-                    time,
-                    row: back.row,
-                })
+                Err(taken_back(back))
             }
             Err(TrySendError::Closed(back)) => {
                 self.to = None;
-                Err(Entry {
-                    key,
-                    time,
-                    row: back.row,
-                })
+                Err(taken_back(back))
             }
         }
+    }
+}
+
+fn taken_back(delivery: Delivery) -> Entry {
+    let Delivery {
+        key,
+        time,
+        schema,
+        row,
+        ..
+    } = delivery;
+    Entry {
+        key,
+        time,
+        schema,
+        row,
     }
 }

@@ -4,7 +4,7 @@
 //! thread around it that waits, syncs and talks to sources and sinks.
 //!
 //! What a turn changes on disk is written in order, the log first, then the outbox. After a crash
-//! the outbox is as far as the log or behind it, never ahead, and recovery brings both to one place.
+//! the outbox is as far as the log or behind it, never ahead; recovery brings both to one place.
 
 mod feed;
 mod recover;

@@ -8,7 +8,7 @@ use super::turn::{Core, Gather, PipelineError, SinkStream};
 use crate::checkpoint::{Checkpoints, Snapshot};
 use crate::engine::{Empty, Engine, StateChunk};
 use crate::event::Seq;
-use crate::outbox::{Limits, Outbox};
+use crate::outbox::{Limits, Outbox, Stray};
 use crate::sql::{self, Application, SqlText};
 use crate::store::{Store, WriteBatch};
 use crate::wal::{Body, ReadEnd, Record, Wal};
@@ -34,7 +34,8 @@ pub struct Recovered {
     pub checkpoint: Seq,
     /// How many records were run again.
     pub records: u64,
-    /// What somebody should know: damage, state that was left out. A sentence each.
+    /// What somebody should know: damage, state that was left out, outputs that nothing will
+    /// deliver. A sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -59,6 +60,7 @@ impl Core {
         }
         let outbox = Outbox::open(Arc::clone(&open.store), open.sinks)?;
         found.warnings.extend(outbox.damage().iter().cloned());
+        found.warnings.extend(stranded(&outbox));
         after_outbox(&mut wal, &outbox, open)?;
         let wanted = written(open.texts);
         let first = first_application(&wal, &snapshot)?.unwrap_or_else(|| wanted.clone());
@@ -141,7 +143,7 @@ impl Core {
     }
 
     fn rerun(&mut self, record: Record) -> Result<(), PipelineError> {
-        let mut gather = Gather::new(&self.sinks);
+        let mut gather = Gather::new(&self.sinks, self.engine.plan());
         let Record { first, time, body } = record;
         match body {
             Body::Events {
@@ -224,6 +226,21 @@ impl Core {
         }
         self.checkpoint()
     }
+}
+
+/// What waits for sinks that are not defined: nothing will deliver it.
+fn stranded(outbox: &Outbox) -> impl Iterator<Item = String> + '_ {
+    let waiting = outbox.strays().iter().filter(|stray| stray.entries > 0);
+    waiting.map(|Stray { name, entries }| {
+        let (outputs, them) = match entries {
+            1 => ("output waits", "it"),
+            _ => ("outputs wait", "them"),
+        };
+        format!(
+            "{entries} {outputs} for the sink '{name}', which is not defined any more; \
+             define it again to deliver {them}"
+        )
+    })
 }
 
 /// Numbers that outputs already carry are never given again, even when damage took the log that

@@ -7,6 +7,7 @@ use crate::checkpoint::{Checkpoints, Chunk, Snapshot};
 use crate::engine::{Engine, Outputs, StateError};
 use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Timestamp, Value};
 use crate::outbox::{Entry, Outbox};
+use crate::sql::Application;
 use crate::sql::plan::StreamId;
 use crate::store::{Store, StoreError, WriteBatch};
 use crate::wal::{Body, Origin, TRIM_RECORDS_MAX, Wal, WalError};
@@ -154,7 +155,7 @@ impl Core {
     /// When the log or the outbox refuses; the core must then be opened anew.
     pub fn turn(&mut self, time: Timestamp, inputs: Vec<Input>) -> Result<TurnDone, PipelineError> {
         let mut done = TurnDone::default();
-        let mut gather = Gather::new(&self.sinks);
+        let mut gather = Gather::new(&self.sinks, self.engine.plan());
         if inputs.is_empty() {
             let mut batch = WriteBatch::new();
             let seq = self.wal.append(time, &Body::Tick, &mut batch)?;
@@ -380,13 +381,15 @@ fn pieces(rows: Batch) -> (Vec<Batch>, Vec<Rejected>) {
 /// Collects outputs by sink.
 pub(super) struct Gather {
     sinks: Arc<[SinkStream]>,
+    plan: Arc<Application>,
     pub(super) by_sink: Vec<Vec<Entry>>,
 }
 
 impl Gather {
-    pub(super) fn new(sinks: &Arc<[SinkStream]>) -> Gather {
+    pub(super) fn new(sinks: &Arc<[SinkStream]>, plan: &Arc<Application>) -> Gather {
         Gather {
             sinks: Arc::clone(sinks),
+            plan: Arc::clone(plan),
             by_sink: vec![Vec::new(); sinks.len()],
         }
     }
@@ -394,6 +397,9 @@ impl Gather {
 
 impl Outputs for Gather {
     fn take(&mut self, stream: StreamId, query: u32, rows: &Batch, ordinals: &[u32]) {
+        let Some(definition) = self.plan.stream(stream) else {
+            return;
+        };
         for (sink, entries) in self.sinks.iter().zip(&mut self.by_sink) {
             if sink.stream != stream {
                 continue;
@@ -409,6 +415,7 @@ impl Outputs for Gather {
                             ordinal: *ordinal,
                         },
                         time: row.stamp.time,
+                        schema: Arc::clone(&definition.schema),
                         row: row.values.to_vec(),
                     }),
             );

@@ -120,19 +120,9 @@ fn parse_one(lines: &[(usize, &str)]) -> Result<Option<Case>, CaseError> {
     for (number, line) in lines.iter().copied() {
         let trimmed = line.trim();
         if let Some(title) = trimmed.strip_prefix("----") {
-            section = match title.trim() {
-                "input" => Section::Input,
-                "expect" => Section::Expect,
-                "expect unordered" => {
-                    unordered = true;
-                    Section::Expect
-                }
-                "error" | "errors" => {
-                    saw_errors = true;
-                    Section::Errors
-                }
-                other => return fail(number, format!("unknown section '{other}'")),
-            };
+            section = section_of(title.trim(), number)?;
+            unordered |= title.trim() == "expect unordered";
+            saw_errors |= section == Section::Errors;
             continue;
         }
         if let Some(comment) = trimmed.strip_prefix('#') {
@@ -177,6 +167,15 @@ fn parse_one(lines: &[(usize, &str)]) -> Result<Option<Case>, CaseError> {
         }
     };
     Ok(Some(case))
+}
+
+fn section_of(title: &str, line: usize) -> Result<Section, CaseError> {
+    match title {
+        "input" => Ok(Section::Input),
+        "expect" | "expect unordered" => Ok(Section::Expect),
+        "error" | "errors" => Ok(Section::Errors),
+        other => fail(line, format!("unknown section '{other}'")),
+    }
 }
 
 fn fail<T>(line: usize, message: impl Into<String>) -> Result<T, CaseError> {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json};
 
 use super::case::Expected;
 use super::ways::StreamOutputs;
-use crate::event::{Schema, Value};
+use crate::event::Value;
 use crate::outbox::Entry;
 use crate::sink::render_json;
 
@@ -18,12 +18,7 @@ pub(super) fn compare(
     unordered: bool,
 ) -> Vec<String> {
     let mut faults = Vec::new();
-    for StreamOutputs {
-        stream,
-        schema,
-        entries,
-    } in outputs
-    {
+    for StreamOutputs { stream, entries } in outputs {
         let mut wanted: Vec<&Expected> = expect
             .iter()
             .filter(|line| line.stream == *stream && line.row.is_some())
@@ -33,7 +28,7 @@ pub(super) fn compare(
             // In order: the next line must fit; else any that is left.
             let candidates = if unordered { wanted.len() } else { 1 };
             let mut candidates = wanted.iter().take(candidates);
-            let found = candidates.position(|line| matches(schema, entry, line));
+            let found = candidates.position(|line| matches(entry, line));
             match found {
                 Some(index) => drop(wanted.remove(index)),
                 None => extra.push(entry),
@@ -44,11 +39,7 @@ pub(super) fn compare(
         }
         let mut fault = format!("'{stream}' gives\n");
         for entry in entries {
-            fault.push_str(&format!(
-                "  {} {stream} {}\n",
-                entry.time,
-                shown(schema, entry)
-            ));
+            fault.push_str(&format!("  {} {stream} {}\n", entry.time, shown(entry)));
         }
         fault.push_str("expected is\n");
         for line in expect.iter().filter(|line| line.stream == *stream) {
@@ -63,22 +54,23 @@ pub(super) fn compare(
     faults
 }
 
-fn shown(schema: &Schema, entry: &Entry) -> String {
+pub(super) fn shown(entry: &Entry) -> String {
     let mut out = Vec::new();
-    render_json(schema, &entry.row, &mut out);
+    render_json(&entry.schema, &entry.row, &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Every field expected is there, and what is not expected is NULL.
-fn matches(schema: &Schema, entry: &Entry, line: &Expected) -> bool {
+fn matches(entry: &Entry, line: &Expected) -> bool {
     let Some(row) = &line.row else { return false };
     let time_fits = line.time.is_none_or(|time| time == entry.time.0);
-    let known = row.keys().all(|name| schema.index_of(name).is_some());
-    time_fits && known && values_fit(schema, entry, row)
+    let known = row.keys().all(|name| entry.schema.index_of(name).is_some());
+    time_fits && known && values_fit(entry, row)
 }
 
-fn values_fit(schema: &Schema, entry: &Entry, row: &Map<String, Json>) -> bool {
-    schema
+fn values_fit(entry: &Entry, row: &Map<String, Json>) -> bool {
+    entry
+        .schema
         .fields()
         .iter()
         .zip(&entry.row)

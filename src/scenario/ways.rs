@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::case::{Expected, Input};
+use super::compare::shown;
 use crate::config::options::Options;
 use crate::decode::Decoder;
 use crate::engine::{Engine, Outputs};
@@ -21,7 +22,6 @@ use crate::wal::{Body, Record, Wal};
 #[derive(Debug)]
 pub(super) struct StreamOutputs {
     pub(super) stream: String,
-    pub(super) schema: Arc<Schema>,
     pub(super) entries: Vec<Entry>,
 }
 
@@ -65,7 +65,9 @@ impl Run<'_> {
             for ((entries, other), (name, ..)) in straight.iter().zip(other).zip(&streams) {
                 if entries != other {
                     faults.push(format!(
-                        "'{name}' differs when {way}: {other:?} instead of {entries:?}"
+                        "'{name}' differs when {way}: {} instead of {}",
+                        listed(other),
+                        listed(entries)
                     ));
                 }
             }
@@ -75,11 +77,7 @@ impl Run<'_> {
         }
         let outputs = straight.into_iter().zip(streams);
         Ok(outputs
-            .map(|(entries, (stream, _, schema))| StreamOutputs {
-                stream,
-                schema,
-                entries,
-            })
+            .map(|(entries, (stream, ..))| StreamOutputs { stream, entries })
             .collect())
     }
 
@@ -161,9 +159,12 @@ impl Run<'_> {
         streams: &[(String, StreamId, Arc<Schema>)],
     ) -> Result<Vec<Vec<Entry>>, Faults> {
         let wal = Wal::open(Arc::new(store), Seq(1)).map_err(|error| vec![error.to_string()])?;
-        let watched: Vec<StreamId> = streams.iter().map(|(_, id, _)| *id).collect();
+        let watched: Vec<_> = streams
+            .iter()
+            .map(|(_, id, schema)| (*id, Arc::clone(schema)))
+            .collect();
         let mut engine = Engine::new(Arc::clone(&self.application), |stream| {
-            watched.contains(&stream)
+            watched.iter().any(|(id, _)| *id == stream)
         });
         let entries = vec![Vec::new(); watched.len()];
         let mut gather = Gather { watched, entries };
@@ -190,13 +191,13 @@ impl Run<'_> {
 }
 
 struct Gather {
-    watched: Vec<StreamId>,
+    watched: Vec<(StreamId, Arc<Schema>)>,
     entries: Vec<Vec<Entry>>,
 }
 
 impl Outputs for Gather {
     fn take(&mut self, stream: StreamId, query: u32, rows: &Batch, ordinals: &[u32]) {
-        for (id, entries) in self.watched.iter().zip(&mut self.entries) {
+        for ((id, schema), entries) in self.watched.iter().zip(&mut self.entries) {
             if *id == stream {
                 entries.extend(
                     rows.rows()
@@ -209,12 +210,19 @@ impl Outputs for Gather {
                                 query,
                             },
                             time: row.stamp.time,
+                            schema: Arc::clone(schema),
                             row: row.values.to_vec(),
                         }),
                 );
             }
         }
     }
+}
+
+fn listed(entries: &[Entry]) -> String {
+    let one = |entry: &Entry| format!("{} {} {}", entry.key, entry.time, shown(entry));
+    let all: Vec<String> = entries.iter().map(one).collect();
+    format!("[{}]", all.join(", "))
 }
 
 /// A row as the daemon would decode it, but that unknown fields are refused: in a case they are

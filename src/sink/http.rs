@@ -252,7 +252,7 @@ impl Task {
     /// Tries until it is settled. False when told to stop before.
     async fn deliver(&mut self, delivery: &Delivery) -> bool {
         let mut body = Vec::with_capacity(128);
-        render_json(&self.context.schema, &delivery.row, &mut body);
+        render_json(&delivery.schema, &delivery.row, &mut body);
         loop {
             let Some(outcome) = self.attempt(delivery, &body).await else {
                 return false;

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Confirmer, Context, Delivery, Metrics, count};
 use crate::config::options::OptionSpec;
-use crate::event::{OutputKey, Schema, Timestamp, Value};
+use crate::event::{OutputKey, Timestamp, Value};
 
 /// What can be set: nothing.
 pub const OPTIONS: &[OptionSpec] = &[];
@@ -56,7 +56,6 @@ impl Log {
         let Context {
             name,
             sink,
-            schema,
             deliveries,
             confirmed,
             mut stop,
@@ -67,7 +66,6 @@ impl Log {
         let (written, mut progress) = tokio::sync::watch::channel(None);
         let lines = Lines {
             name,
-            schema,
             deliveries,
             stop: stop.clone(),
             metrics,
@@ -99,7 +97,6 @@ impl Log {
 /// What the writing thread works with.
 struct Lines {
     name: String,
-    schema: Arc<Schema>,
     deliveries: tokio::sync::mpsc::Receiver<Delivery>,
     stop: tokio::sync::watch::Receiver<bool>,
     metrics: Arc<Metrics>,
@@ -109,12 +106,12 @@ struct Lines {
 
 impl Lines {
     fn write_all(mut self, mut to: Box<dyn Write + Send>) {
-        let mut widths = vec![0; self.schema.width()];
+        let mut widths = Vec::new();
         while let Some(delivery) = self.deliveries.blocking_recv() {
             if *self.stop.borrow() {
                 return;
             }
-            let line = line(&self.name, &self.schema, &delivery, &mut widths);
+            let line = line(&self.name, &delivery, &mut widths);
             if let Err(error) = to.write_all(line.as_bytes()).and_then(|()| to.flush()) {
                 // A closed standard output will not come back, and is no reason to keep alerts.
                 count(&self.metrics.refused);
@@ -128,9 +125,16 @@ impl Lines {
     }
 }
 
-fn line(name: &str, schema: &Schema, delivery: &Delivery, widths: &mut [usize]) -> String {
+/// `widths` are those of the fields in the lines before, by place.
+fn line(name: &str, delivery: &Delivery, widths: &mut Vec<usize>) -> String {
     let mut line = format!("{}  {name}", time(delivery.time));
-    let fields = schema.fields().iter().zip(&delivery.row).zip(widths);
+    widths.resize(delivery.schema.width(), 0);
+    let fields = delivery
+        .schema
+        .fields()
+        .iter()
+        .zip(&delivery.row)
+        .zip(widths);
     let mut gap = 0;
     for ((field, value), width) in fields {
         let text = format!("{}={}", field.name, readable(value));
@@ -173,11 +177,11 @@ fn readable(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Field, Type};
+    use crate::event::{Field, Schema, Type};
 
     #[test]
     fn lines_are_aligned() {
-        let schema = Schema::new(vec![
+        let schema = Arc::new(Schema::new(vec![
             Field {
                 name: "device".to_owned(),
                 ty: Type::String,
@@ -186,16 +190,17 @@ mod tests {
                 name: "temp".to_owned(),
                 ty: Type::Double,
             },
-        ]);
-        let mut widths = vec![0; 2];
+        ]));
+        let mut widths = Vec::new();
         let mut line_of = |device: &str, temp: f64| {
             let delivery = Delivery {
                 key: OutputKey::default(),
                 id: String::new(),
                 time: Timestamp(1_795_226_400_123),
+                schema: Arc::clone(&schema),
                 row: vec![Value::text(device), Value::Float(temp)],
             };
-            line("Alerts", &schema, &delivery, &mut widths)
+            line("Alerts", &delivery, &mut widths)
         };
         assert_eq!(
             line_of("press-10", 81.2),

@@ -30,7 +30,9 @@ pub struct Delivery {
     pub id: String,
     /// When it arose, on the log's clock.
     pub time: Timestamp,
-    /// One value per column of the sink's stream.
+    /// The columns that the sink's stream had then.
+    pub schema: Arc<Schema>,
+    /// One value per column.
     pub row: Vec<Value>,
 }
 
@@ -50,8 +52,6 @@ pub struct Context {
     pub name: String,
     /// Its place among the daemon's sinks.
     pub sink: usize,
-    /// The columns of the rows.
-    pub schema: Arc<Schema>,
     /// What to deliver. When it is closed the sink delivers the rest and ends.
     pub deliveries: tokio::sync::mpsc::Receiver<Delivery>,
     /// Where to confirm.

@@ -346,9 +346,12 @@ impl Task {
     }
 
     fn enter(&mut self, delivery: &Delivery) {
-        let extra = (self.mqtt.id == IdPlace::Field).then_some((ID_FIELD, delivery.id.as_str()));
+        // The columns may be older than the options, and then have such a field of their own.
+        let is_free = || delivery.schema.index_of(ID_FIELD).is_none();
+        let extra = (self.mqtt.id == IdPlace::Field && is_free())
+            .then_some((ID_FIELD, delivery.id.as_str()));
         let mut payload = Vec::with_capacity(128);
-        render_json_with(&self.context.schema, &delivery.row, extra, &mut payload);
+        render_json_with(&delivery.schema, &delivery.row, extra, &mut payload);
         let properties = match self.mqtt.id {
             IdPlace::Property => vec![
                 ("id".to_owned(), delivery.id.clone()),

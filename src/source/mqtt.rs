@@ -337,9 +337,18 @@ impl Task {
                 }
             }
             self.acknowledge(&handle);
-            if self.queue.batch_is_full() && self.offer_at.is_none() {
-                self.offer();
-            }
+            self.keep_up();
+        }
+    }
+
+    /// What must not wait for the socket to run dry: under a flood it never does.
+    fn keep_up(&mut self) {
+        let may_offer = self.offer_at.is_none_or(|at| at <= Instant::now());
+        if self.queue.batch_is_full() && may_offer {
+            self.offer();
+        }
+        if self.stop_at.is_none() && *self.context.stop.borrow() {
+            self.heed_stop(false);
         }
     }
 

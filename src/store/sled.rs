@@ -188,10 +188,12 @@ fn reopen(
     events: &mut Vec<StoreEvent>,
 ) -> Result<sled::Db, StoreError> {
     let mut failure = first;
-    if let Failure::Damaged(why) = &failure
-        && set_snapshots_aside(home)?
-    {
-        events.push(StoreEvent::SnapshotSetAside { why: why.clone() });
+    let why = match &failure {
+        Failure::Damaged(why) if set_snapshots_aside(home)? => Some(why.clone()),
+        Failure::Damaged(_) | Failure::Hung | Failure::Refused(_) => None,
+    };
+    if let Some(why) = why {
+        events.push(StoreEvent::SnapshotSetAside { why });
         match open_whole(home, options) {
             Ok(db) => return Ok(db),
             Err(Failure::Refused(error)) => return Err(error),

@@ -74,15 +74,22 @@ impl Scope<'_> {
         self.fail(place(written), message)
     }
 
-    pub(super) fn bind(&mut self, written: &Written) -> Bound {
+    /// Counts an expression; the one too many is reported, those behind it just fail.
+    fn step(&mut self) -> Result<(), Failed> {
         self.steps.set(self.steps.get() + 1);
-        if self.steps.get() > STEPS_MAX {
-            if self.steps.get() == STEPS_MAX + 1 {
-                let message = format!("more than {STEPS_MAX} expressions in one statement");
-                return self.fail(self.place, message);
-            }
-            return Err(Failed);
+        if self.steps.get() == STEPS_MAX + 1 {
+            let message = format!("more than {STEPS_MAX} expressions in one statement");
+            return self.fail(self.place, message);
         }
+        if self.steps.get() > STEPS_MAX {
+            Err(Failed)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn bind(&mut self, written: &Written) -> Bound {
+        self.step()?;
         match written {
             Written::Identifier(name) => self.column(None, name),
             Written::CompoundIdentifier(parts) => match parts.as_slice() {
@@ -95,19 +102,6 @@ impl Scope<'_> {
             Written::BinaryOp { left, op, right } => self.binary(written, left, op, right),
             Written::IsNull(x) => Ok(boolean(ExprKind::IsNull(self.bind(x)?.into()))),
             Written::IsNotNull(x) => Ok(not(boolean(ExprKind::IsNull(self.bind(x)?.into())))),
-            Written::IsUnknown(x) => Ok(boolean(ExprKind::IsNull(
-                self.condition(x, "IS UNKNOWN")?.into(),
-            ))),
-            Written::IsNotUnknown(x) => {
-                let known = self.condition(x, "IS NOT UNKNOWN")?;
-                Ok(not(boolean(ExprKind::IsNull(known.into()))))
-            }
-            Written::IsTrue(x) => self.is_truth(x, true),
-            Written::IsFalse(x) => self.is_truth(x, false),
-            Written::IsNotTrue(x) => self.is_truth(x, true).map(not),
-            Written::IsNotFalse(x) => self.is_truth(x, false).map(not),
-            Written::IsDistinctFrom(x, y) => self.same_as(written, x, y).map(not),
-            Written::IsNotDistinctFrom(x, y) => self.same_as(written, x, y),
             Written::InList {
                 expr,
                 list,
@@ -155,6 +149,26 @@ impl Scope<'_> {
                 data_type,
                 format: None,
             } => self.cast(written, kind, expr, data_type),
+            _ => self.bind_test(written),
+        }
+    }
+
+    /// `IS …` something other than NULL.
+    fn bind_test(&mut self, written: &Written) -> Bound {
+        match written {
+            Written::IsUnknown(x) => Ok(boolean(ExprKind::IsNull(
+                self.condition(x, "IS UNKNOWN")?.into(),
+            ))),
+            Written::IsNotUnknown(x) => {
+                let known = self.condition(x, "IS NOT UNKNOWN")?;
+                Ok(not(boolean(ExprKind::IsNull(known.into()))))
+            }
+            Written::IsTrue(x) => self.is_truth(x, true),
+            Written::IsFalse(x) => self.is_truth(x, false),
+            Written::IsNotTrue(x) => self.is_truth(x, true).map(not),
+            Written::IsNotFalse(x) => self.is_truth(x, false).map(not),
+            Written::IsDistinctFrom(x, y) => self.same_as(written, x, y).map(not),
+            Written::IsNotDistinctFrom(x, y) => self.same_as(written, x, y),
             _ => self.bind_call(written),
         }
     }

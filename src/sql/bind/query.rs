@@ -123,22 +123,7 @@ fn clauses(
         .map(|key| group_key(&mut scope, key))
         .collect();
     scope.aggregates = Ok(&mut aggregates);
-    let mut columns = Columns {
-        taken: BTreeSet::new(),
-        names: Vec::new(),
-        exprs: Vec::new(),
-        places: Vec::new(),
-    };
-    let mut failed = false;
-    for item in &written.select {
-        failed |= select_item(&mut scope, item, &mut columns).is_err();
-        if columns.names.len() > COLUMNS_MAX {
-            return scope.fail(
-                place_of(item.span()),
-                format!("more than {COLUMNS_MAX} columns"),
-            );
-        }
-    }
+    let (columns, failed) = columns(&mut scope, &written.select);
     let aliases: Vec<(String, Expr)> = columns
         .names
         .iter()
@@ -174,6 +159,7 @@ fn clauses(
 /// Columns of one row.
 const COLUMNS_MAX: usize = 1024;
 
+#[derive(Default)]
 struct Columns {
     taken: BTreeSet<String>,
     names: Vec<String>,
@@ -194,6 +180,21 @@ impl Columns {
         self.exprs.push(expr);
         self.places.push(place);
     }
+}
+
+/// What is right of the output row, and whether something is not. All faulty items are reported.
+fn columns(scope: &mut Scope<'_>, items: &[SelectItem]) -> (Columns, bool) {
+    let mut columns = Columns::default();
+    let mut failed = false;
+    for item in items {
+        failed |= select_item(scope, item, &mut columns).is_err();
+        if columns.names.len() > COLUMNS_MAX {
+            let message = format!("more than {COLUMNS_MAX} columns");
+            let too_many: Result<(), Failed> = scope.fail(place_of(item.span()), message);
+            return (columns, too_many.is_err());
+        }
+    }
+    (columns, failed)
 }
 
 fn select_item(
