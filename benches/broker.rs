@@ -6,13 +6,14 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS};
 use tempfile::TempDir;
 
 use crate::daemon::DEADLINE;
 use crate::folder;
+use crate::wait::wait_until;
 
 /// A broker; ended when dropped.
 pub(crate) struct Mosquitto {
@@ -48,11 +49,9 @@ impl Mosquitto {
             .stderr(Stdio::null())
             .spawn()
             .expect("mosquitto is installed");
-        let end = Instant::now() + DEADLINE;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            assert!(Instant::now() < end, "mosquitto does not listen");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until("mosquitto listens", || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        });
         Mosquitto {
             port,
             child,

@@ -23,6 +23,8 @@ mod growth;
 mod later;
 mod log;
 mod pipeline;
+#[path = "../tests/common/wait.rs"]
+mod wait;
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counted = allocations::Counted;

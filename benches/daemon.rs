@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -71,6 +71,19 @@ impl Daemon {
             let line = line.unwrap_or_else(|_| panic!("in vain: a line with `{words}`"));
             if line.contains(words) {
                 return line;
+            }
+        }
+    }
+
+    /// Lets it alone for so long; it must not end.
+    pub(crate) fn leave_alone(&self, span: Duration) {
+        let end = Instant::now() + span;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(_line) => {}
+                Err(RecvTimeoutError::Timeout) => return,
+                Err(RecvTimeoutError::Disconnected) => panic!("the program has ended"),
             }
         }
     }

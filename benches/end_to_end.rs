@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use eventflux::event::{Batch, Value};
-use rumqttc::QoS;
+use rumqttc::{Publish, QoS};
 
 use crate::broker::{Mosquitto, Publisher, Subscriber, put_publish};
 use crate::daemon::Daemon;
@@ -13,6 +13,7 @@ use crate::events::Events;
 use crate::figure::{Figure, Measured};
 use crate::folder;
 use crate::log::json;
+use crate::wait::hang;
 
 const EVENTS: usize = 500_000;
 const ROUNDS: usize = 3;
@@ -102,7 +103,7 @@ impl Load {
                 let begin = Instant::now();
                 for (number, piece) in self.pieces.iter().enumerate() {
                     if let Some(rate) = pace {
-                        wait_until(begin + Duration::from_secs_f64(events(number) / rate));
+                        pause_until(begin + Duration::from_secs_f64(events(number) / rate));
                     }
                     publisher.write(piece);
                 }
@@ -112,10 +113,10 @@ impl Load {
     }
 }
 
-fn wait_until(at: Instant) {
+fn pause_until(at: Instant) {
     let left = at.saturating_duration_since(Instant::now());
     if left > Duration::from_millis(1) {
-        std::thread::sleep(left);
+        hang(left);
     }
 }
 
@@ -198,9 +199,7 @@ fn through(load: &Load, pace: Option<f64>) -> Option<Run> {
     let broker = Mosquitto::start();
     let mut subscriber = Subscriber::connect(&broker, "out", load.qos);
     let daemon = Daemon::start(&filter(load.qos, THRESHOLD), &broker.url(), "");
-    daemon.wait_for("connected to the broker");
-    daemon.wait_for("connected to the broker");
-    std::thread::sleep(Duration::from_millis(200));
+    probe(&broker, &mut subscriber);
     let (mut time, mut count, mut all) = (Duration::ZERO, 0, false);
     load.publish(&broker, pace, || {
         let begin = Instant::now();
@@ -230,16 +229,38 @@ fn through(load: &Load, pace: Option<f64>) -> Option<Run> {
     })
 }
 
+/// Publishes events until the first one has come out: everybody has subscribed then.
+fn probe(broker: &Mosquitto, subscriber: &mut Subscriber) {
+    let event = br#"{"sensor_id":"probe","temperature":50,"humidity":0,"seq":-1,"ts":0}"#;
+    let mut packet = Vec::new();
+    put_publish("in", None, event, &mut packet);
+    let mut publisher = Publisher::connect(broker);
+    let came = (0..PROBES_MAX).any(|_| {
+        publisher.write(&packet);
+        subscriber.receive(Duration::from_millis(100), |publish| {
+            is_of("probe", publish)
+        })
+    });
+    assert!(came, "nothing comes out");
+}
+
+fn is_of(sensor: &str, publish: &Publish) -> bool {
+    let marker = format!("\"sensor_id\":\"{sensor}\"");
+    let mut parts = publish.payload.windows(marker.len());
+    parts.any(|part| part == marker.as_bytes())
+}
+
+const PROBES_MAX: usize = 100;
 const PROBES: usize = 5_000;
 const PROBE_EVERY: Duration = Duration::from_millis(1);
 
 fn latency() -> Measured {
     let broker = Mosquitto::start();
     let (bare_p50, bare_p99) = round_trips(&broker, "in");
-    let daemon = Daemon::start(&filter(QoS::AtLeastOnce, -1.0), &broker.url(), "");
-    daemon.wait_for("connected to the broker");
-    daemon.wait_for("connected to the broker");
-    std::thread::sleep(Duration::from_millis(200));
+    let _daemon = Daemon::start(&filter(QoS::AtLeastOnce, -1.0), &broker.url(), "");
+    let mut subscriber = Subscriber::connect(&broker, "out", QoS::AtMostOnce);
+    probe(&broker, &mut subscriber);
+    drop(subscriber);
     let (p50, p99) = round_trips(&broker, "out");
     let (over_p50, over_p99) = (p50 - bare_p50, p99 - bare_p99);
     Measured {
@@ -265,7 +286,7 @@ fn round_trips(broker: &Mosquitto, topic: &str) -> (f64, f64) {
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for number in 0..u32::try_from(PROBES).expect("a few") {
-                wait_until(begin + PROBE_EVERY * number);
+                pause_until(begin + PROBE_EVERY * number);
                 let event = format!(
                     "{{\"sensor_id\":\"s\",\"temperature\":1,\"humidity\":1,\"seq\":{number},\
                      \"ts\":{}}}",
@@ -279,8 +300,10 @@ fn round_trips(broker: &Mosquitto, topic: &str) -> (f64, f64) {
         let done = subscriber.receive(PATIENCE, |publish| {
             let event: serde_json::Value =
                 serde_json::from_slice(&publish.payload).expect("JSON comes out");
-            let sent = event["ts"].as_u64().expect("the time it was sent");
-            all.push(now_us() - sent);
+            if event["sensor_id"] != "probe" {
+                let sent = event["ts"].as_u64().expect("the time it was sent");
+                all.push(now_us() - sent);
+            }
             all.len() == PROBES
         });
         assert!(done, "{} of {PROBES} came out", all.len());

@@ -54,7 +54,7 @@ fn resident() -> Measured {
     let broker = Mosquitto::start();
     let daemon = Daemon::start(QUICKSTART, &broker.url(), "");
     daemon.wait_for("connected to the broker");
-    std::thread::sleep(Duration::from_secs(2));
+    daemon.leave_alone(Duration::from_secs(2));
     let mib = |name| daemon.status_kib(name) / 1024.0;
     let resident = mib("VmRSS");
     Measured {
@@ -82,9 +82,9 @@ fn idle() -> Measured {
         put_publish("plant/a/climate", None, reading.as_bytes(), &mut packets);
     }
     Publisher::connect(&broker).write(&packets);
-    std::thread::sleep(SETTLE);
+    daemon.leave_alone(SETTLE);
     let (cpu, written) = (daemon.cpu(), folder::written_bytes(&daemon.id()));
-    std::thread::sleep(WATCH);
+    daemon.leave_alone(WATCH);
     let cpu = (daemon.cpu() - cpu).as_secs_f64();
     let share = cpu / WATCH.as_secs_f64() * 100.0;
     let written = folder::written_bytes(&daemon.id()) - written;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use eventflux::event::{Batch, Seq, Timestamp, Value};
@@ -207,16 +207,15 @@ fn append_all(bodies: &[Body]) -> Duration {
 
 /// Does `work` while another thread syncs each interval.
 fn synced(store: &dyn Store, work: impl FnOnce()) {
-    let done = AtomicBool::new(false);
+    let (done, told) = sync_channel::<()>(0);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                std::thread::sleep(SYNC_INTERVAL);
+        scope.spawn(move || {
+            while told.recv_timeout(SYNC_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 store.sync().expect("the disk works");
             }
         });
         work();
-        done.store(true, Ordering::Relaxed);
+        drop(done);
     });
 }
 
