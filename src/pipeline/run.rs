@@ -31,6 +31,13 @@ const CLOCK_STEP_NOTICED: Duration = Duration::from_secs(1);
 /// come from it before.
 const PUMP_AGAIN: Duration = Duration::from_secs(1);
 
+/// Time between the turns of a flood. Each turn costs a wake-up, and each record an insert into the
+/// store, which rewrites a multiple of what it is given.
+const GATHER: Duration = Duration::from_millis(1);
+/// Rows in memory that go into one record together: packed some 5 KiB, so that a leaf of the store
+/// with 17 of them stays below the 128 KiB beyond which it becomes a file of its own.
+const JOINED_BYTES_MAX: usize = 32 << 10;
+
 /// When input becomes durable, and with it acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -121,6 +128,7 @@ pub fn run(core: Core, handles: Handles, limits: Limits) -> Result<Outcome, Pipe
         requests,
         done,
         syncing: false,
+        worked_at: None,
         unsynced_since: None,
         acks: VecDeque::new(),
         checkpoint_at: now + limits.checkpoint_interval,
@@ -164,6 +172,8 @@ struct Pipeline {
     done: Receiver<(Seq, Result<(), StoreError>)>,
     /// Whether a sync is under way.
     syncing: bool,
+    /// When the last turn with input was written.
+    worked_at: Option<Instant>,
     /// When the oldest input that no sync covers was written.
     unsynced_since: Option<Instant>,
     /// The last input that has been written.
@@ -295,6 +305,7 @@ impl Pipeline {
 
     /// Works what has arrived, and whatever else waits, up to the bounds of a turn.
     fn arrived(&mut self, first: Arrival) -> Result<(), PipelineError> {
+        self.gather();
         let mut rows = 0;
         let mut bytes = 0;
         let mut inputs = Vec::new();
@@ -316,12 +327,14 @@ impl Pipeline {
                     marks,
                     ..
                 } = arrival;
-                inputs.push(Input {
+                let input = Input {
                     stream,
                     rows,
                     rejected,
                     marks,
-                });
+                };
+                let alone = joined(inputs.last_mut(), input);
+                inputs.extend(alone);
             }
             if rows < self.limits.turn_rows_max && bytes < self.limits.turn_bytes_max {
                 next = self.handles.arrivals.try_recv().ok();
@@ -337,6 +350,7 @@ impl Pipeline {
             let time = self.now();
             let turn = self.core.turn(time, inputs)?;
             self.write(turn)?;
+            self.worked_at = Some(Instant::now());
         }
         let seq = self.core.last();
         for (source, through) in acks {
@@ -348,6 +362,18 @@ impl Pipeline {
         }
         self.release(self.durable);
         Ok(())
+    }
+
+    /// When turns follow each other closely, lets rows come together before the next one. Input
+    /// that comes alone is worked at once, and so is all of it where every turn is to be synced.
+    fn gather(&self) {
+        let Durability::Interval(interval) = self.limits.durability else {
+            return;
+        };
+        let pause = GATHER.min(interval / 4);
+        if let Some(at) = self.worked_at {
+            std::thread::sleep(pause.saturating_sub(at.elapsed()));
+        }
     }
 
     fn now(&mut self) -> Timestamp {
@@ -512,6 +538,23 @@ impl Pipeline {
             waiting,
         })
     }
+}
+
+/// Lets `input` go into one record with the one before it, where their order allows it; gives it
+/// back where not.
+fn joined(before: Option<&mut Input>, mut input: Input) -> Option<Input> {
+    let fits = |before: &&mut Input| {
+        before.stream == input.stream
+            && before.rejected.is_empty()
+            && before.rows.memory_bytes() + input.rows.memory_bytes() <= JOINED_BYTES_MAX
+    };
+    let Some(before) = before.filter(fits) else {
+        return Some(input);
+    };
+    before.rows.append(&mut input.rows);
+    before.rejected = input.rejected;
+    before.marks.append(&mut input.marks);
+    None
 }
 
 fn add(counter: &AtomicU64, count: usize) {
