@@ -99,7 +99,8 @@ pub const KEYS: &[KeySpec] = &[
         Some("interval"),
         "When events reach the disk, and so when sources are acknowledged: after every batch, for \
          everything that came within `sync_interval`, or whenever the system likes (`none`: a \
-         power cut may lose acknowledged events).",
+         power cut may lose acknowledged events, and a later output may carry an id that was used \
+         before it).",
     ),
     key(
         "store.sync_interval",

@@ -79,7 +79,7 @@ pub const OPTIONS: &[OptionSpec] = &[
             min: 1,
             max: 65_536,
         },
-        Some("1024"),
+        Some("256"),
         "How many rows are handed to the pipeline together at most",
     ),
     mqtt::CLIENT_ID,
@@ -164,7 +164,7 @@ impl Mqtt {
             payload_bytes_max: size("mqtt.payload_bytes_max", 1 << 20),
             limits: Limits {
                 queue_bytes_max: size("mqtt.queue_bytes_max", 8 << 20),
-                batch_rows_max: size("mqtt.batch_rows_max", 1_024),
+                batch_rows_max: size("mqtt.batch_rows_max", 256),
             },
             decoder: Decoder::new(format, options, schema, topic)?,
             width: schema.width(),
