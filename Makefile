@@ -55,7 +55,7 @@ help: ## list the targets
 run: rust linker ## build, then run the quickstart with a broker and a simulated sensor inside
 	@$(CARGO) run --locked --features broker -- run config/quickstart.toml
 
-# Twice: as it is shipped, and with the broker and the places where tests may stop it.
+# Twice: as it is shipped, and with the broker for demonstrations.
 test: check broker ## everything that must pass before a change is merged
 	@$(CARGO) test --locked
 	$(CARGO) test --locked --all-features

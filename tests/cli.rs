@@ -162,3 +162,31 @@ fn test_ends_with_the_counts_and_with_1_when_a_case_fails() {
     assert!(out.contains("FAILED ./bad.case:1"), "{out}");
     assert!(out.ends_with("1 passed, 1 failed\n"), "{out}");
 }
+
+/// What `make run` shows, but with events of our own and without the broker.
+#[cfg(feature = "broker")]
+#[test]
+fn the_quickstart_is_right_and_finds_what_it_should() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (code, out, err) = said(&eventflux(&["check", "config/quickstart.toml"], here, ""));
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("(1 sources, 3 sinks)"), "{out}");
+    let input = "\
+{\"stream\":\"Readings\",\"ts\":1000,\"event\":{\"device\":\"p\",\"temperature\":79.5}}
+{\"stream\":\"Readings\",\"ts\":2000,\"event\":{\"device\":\"p\",\"temperature\":90.5}}
+{\"advance_to\":5000}
+";
+    let arguments = ["replay", "config/quickstart.toml", "--input", "-"];
+    let (code, out, err) = said(&eventflux(&arguments, here, input));
+    assert_eq!(code, 0, "{err}");
+    let alert = "{\"device\":\"p\",\"temperature\":90.5,\"verdict\":\"stop it\"}";
+    let climate = "{\"device\":\"p\",\"average\":85.0,\"hottest\":90.5,\"readings\":2}";
+    assert_eq!(
+        out,
+        format!(
+            "{{\"stream\":\"Alerts\",\"ts\":2000,\"event\":{alert}}}\n\
+             {{\"stream\":\"Shown\",\"ts\":2000,\"event\":{alert}}}\n\
+             {{\"stream\":\"Climate\",\"ts\":5000,\"event\":{climate}}}\n"
+        )
+    );
+}
