@@ -5,6 +5,7 @@
 //! overflow, a cast that does not fit) is NULL and counted.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use ecow::EcoString;
 
@@ -56,9 +57,10 @@ impl<'a> Env<'a> {
 }
 
 /// A compiled expression of one type; `None` is NULL.
-pub(super) type Eval<T> = Box<dyn Fn(&Env<'_>) -> Option<T> + Send + Sync>;
+pub(super) type Eval<T> = Arc<dyn Fn(&Env<'_>) -> Option<T> + Send + Sync>;
 
-/// A value to compute with: read from the row, constant, or computed.
+/// A value to compute with: read from the row, constant, or computed. A clone shares the code.
+#[derive(Clone)]
 pub(super) enum Operand<T> {
     Column(usize),
     Constant(T),
@@ -145,6 +147,7 @@ fn column<T: Cell64>(env: &Env<'_>, index: usize) -> Option<T> {
 }
 
 /// A compiled expression by the physical form of its result.
+#[derive(Clone)]
 pub(super) enum Compiled {
     Bool(Operand<bool>),
     Int(Operand<i64>),
@@ -203,28 +206,41 @@ impl Compiled {
     }
 }
 
-/// Compiles `expr` for rows in which column `i` of the plan lies at `columns[i]`; an empty
-/// `columns` means at `i`.
-pub(super) fn compile(expr: &Expr, columns: &[usize]) -> Compiled {
+/// What an expression is compiled for.
+#[derive(Clone, Copy)]
+pub(super) struct Cx<'a> {
+    /// Where the columns of the plan lie in the rows that will be given; empty means that column
+    /// `i` lies at `i`.
+    pub(super) columns: &'a [usize],
+}
+
+impl Cx<'_> {
+    /// Rows that have just the columns of the plan.
+    pub(super) const PLAIN: Cx<'static> = Cx { columns: &[] };
+
+    /// Where a column of the plan lies.
+    pub(super) fn place(self, index: usize) -> usize {
+        self.columns.get(index).copied().unwrap_or(index)
+    }
+}
+
+/// Compiles `expr`.
+pub(super) fn compile(expr: &Expr, cx: Cx<'_>) -> Compiled {
     match expr.ty {
-        Type::Bool => Compiled::Bool(boolean(expr, columns)),
-        Type::Int | Type::Long | Type::Timestamp => Compiled::Int(integer(expr, columns)),
-        Type::Float | Type::Double => Compiled::Float(float(expr, columns)),
-        Type::String => Compiled::Text(text(expr, columns)),
+        Type::Bool => Compiled::Bool(boolean(expr, cx)),
+        Type::Int | Type::Long | Type::Timestamp => Compiled::Int(integer(expr, cx)),
+        Type::Float | Type::Double => Compiled::Float(float(expr, cx)),
+        Type::String => Compiled::Text(text(expr, cx)),
     }
 }
 
 /// Compiles a condition.
-pub(super) fn predicate(expr: &Expr, columns: &[usize]) -> Operand<bool> {
-    boolean(expr, columns)
-}
-
-fn place(index: usize, columns: &[usize]) -> usize {
-    columns.get(index).copied().unwrap_or(index)
+pub(super) fn predicate(expr: &Expr, cx: Cx<'_>) -> Operand<bool> {
+    boolean(expr, cx)
 }
 
 fn computed<T>(eval: impl Fn(&Env<'_>) -> Option<T> + Send + Sync + 'static) -> Operand<T> {
-    Operand::Computed(Box::new(eval))
+    Operand::Computed(Arc::new(eval))
 }
 
 /// One closure for two operands: a column or a constant is read inside it, without a call.
@@ -253,11 +269,11 @@ fn fuse<A: Cell64, B: Cell64, R>(
 /// The forms that are alike for every type.
 fn shared<T: Cell64>(
     expr: &Expr,
-    columns: &[usize],
-    compile: fn(&Expr, &[usize]) -> Operand<T>,
+    cx: Cx<'_>,
+    compile: fn(&Expr, Cx<'_>) -> Operand<T>,
 ) -> Operand<T> {
     match &expr.kind {
-        ExprKind::Column(index) => Operand::Column(place(*index, columns)),
+        ExprKind::Column(index) => Operand::Column(cx.place(*index)),
         ExprKind::Literal(value) => match T::read(value) {
             Some(constant) => Operand::Constant(constant),
             None => computed(|_| None),
@@ -268,9 +284,9 @@ fn shared<T: Cell64>(
         } => {
             let branches: Vec<(Operand<bool>, Operand<T>)> = branches
                 .iter()
-                .map(|(when, then)| (boolean(when, columns), compile(then, columns)))
+                .map(|(when, then)| (boolean(when, cx), compile(then, cx)))
                 .collect();
-            let otherwise = otherwise.as_ref().map(|expr| compile(expr, columns));
+            let otherwise = otherwise.as_ref().map(|expr| compile(expr, cx));
             computed(move |env| {
                 let taken = branches
                     .iter()
@@ -278,11 +294,11 @@ fn shared<T: Cell64>(
                 taken.map(|(_, then)| then).or(otherwise.as_ref())?.get(env)
             })
         }
-        ExprKind::Call(function, arguments) => call(function, arguments, expr.ty, columns),
+        ExprKind::Call(function, arguments) => call(function, arguments, expr.ty, cx),
         ExprKind::Cast(inner) => {
             let from = inner.ty;
             let to = expr.ty;
-            let inner = self::compile(inner, columns);
+            let inner = self::compile(inner, cx);
             computed(move |env| match inner.value(env) {
                 Value::Null => None,
                 value => env.or_fault(cast::cast(&value, from, to).as_ref().and_then(T::read)),
@@ -308,11 +324,11 @@ fn call<T: Cell64>(
     function: &'static Function,
     arguments: &[Expr],
     ty: Type,
-    columns: &[usize],
+    cx: Cx<'_>,
 ) -> Operand<T> {
     let arguments: Vec<Compiled> = arguments
         .iter()
-        .map(|argument| compile(argument, columns))
+        .map(|argument| compile(argument, cx))
         .collect();
     computed(move |env| {
         let mut few: [Value; 4] = Default::default();
@@ -340,18 +356,18 @@ fn call<T: Cell64>(
     })
 }
 
-fn integer(expr: &Expr, columns: &[usize]) -> Operand<i64> {
+fn integer(expr: &Expr, cx: Cx<'_>) -> Operand<i64> {
     let narrow = expr.ty == Type::Int;
     let fits = move |env: &Env<'_>, result: Option<i64>| {
         env.or_fault(result.filter(|number| !narrow || i32::try_from(*number).is_ok()))
     };
     match &expr.kind {
         ExprKind::Negate(x) => {
-            let x = integer(x, columns);
+            let x = integer(x, cx);
             computed(move |env| fits(env, x.get(env)?.checked_neg()))
         }
         ExprKind::Arithmetic(op, x, y) => {
-            let (x, y) = (integer(x, columns), integer(y, columns));
+            let (x, y) = (integer(x, cx), integer(y, cx));
             match op {
                 ArithmeticOp::Add => fuse(x, y, move |env, x, y| fits(env, x.checked_add(y))),
                 ArithmeticOp::Subtract => fuse(x, y, move |env, x, y| fits(env, x.checked_sub(y))),
@@ -361,7 +377,7 @@ fn integer(expr: &Expr, columns: &[usize]) -> Operand<i64> {
                 ArithmeticOp::Remainder => fuse(x, y, move |env, x, y| fits(env, remainder(x, y))),
             }
         }
-        _ => shared(expr, columns, integer),
+        _ => shared(expr, cx, integer),
     }
 }
 
@@ -370,7 +386,7 @@ fn remainder(x: i64, y: i64) -> Option<i64> {
     if y == -1 { Some(0) } else { x.checked_rem(y) }
 }
 
-fn float(expr: &Expr, columns: &[usize]) -> Operand<f64> {
+fn float(expr: &Expr, cx: Cx<'_>) -> Operand<f64> {
     let most = if expr.ty == Type::Float {
         f64::from(f32::MAX)
     } else {
@@ -386,11 +402,11 @@ fn float(expr: &Expr, columns: &[usize]) -> Operand<f64> {
     };
     match &expr.kind {
         ExprKind::Negate(x) => {
-            let x = float(x, columns);
+            let x = float(x, cx);
             computed(move |env| Some(-x.get(env)?))
         }
         ExprKind::Arithmetic(op, x, y) => {
-            let (x, y) = (float(x, columns), float(y, columns));
+            let (x, y) = (float(x, cx), float(y, cx));
             match op {
                 ArithmeticOp::Add => fuse(x, y, move |env, x, y| fits(env, x + y)),
                 ArithmeticOp::Subtract => fuse(x, y, move |env, x, y| fits(env, x - y)),
@@ -405,26 +421,26 @@ fn float(expr: &Expr, columns: &[usize]) -> Operand<f64> {
             reason = "integers widen to DOUBLE by rounding"
         )]
         ExprKind::Cast(x) if x.ty.is_integral() => {
-            let x = integer(x, columns);
+            let x = integer(x, cx);
             computed(move |env| Some(x.get(env)? as f64))
         }
-        ExprKind::Cast(x) if x.ty == Type::Float && expr.ty == Type::Double => float(x, columns),
-        _ => shared(expr, columns, float),
+        ExprKind::Cast(x) if x.ty == Type::Float && expr.ty == Type::Double => float(x, cx),
+        _ => shared(expr, cx, float),
     }
 }
 
-fn text(expr: &Expr, columns: &[usize]) -> Operand<EcoString> {
-    shared(expr, columns, text)
+fn text(expr: &Expr, cx: Cx<'_>) -> Operand<EcoString> {
+    shared(expr, cx, text)
 }
 
-fn boolean(expr: &Expr, columns: &[usize]) -> Operand<bool> {
+fn boolean(expr: &Expr, cx: Cx<'_>) -> Operand<bool> {
     match &expr.kind {
         ExprKind::Not(x) => {
-            let x = boolean(x, columns);
+            let x = boolean(x, cx);
             computed(move |env| Some(!x.get(env)?))
         }
         ExprKind::And(x, y) => {
-            let (x, y) = (boolean(x, columns), boolean(y, columns));
+            let (x, y) = (boolean(x, cx), boolean(y, cx));
             computed(move |env| match x.get(env) {
                 Some(false) => Some(false),
                 Some(true) => y.get(env),
@@ -432,7 +448,7 @@ fn boolean(expr: &Expr, columns: &[usize]) -> Operand<bool> {
             })
         }
         ExprKind::Or(x, y) => {
-            let (x, y) = (boolean(x, columns), boolean(y, columns));
+            let (x, y) = (boolean(x, cx), boolean(y, cx));
             computed(move |env| match x.get(env) {
                 Some(true) => Some(true),
                 Some(false) => y.get(env),
@@ -440,31 +456,31 @@ fn boolean(expr: &Expr, columns: &[usize]) -> Operand<bool> {
             })
         }
         ExprKind::IsNull(x) => {
-            let x = compile(x, columns);
+            let x = compile(x, cx);
             computed(move |env| Some(x.value(env).is_null()))
         }
         ExprKind::IsTruth(truth, x) => {
-            let (truth, x) = (*truth, boolean(x, columns));
+            let (truth, x) = (*truth, boolean(x, cx));
             computed(move |env| Some(x.get(env) == Some(truth)))
         }
         ExprKind::SameAs(x, y) => {
-            let (x, y) = (compile(x, columns), compile(y, columns));
+            let (x, y) = (compile(x, cx), compile(y, cx));
             computed(move |env| Some(x.value(env) == y.value(env)))
         }
-        ExprKind::Compare(op, x, y) => compare(*op, x, y, columns),
-        ExprKind::InList(x, list) => in_list(x, list, columns),
+        ExprKind::Compare(op, x, y) => compare(*op, x, y, cx),
+        ExprKind::InList(x, list) => in_list(x, list, cx),
         ExprKind::Like {
             text,
             pattern,
             escape,
             ignore_case,
-        } => like(text, pattern, *escape, *ignore_case, columns),
-        _ => shared(expr, columns, boolean),
+        } => like(text, pattern, *escape, *ignore_case, cx),
+        _ => shared(expr, cx, boolean),
     }
 }
 
-fn compare(op: CompareOp, x: &Expr, y: &Expr, columns: &[usize]) -> Operand<bool> {
-    match (compile(x, columns), compile(y, columns)) {
+fn compare(op: CompareOp, x: &Expr, y: &Expr, cx: Cx<'_>) -> Operand<bool> {
+    match (compile(x, cx), compile(y, cx)) {
         (Compiled::Float(x), Compiled::Float(y)) => match op {
             CompareOp::Equal => fuse(x, y, |_, x, y| Some(x == y)),
             CompareOp::NotEqual => fuse(x, y, |_, x, y| Some(x != y)),
@@ -511,8 +527,8 @@ fn holds(op: CompareOp) -> fn(std::cmp::Ordering) -> bool {
 }
 
 /// `x IN (…)`: true when found; NULL when not found and x or one of the list is NULL.
-fn in_list(x: &Expr, list: &[Expr], columns: &[usize]) -> Operand<bool> {
-    let x = compile(x, columns);
+fn in_list(x: &Expr, list: &[Expr], cx: Cx<'_>) -> Operand<bool> {
+    let x = compile(x, cx);
     let constants: Option<Vec<Value>> = list
         .iter()
         .map(|item| match &item.kind {
@@ -537,7 +553,7 @@ fn in_list(x: &Expr, list: &[Expr], columns: &[usize]) -> Operand<bool> {
             }
         });
     }
-    let list: Vec<Compiled> = list.iter().map(|item| compile(item, columns)).collect();
+    let list: Vec<Compiled> = list.iter().map(|item| compile(item, cx)).collect();
     computed(move |env| {
         let needle = x.value(env);
         if needle.is_null() {
@@ -561,14 +577,14 @@ fn like(
     pattern: &Expr,
     escape: Option<char>,
     ignore_case: bool,
-    columns: &[usize],
+    cx: Cx<'_>,
 ) -> Operand<bool> {
-    let subject = text(subject, columns);
+    let subject = text(subject, cx);
     if let ExprKind::Literal(Value::Str(pattern)) = &pattern.kind {
         let pattern = LikePattern::new(pattern, escape, ignore_case);
         return computed(move |env| Some(pattern.matches(&subject.get(env)?)));
     }
-    let pattern = text(pattern, columns);
+    let pattern = text(pattern, cx);
     fuse(
         subject,
         pattern,

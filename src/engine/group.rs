@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::hash::{BuildHasher, Hash, Hasher};
 
 use super::aggregate::{self, Aggregate};
-use super::expr::{Compiled, Env, compile};
+use super::expr::{Compiled, Cx, Env, compile};
 use super::output::Output;
 use super::state::{Load, Part, Save, StateError};
 use super::window::Slide;
@@ -68,26 +68,22 @@ struct GroupState {
 }
 
 impl Groups {
-    /// `columns` says where the plan's columns lie in a row; `leaves` whether rows leave one by
+    /// `leaves` is whether rows leave one by
     /// one, and `batch` whether rows come out when a batch closes.
     pub(super) fn new(
         grouping: &Grouping,
-        columns: &[usize],
+        cx: Cx<'_>,
         leaves: bool,
         batch: bool,
         emit: Emit,
     ) -> Groups {
-        let place = |column: &usize| columns.get(*column).copied().unwrap_or(*column);
+        let place = |column: &usize| cx.place(*column);
         let aggregates: Vec<_> = grouping
             .aggregates
             .iter()
-            .map(|plan| aggregate::new(plan, columns, leaves))
+            .map(|plan| aggregate::new(plan, cx, leaves))
             .collect();
-        let keys: Vec<Compiled> = grouping
-            .keys
-            .iter()
-            .map(|key| compile(key, columns))
-            .collect();
+        let keys: Vec<Compiled> = grouping.keys.iter().map(|key| compile(key, cx)).collect();
         Groups {
             key_columns: keys.iter().map(Compiled::column).collect(),
             keys,

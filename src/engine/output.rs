@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::cmp::Ordering;
 
-use super::expr::{Compiled, Env, Operand, compile, predicate};
+use super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Stamp, Value};
 use crate::sql::plan::{Query, SortKey};
@@ -34,28 +34,21 @@ struct SortOrder {
 }
 
 impl Output {
-    /// `columns` says where the columns of the plan lie in the rows that will be given.
-    pub(super) fn new(query: &Query, columns: &[usize]) -> Output {
+    /// For rows as `cx` says.
+    pub(super) fn new(query: &Query, cx: Cx<'_>) -> Output {
         let key = |key: &SortKey| {
             let order = SortOrder {
                 descending: key.descending,
                 nulls_first: key.nulls_first,
             };
-            (compile(&key.expr, columns), order)
+            (compile(&key.expr, cx), order)
         };
         let limit = query
             .limit
             .map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
         let mut output = Output {
-            having: query
-                .having
-                .as_ref()
-                .map(|having| predicate(having, columns)),
-            select: query
-                .select
-                .iter()
-                .map(|expr| compile(expr, columns))
-                .collect(),
+            having: query.having.as_ref().map(|having| predicate(having, cx)),
+            select: query.select.iter().map(|expr| compile(expr, cx)).collect(),
             order_by: query.order_by.iter().map(key).collect(),
             limit,
             offset: usize::try_from(query.offset).unwrap_or(usize::MAX),

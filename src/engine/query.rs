@@ -1,6 +1,6 @@
 //! A running query: filter, window, groups or projection, output.
 
-use super::expr::{Operand, predicate};
+use super::expr::{Cx, Operand, predicate};
 use super::group::Groups;
 use super::grouped::Grouped;
 use super::output::Output;
@@ -60,24 +60,29 @@ impl Running {
         let Input::Stream(input) = &query.input;
         let window = AnyWindow::new(input.window, query.emit, &input.keep);
         // A window that keeps rows shows the kept columns alone; else the whole row is seen.
-        let columns = if window.keeps_rows() {
-            &[][..]
+        let cx = if window.keeps_rows() {
+            Cx::PLAIN
         } else {
-            &input.keep
+            Cx {
+                columns: &input.keep,
+            }
         };
         let batch = input.window.is_some_and(|window| window.is_batch());
         let stage = match &query.grouping {
             Some(grouping) => Stage::Grouped(Box::new(Grouped::new(
-                Groups::new(grouping, columns, window.keeps_rows(), batch, query.emit),
-                Output::new(query, &[]),
+                Groups::new(grouping, cx, window.keeps_rows(), batch, query.emit),
+                Output::new(query, Cx::PLAIN),
             ))),
             None => Stage::Projected(Box::new(Projected {
-                output: Output::new(query, columns),
+                output: Output::new(query, cx),
                 batch,
                 emit: query.emit,
             })),
         };
-        let filter = input.filter.as_ref().map(|filter| predicate(filter, &[]));
+        let filter = input
+            .filter
+            .as_ref()
+            .map(|filter| predicate(filter, Cx::PLAIN));
         Running {
             filter,
             window,

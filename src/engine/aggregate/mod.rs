@@ -10,7 +10,7 @@ mod sum;
 
 use std::cell::Cell;
 
-use super::expr::{Compiled, Env, compile};
+use super::expr::{Compiled, Cx, Env, compile};
 use super::state::StateError;
 use super::window::{Picked, Slide};
 use crate::event::Value;
@@ -102,13 +102,13 @@ impl<'a> Iterator for Column<'a> {
 
 /// Compiles an aggregate whose argument reads rows as `columns` says. `leaves`: whether rows
 /// leave groups one by one, so that there must be something to fall back on.
-pub(super) fn new(plan: &Plan, columns: &[usize], leaves: bool) -> Box<dyn Aggregate> {
+pub(super) fn new(plan: &Plan, cx: Cx<'_>, leaves: bool) -> Box<dyn Aggregate> {
     use AggregateFunction as F;
     use extreme::{Keeps, Wanted};
     let argument = plan
         .argument
         .as_ref()
-        .map(|expr| (compile(expr, columns), expr.ty));
+        .map(|expr| (compile(expr, cx), expr.ty));
     let Some((argument, ty)) = argument else {
         return Box::new(count::Rows::default());
     };
