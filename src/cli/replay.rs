@@ -113,7 +113,7 @@ fn watched(application: &Application, output: &[String]) -> Result<Vec<StreamId>
         return Ok(application
             .queries
             .iter()
-            .map(|query| query.target)
+            .filter_map(|query| query.target_stream())
             .collect());
     }
     Ok(sinks)

@@ -316,6 +316,7 @@ fn shared<T: Cell64>(
         | ExprKind::IsTruth(..)
         | ExprKind::SameAs(..)
         | ExprKind::InList(..)
+        | ExprKind::InTable(..)
         | ExprKind::Like { .. } => computed(|_| None),
     }
 }

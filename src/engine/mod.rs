@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::event::{Batch, Rows, Seq, Stamp, Timestamp};
 use crate::sql::Application;
-use crate::sql::plan::{Input, Role, StreamId};
+use crate::sql::plan::{Query, Role, StreamId};
 use query::Running;
 use state::{Load, Save};
 pub use state::{StateChunk, StateError};
@@ -73,9 +73,10 @@ impl Engine {
         let streams = plan.streams.len();
         let mut readers = vec![Vec::new(); streams];
         for (number, query) in plan.queries.iter().enumerate() {
-            let Input::Stream(input) = &query.input;
-            if let Some(list) = readers.get_mut(input.stream.0) {
-                list.push(number);
+            for input in query.input.streams() {
+                if let Some(list) = readers.get_mut(input.stream.0) {
+                    list.push(number);
+                }
             }
         }
         let watched = plan.streams.iter().zip((0..).map(StreamId));
@@ -218,7 +219,7 @@ impl Engine {
         }
         let width = query.output().width();
         let mut out = std::mem::replace(query.output(), Batch::new(width));
-        let Some(target) = self.plan.queries.get(number).map(|query| query.target) else {
+        let Some(target) = self.plan.queries.get(number).and_then(Query::target_stream) else {
             return;
         };
         if self.watched.get(target.0).copied().unwrap_or(false) {
@@ -271,15 +272,18 @@ impl Engine {
                 if timed.is_some() {
                     reach.timed.push(*number);
                 }
-                let visible = self.watched.get(query.target.0).copied().unwrap_or(false)
+                let Some(target) = query.target_stream() else {
+                    continue;
+                };
+                let visible = self.watched.get(target.0).copied().unwrap_or(false)
                     || self
                         .readers
-                        .get(query.target.0)
+                        .get(target.0)
                         .is_some_and(|list| !list.is_empty());
-                if !seen.insert(query.target.0) {
+                if !seen.insert(target.0) {
                     reach.meets |= visible;
                 } else {
-                    open.push(query.target.0);
+                    open.push(target.0);
                 }
             }
         }
@@ -340,7 +344,7 @@ impl Engine {
     fn operators(&self) -> Vec<u64> {
         let mut seen = BTreeSet::new();
         let prints = self.plan.queries.iter().map(|query| {
-            let mut print = query.fingerprint(&self.plan.streams);
+            let mut print = query.fingerprint(&self.plan);
             while !seen.insert(print) {
                 print = print.wrapping_add(1);
             }

@@ -57,7 +57,9 @@ impl Changes for Projected {
 
 impl Running {
     pub(super) fn new(query: &Query) -> Running {
-        let Input::Stream(input) = &query.input;
+        let Input::Stream(input) = &query.input else {
+            unreachable!("joins")
+        };
         let window = AnyWindow::new(input.window, query.emit, &input.keep);
         // A window that keeps rows shows the kept columns alone; else the whole row is seen.
         let cx = if window.keeps_rows() {

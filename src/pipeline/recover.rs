@@ -328,7 +328,7 @@ fn restored(
         let Some(query) = plan.queries.get(number) else {
             continue;
         };
-        let target = plan.stream(query.target).map_or("?", |stream| &stream.name);
+        let target = plan.target_name(query);
         let why = match why {
             Empty::New => "is new or changed and starts empty".to_owned(),
             Empty::Damaged(why) => format!("starts empty: {why}"),

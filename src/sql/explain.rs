@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::plan::{Aggregate, Expr, Grouping, Input, Query, Role, Stream, StreamInput, Window};
+use super::plan::{Aggregate, Expr, Grouping, Input, Query, Role, Stream, Window};
 use super::plan::{Application, ArithmeticOp, CompareOp, Emit, ExprKind, SortKey};
 use crate::event::{Value, format_duration_ms};
 
@@ -19,7 +19,7 @@ pub fn explain(application: &Application) -> String {
         let _ = writeln!(out, "stream {} ({}) {role}", stream.name, stream.schema);
     }
     for (number, query) in application.queries.iter().enumerate() {
-        let target = name_of(&application.streams, query.target.0);
+        let target = application.target_name(query);
         let place = query.place;
         let _ = writeln!(
             out,
@@ -32,14 +32,17 @@ pub fn explain(application: &Application) -> String {
 }
 
 /// The written form from which [`Query::fingerprint`] is made: the same tree without places.
-pub(super) fn fingerprint_text(query: &Query, streams: &[Stream]) -> String {
-    let Input::Stream(StreamInput { stream, .. }) = &query.input;
-    let schema = streams
-        .get(stream.0)
-        .map(|stream| stream.schema.to_string())
-        .unwrap_or_default();
-    let target = name_of(streams, query.target.0);
-    format!("into {target}\n{}over {schema}", tree(query, streams))
+pub(super) fn fingerprint_text(query: &Query, application: &Application) -> String {
+    let streams = &application.streams;
+    let schemas: Vec<String> = query
+        .input
+        .streams()
+        .into_iter()
+        .filter_map(|input| Some(streams.get(input.stream.0)?.schema.to_string()))
+        .collect();
+    let target = application.target_name(query);
+    let schemas = schemas.join("\nover ");
+    format!("into {target}\n{}over {schemas}", tree(query, streams))
 }
 
 fn name_of(streams: &[Stream], index: usize) -> &str {
@@ -51,7 +54,9 @@ fn name_of(streams: &[Stream], index: usize) -> &str {
 /// From the output down to the input, one operator a line.
 fn tree(query: &Query, streams: &[Stream]) -> String {
     let mut lines: Vec<String> = Vec::new();
-    let Input::Stream(input) = &query.input;
+    let Input::Stream(input) = &query.input else {
+        return String::new();
+    };
     let source = streams.get(input.stream.0);
     let columns: Vec<String> = source
         .map(|stream| {
@@ -228,6 +233,7 @@ fn show(expr: &Expr, row: &[String]) -> String {
         ExprKind::IsTruth(truth, x) => format!("{} IS {truth}", sub(x)),
         ExprKind::SameAs(x, y) => format!("({} IS NOT DISTINCT FROM {})", sub(x), sub(y)),
         ExprKind::InList(x, list) => format!("{} IN ({})", sub(x), join(list, row)),
+        ExprKind::InTable(x, table) => format!("{} IN table {}", sub(x), table.0),
         ExprKind::Like {
             text,
             pattern,

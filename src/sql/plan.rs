@@ -4,18 +4,33 @@
 //! A plan has no spans and no names but those of streams, columns and functions, so that two
 //! texts that mean the same have the same plan and the same [`Query::fingerprint`].
 
+mod relation;
+
 use std::sync::Arc;
+
+pub use relation::{
+    Aggregation, AggregationId, Bucket, Eviction, Join, JoinKind, Match, Partition, PartitionKey,
+    Side, Source, Table, TableId, Target, Trigger, TriggerAt, Write,
+};
 
 use super::aggregates::AggregateFunction;
 use super::functions::Function;
 use crate::diagnostic::Place;
 use crate::event::{Schema, Type, Value};
 
-/// A checked application: all its streams, and its queries in the order of their definition.
+/// A checked application: all that it defines, each in the order of definition.
 #[derive(Clone, Debug, Default)]
 pub struct Application {
     /// Streams by [`StreamId`].
     pub streams: Vec<Stream>,
+    /// Tables by [`TableId`].
+    pub tables: Vec<Table>,
+    /// Triggers.
+    pub triggers: Vec<Trigger>,
+    /// Aggregations by [`AggregationId`].
+    pub aggregations: Vec<Aggregation>,
+    /// Partitions by number.
+    pub partitions: Vec<Partition>,
     /// Queries by their place, which is also their number in an output's key.
     pub queries: Vec<Query>,
 }
@@ -34,6 +49,18 @@ impl Application {
     #[must_use]
     pub fn stream(&self, id: StreamId) -> Option<&Stream> {
         self.streams.get(id.0)
+    }
+}
+
+impl Application {
+    /// What the target of a query is called.
+    #[must_use]
+    pub fn target_name(&self, query: &Query) -> &str {
+        let name = match query.target {
+            Target::Stream(stream) => self.stream(stream).map(|stream| &stream.name),
+            Target::Table { table, .. } => self.tables.get(table.0).map(|table| &table.name),
+        };
+        name.map_or("?", String::as_str)
     }
 }
 
@@ -105,10 +132,13 @@ pub struct Query {
     pub offset: u64,
     /// Which rows of a sliding window pass.
     pub emit: Emit,
-    /// Which stream gets the rows.
-    pub target: StreamId,
-    /// The name of each output column.
+    /// What gets the rows.
+    pub target: Target,
+    /// The name of each output column. `select` may have more expressions than there are names:
+    /// those behind are read by what comes after the query and do not reach the target.
     pub names: Vec<String>,
+    /// The partition that it belongs to, by number.
+    pub partition: Option<usize>,
     /// The file that defines it.
     pub path: String,
     /// Where in it.
@@ -116,11 +146,20 @@ pub struct Query {
 }
 
 impl Query {
+    /// The stream that gets the rows, when it is one.
+    #[must_use]
+    pub fn target_stream(&self) -> Option<StreamId> {
+        match self.target {
+            Target::Stream(stream) => Some(stream),
+            Target::Table { .. } => None,
+        }
+    }
+
     /// A number that is the same for queries that mean the same, in every process and version, so
     /// that state finds its query again (CRC-32C over the plan's written form, twice).
     #[must_use]
-    pub fn fingerprint(&self, streams: &[Stream]) -> u64 {
-        let text = super::explain::fingerprint_text(self, streams);
+    pub fn fingerprint(&self, application: &Application) -> u64 {
+        let text = super::explain::fingerprint_text(self, application);
         let low = crc32c::crc32c(text.as_bytes());
         let high = crc32c::crc32c_append(low ^ 0x9E37_79B9, text.as_bytes());
         (u64::from(high) << 32) | u64::from(low)
@@ -138,11 +177,46 @@ pub enum Emit {
     All,
 }
 
-/// What a query reads. Joins and patterns are further variants.
+/// What a query reads. Patterns are a further variant.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// One stream.
     Stream(StreamInput),
+    /// Two sides or more.
+    Join(Box<JoinInput>),
+}
+
+impl Input {
+    /// Every stream that is read, each as often as it is; in the order in which they were written.
+    #[must_use]
+    pub fn streams(&self) -> Vec<&StreamInput> {
+        fn of<'a>(side: &'a Side, found: &mut Vec<&'a StreamInput>) {
+            match &side.source {
+                Source::Stream(input) => found.push(input),
+                Source::Table { .. } | Source::Aggregation { .. } => {}
+                Source::Join(join) => of_join(join, found),
+            }
+        }
+        fn of_join<'a>(join: &'a Join, found: &mut Vec<&'a StreamInput>) {
+            of(&join.left, found);
+            of(&join.right, found);
+        }
+        let mut found = Vec::new();
+        match self {
+            Input::Stream(input) => found.push(input),
+            Input::Join(input) => of_join(&input.join, &mut found),
+        }
+        found
+    }
+}
+
+/// A join and what is left of it.
+#[derive(Clone, Debug)]
+pub struct JoinInput {
+    /// The sides.
+    pub join: Join,
+    /// WHERE, over the joined row, as far as it is not checked earlier.
+    pub filter: Option<Expr>,
 }
 
 /// One stream, filtered, through a window.
@@ -154,6 +228,9 @@ pub struct StreamInput {
     pub filter: Option<Expr>,
     /// The window, if any.
     pub window: Option<Window>,
+    /// Keeps the rows that have come through the window for which it is true; over the kept
+    /// columns. For named windows, whose content does not depend on who reads it.
+    pub behind: Option<Expr>,
     /// The stream's columns that anything behind the filter reads, ascending. Expressions behind
     /// the filter see a row of just these.
     pub keep: Vec<usize>,
@@ -280,6 +357,8 @@ pub enum ExprKind {
     SameAs(Box<Expr>, Box<Expr>),
     /// `x IN (y, …)`, all of one type.
     InList(Box<Expr>, Vec<Expr>),
+    /// `x IN table`: whether the table has a row whose key is `x`.
+    InTable(Box<Expr>, TableId),
     /// `x LIKE pattern`.
     Like {
         /// The text.
@@ -360,6 +439,7 @@ impl Expr {
             | ExprKind::Not(x)
             | ExprKind::IsNull(x)
             | ExprKind::IsTruth(_, x)
+            | ExprKind::InTable(x, _)
             | ExprKind::Cast(x) => vec![x],
             ExprKind::Arithmetic(_, x, y)
             | ExprKind::Compare(_, x, y)

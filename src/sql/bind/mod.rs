@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::ast::{CreateStream, Query as WrittenQuery, Statement};
-use super::plan::{Application, Expr, Input, Property, Query, Role, Stream, StreamId, StreamInput};
+use super::plan::{Application, Expr, Property, Query, Role, Stream, StreamId, Target};
 use super::types;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::event::{Field, Schema};
@@ -187,9 +187,9 @@ impl Binder<'_> {
             Some((id, target)) => {
                 let schema = Arc::clone(&target.schema);
                 self.fit(path, written, &mut query, &schema, &places)?;
-                id
+                Target::Stream(id)
             }
-            None => self.define(path, written, &query),
+            None => Target::Stream(self.define(path, written, &query)),
         };
         Some(query)
     }
@@ -264,40 +264,52 @@ impl Binder<'_> {
     /// A query that reads what it writes, directly or through others, would never come to rest:
     /// streams are taken away as long as nothing that is left writes into them.
     fn refuse_cycles(&mut self) {
-        let Application { streams, queries } = &self.application;
+        let Application {
+            streams, queries, ..
+        } = &self.application;
         let mut writers = vec![0_usize; streams.len()];
         let mut readers: Vec<Vec<usize>> = vec![Vec::new(); streams.len()];
         for (number, query) in queries.iter().enumerate() {
-            let Input::Stream(StreamInput { stream, .. }) = &query.input;
-            let list = readers.get_mut(stream.0);
-            if let (Some(list), Some(count)) = (list, writers.get_mut(query.target.0)) {
-                list.push(number);
-                *count += 1;
+            let Some(target) = query.target_stream() else {
+                continue;
+            };
+            for input in query.input.streams() {
+                let list = readers.get_mut(input.stream.0);
+                if let (Some(list), Some(count)) = (list, writers.get_mut(target.0)) {
+                    list.push(number);
+                    *count += 1;
+                }
             }
         }
         let mut open: Vec<usize> = (0..streams.len())
             .filter(|id| writers.get(*id) == Some(&0))
             .collect();
-        let mut resting = vec![false; queries.len()];
         while let Some(stream) = open.pop() {
-            for number in readers.get(stream).into_iter().flatten() {
-                let Some(query) = queries.get(*number) else {
-                    continue;
-                };
-                if let Some(rests) = resting.get_mut(*number) {
-                    *rests = true;
-                }
-                if let Some(count) = writers.get_mut(query.target.0) {
+            for number in readers
+                .get_mut(stream)
+                .map(std::mem::take)
+                .unwrap_or_default()
+            {
+                let target = queries.get(number).and_then(Query::target_stream);
+                let Some(target) = target else { continue };
+                if let Some(count) = writers.get_mut(target.0) {
                     *count -= 1;
                     if *count == 0 {
-                        open.push(query.target.0);
+                        open.push(target.0);
                     }
                 }
             }
         }
-        let circling = queries.iter().zip(&resting).find(|(_, rests)| !**rests);
-        if let Some((query, _)) = circling {
-            let Input::Stream(StreamInput { stream, .. }) = &query.input;
+        let circling = queries.iter().find_map(|query| {
+            let target = query.target_stream()?;
+            let read = query.input.streams();
+            let own = read.into_iter().find(|input| {
+                let unresolved = readers.get(input.stream.0);
+                unresolved.is_some_and(|list| !list.is_empty())
+            })?;
+            (writers.get(target.0)? > &0).then_some((query, own.stream))
+        });
+        if let Some((query, stream)) = circling {
             let name = streams.get(stream.0).map_or("", |stream| &stream.name);
             let message = format!("this query feeds '{name}', which it reads: a circle");
             self.diagnostics

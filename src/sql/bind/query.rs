@@ -8,7 +8,8 @@ use sqlparser::ast::{Expr as Written, SelectItem, SelectItemQualifiedWildcardKin
 use super::super::ast;
 use super::super::parse::place_of;
 use super::super::plan::{
-    Aggregate, Emit, Expr, ExprKind, Grouping, Input, Query, SortKey, Stream, StreamId, StreamInput,
+    Aggregate, Emit, Expr, ExprKind, Grouping, Input, Query, SortKey, Stream, StreamId,
+    StreamInput, Target,
 };
 use super::super::windows::plan_window;
 use super::expr::{Failed, Scope, place};
@@ -71,6 +72,7 @@ pub(super) fn bind(
             stream: input,
             filter: clauses.filter,
             window,
+            behind: None,
             keep,
         }),
         grouping,
@@ -80,7 +82,8 @@ pub(super) fn bind(
         limit: written.limit,
         offset: written.offset.unwrap_or(0),
         emit: written.emit,
-        target: StreamId(0),
+        target: Target::Stream(StreamId(0)),
+        partition: None,
         names: clauses.names,
         path: path.to_owned(),
         place: written.place,
