@@ -13,7 +13,9 @@ mod grouped;
 mod like;
 mod output;
 mod query;
+mod rows;
 mod state;
+mod table;
 #[cfg(test)]
 mod tests;
 mod window;
