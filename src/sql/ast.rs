@@ -4,7 +4,7 @@
 
 use sqlparser::ast::{Expr, SelectItem};
 
-use super::plan::Emit;
+use super::plan::{Bucket, Emit, JoinKind, Keep, TriggerAt};
 use crate::diagnostic::Place;
 use crate::event::Type;
 
@@ -15,11 +15,19 @@ pub(crate) struct Name {
     pub(crate) place: Place,
 }
 
+/// `'name' = 'value'`.
+pub(crate) type Properties = Vec<(Name, Name)>;
+
 /// One statement.
 #[derive(Clone, Debug)]
 pub(crate) enum Statement {
     CreateStream(CreateStream),
+    CreateTable(CreateTable),
+    CreateWindow(CreateWindow),
+    CreateTrigger(CreateTrigger),
+    CreateAggregation(Box<CreateAggregation>),
     Query(Box<Query>),
+    Partition(Partition),
 }
 
 /// `CREATE STREAM name (columns) WITH (properties)`.
@@ -27,32 +35,201 @@ pub(crate) enum Statement {
 pub(crate) struct CreateStream {
     pub(crate) name: Name,
     pub(crate) columns: Vec<(Name, Type)>,
-    pub(crate) properties: Vec<(Name, Name)>,
+    pub(crate) properties: Properties,
 }
 
-/// `INSERT … INTO target SELECT … FROM …`, whichever way round it was written.
+/// `CREATE TABLE name (columns, PRIMARY KEY (…)) WITH (properties)`.
+#[derive(Clone, Debug)]
+pub(crate) struct CreateTable {
+    pub(crate) name: Name,
+    pub(crate) columns: Vec<(Name, Type)>,
+    pub(crate) primary_key: Vec<Name>,
+    pub(crate) properties: Properties,
+}
+
+/// `CREATE WINDOW name (columns) WINDOW(…)`.
+#[derive(Clone, Debug)]
+pub(crate) struct CreateWindow {
+    pub(crate) name: Name,
+    pub(crate) columns: Vec<(Name, Type)>,
+    pub(crate) window: WindowCall,
+}
+
+/// `CREATE TRIGGER name AT …`.
+#[derive(Clone, Debug)]
+pub(crate) struct CreateTrigger {
+    pub(crate) name: Name,
+    pub(crate) at: TriggerAt,
+    pub(crate) place: Place,
+}
+
+/// `CREATE AGGREGATION name AS SELECT … AGGREGATE BY … EVERY …`.
+#[derive(Clone, Debug)]
+pub(crate) struct CreateAggregation {
+    pub(crate) name: Name,
+    pub(crate) properties: Properties,
+    pub(crate) select: Select,
+    pub(crate) by: Option<Expr>,
+    pub(crate) every: Vec<(Bucket, Place)>,
+}
+
+/// `PARTITION WITH (…) BEGIN … END`.
+#[derive(Clone, Debug)]
+pub(crate) struct Partition {
+    pub(crate) keys: Vec<PartitionKey>,
+    pub(crate) properties: Properties,
+    pub(crate) queries: Vec<Query>,
+    pub(crate) place: Place,
+}
+
+/// `expr OF stream`, or `condition AS 'label' OR … OF stream`.
+#[derive(Clone, Debug)]
+pub(crate) struct PartitionKey {
+    pub(crate) stream: Name,
+    pub(crate) key: KeyForm,
+}
+
+/// The forms of a partition's key.
+#[derive(Clone, Debug)]
+pub(crate) enum KeyForm {
+    Value(Expr),
+    Ranges(Vec<(Expr, Name)>),
+}
+
+/// A statement that moves rows, whichever way round it was written.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
-    pub(crate) emit: Emit,
+    pub(crate) into: Into,
+    pub(crate) with: Vec<(Name, Select)>,
+    pub(crate) select: Select,
+    pub(crate) properties: Properties,
+    /// Where the statement begins.
+    pub(crate) place: Place,
+}
+
+/// What happens to the rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Into {
     pub(crate) target: Name,
-    pub(crate) select: Vec<SelectItem>,
+    pub(crate) kind: IntoKind,
+}
+
+/// The ways to give rows to a stream or table.
+#[derive(Clone, Debug)]
+pub(crate) enum IntoKind {
+    Insert(Emit),
+    Upsert(Option<Expr>),
+    /// WHERE is that of the select.
+    Update(Vec<(Name, Expr)>),
+    /// WHERE is that of the select.
+    Delete,
+}
+
+/// `SELECT … FROM …` with its clauses.
+#[derive(Clone, Debug)]
+pub(crate) struct Select {
+    pub(crate) distinct: bool,
+    pub(crate) items: Vec<SelectItem>,
     pub(crate) from: From,
     pub(crate) filter: Option<Expr>,
+    pub(crate) partition_by: Vec<Expr>,
     pub(crate) group_by: Vec<Expr>,
     pub(crate) having: Option<Expr>,
     pub(crate) order_by: Vec<OrderBy>,
     pub(crate) limit: Option<u64>,
     pub(crate) offset: Option<u64>,
-    /// Where the statement begins.
+    pub(crate) output: Option<Output>,
+    /// Where it begins.
     pub(crate) place: Place,
 }
 
-/// `stream [WINDOW(…)] [AS alias]`.
+impl Select {
+    /// A select that is still without items and clauses.
+    pub(crate) fn new(from: From, place: Place) -> Select {
+        Select {
+            distinct: false,
+            items: Vec::new(),
+            from,
+            filter: None,
+            partition_by: Vec::new(),
+            group_by: Vec::new(),
+            having: None,
+            order_by: Vec::new(),
+            limit: None,
+            offset: None,
+            output: None,
+            place,
+        }
+    }
+}
+
+/// `OUTPUT …`.
 #[derive(Clone, Debug)]
-pub(crate) struct From {
-    pub(crate) stream: Name,
+pub(crate) struct Output {
+    pub(crate) keep: Keep,
+    pub(crate) every: Every,
+    pub(crate) place: Place,
+}
+
+/// How long an output period is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Every {
+    Events(u64),
+    SpanMs(i64),
+}
+
+/// What stands behind FROM.
+#[derive(Clone, Debug)]
+pub(crate) enum From {
+    One(Source),
+    Join(Box<Join>),
+}
+
+impl From {
+    /// Every source, in the order in which they were written.
+    pub(crate) fn sources(&self) -> Vec<&Source> {
+        match self {
+            From::One(source) => vec![source],
+            From::Join(join) => {
+                let mut all = join.left.sources();
+                all.push(&join.right);
+                all
+            }
+        }
+    }
+}
+
+/// `… JOIN source ON …`.
+#[derive(Clone, Debug)]
+pub(crate) struct Join {
+    pub(crate) left: From,
+    pub(crate) kind: JoinKind,
+    pub(crate) right: Source,
+    pub(crate) on: Option<Expr>,
+    /// `WITHIN start, end`.
+    pub(crate) within: Option<(Expr, Expr)>,
+    /// `PER 'duration'`.
+    pub(crate) per: Option<Name>,
+    /// Where JOIN stands.
+    pub(crate) place: Place,
+}
+
+/// `stream [WINDOW(…)] [AS alias] [UNIDIRECTIONAL]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) what: What,
     pub(crate) alias: Option<Name>,
     pub(crate) window: Option<WindowCall>,
+    pub(crate) unidirectional: bool,
+}
+
+/// What is read.
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    /// A stream, table, window or aggregation.
+    Named(Name),
+    /// `(SELECT …)`.
+    Subquery(Box<Select>),
 }
 
 /// `WINDOW('kind', arguments…)`.

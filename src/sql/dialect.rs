@@ -1,8 +1,10 @@
 //! The lexical rules of EventFlux SQL, told to `sqlparser`.
 
+use sqlparser::ast::Expr;
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
-use sqlparser::parser::Parser;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Token;
 
 /// Identifiers, quoting, and which words cannot be an alias.
 #[derive(Debug)]
@@ -44,6 +46,36 @@ impl Dialect for EventFluxDialect {
 
     fn supports_in_empty_list(&self) -> bool {
         false
+    }
+
+    /// `x IN table`: `sqlparser` knows lists and subqueries in parentheses only.
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        expr: &Expr,
+        _precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        let word = |index: usize| match &parser.peek_nth_token_ref(index).token {
+            Token::Word(word) => Some(word),
+            _ => None,
+        };
+        let keyword = |index, keyword| word(index).is_some_and(|word| word.keyword == keyword);
+        let negated = keyword(0, Keyword::NOT);
+        let start = usize::from(negated);
+        let table = word(start + 1).filter(|word| word.keyword != Keyword::UNNEST)?;
+        if !keyword(start, Keyword::IN) {
+            return None;
+        }
+        let span = parser.peek_nth_token_ref(start + 1).span;
+        let name = table.clone().into_ident(span);
+        for _ in 0..start + 2 {
+            parser.advance_token();
+        }
+        Some(Ok(Expr::InList {
+            expr: Box::new(expr.clone()),
+            list: vec![Expr::Identifier(name)],
+            negated,
+        }))
     }
 
     fn is_select_item_alias(&self, explicit: bool, kw: &Keyword, parser: &mut Parser) -> bool {

@@ -45,12 +45,6 @@ pub(super) fn fingerprint_text(query: &Query, application: &Application) -> Stri
     format!("into {target}\n{}over {schemas}", tree(query, streams))
 }
 
-fn name_of(streams: &[Stream], index: usize) -> &str {
-    streams
-        .get(index)
-        .map_or("?", |stream| stream.name.as_str())
-}
-
 /// From the output down to the input, one operator a line.
 fn tree(query: &Query, streams: &[Stream]) -> String {
     let mut lines: Vec<String> = Vec::new();

@@ -3,19 +3,19 @@
 //!
 //! Each statement is parsed by itself, so that a mistake in one does not hide those in the next.
 
-use sqlparser::ast::Expr;
-use sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
+mod create;
+mod from;
+mod query;
+
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
 
-use super::ast::{
-    CreateStream, From, Name, OrderBy, Query, Statement, WindowArgument, WindowCall, WindowValue,
-};
+pub(crate) use create::{BUCKETS, bucket_named};
+
+use super::ast::{Name, Partition, Statement};
 use super::dialect::EventFluxDialect;
-use super::plan::Emit;
-use super::types;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
-use crate::event::{DURATION_UNITS, Type, unit_ms};
 
 /// The longest SQL text that is read, in bytes.
 pub const SQL_TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -26,6 +26,9 @@ const NESTING_MAX: usize = 50;
 /// Operators in a row: a flat chain becomes a tree as deep as it is long, and walking that must
 /// fit on a stack.
 const CHAIN_MAX: usize = 256;
+
+/// Levels of subqueries in FROM.
+const SUBQUERIES_MAX: usize = 16;
 
 /// What ends the parsing of one statement.
 type Parsed<T> = Result<T, Diagnostic>;
@@ -61,25 +64,122 @@ pub(crate) fn parse(path: &str, text: &str) -> (Vec<Statement>, Vec<Diagnostic>)
     };
     let mut statements = Vec::new();
     let mut diagnostics = Vec::new();
+    let mut open: Option<Body> = None;
     for piece in tokens.split(|token| token.token == Token::SemiColon) {
-        if piece
-            .iter()
-            .all(|token| matches!(token.token, Token::Whitespace(_) | Token::EOF))
-        {
-            continue;
-        }
+        let mut piece = piece;
         if let Some(token) = too_long_a_chain(piece) {
             let message = format!("more than {CHAIN_MAX} operators in a row");
             let fault = Diagnostic::error(path, place_of(token.span), message);
             diagnostics.push(fault.with_hint("use IN (…), or several queries"));
             continue;
         }
-        match StatementParser::new(path, piece).statement() {
-            Ok(statement) => statements.push(statement),
-            Err(diagnostic) => diagnostics.push(diagnostic),
+        if open.is_none() && begins_with(piece, "PARTITION") {
+            let (head, rest) = Body::open(path, piece, &mut diagnostics);
+            (open, piece) = (Some(head), rest);
+        }
+        let ended = open.is_some().then(|| end_of_body(piece)).flatten();
+        let (statement, behind) = match ended {
+            Some(end) => piece.split_at(end),
+            None => (piece, &[][..]),
+        };
+        if !is_blank(statement) {
+            match StatementParser::new(path, statement).statement() {
+                Ok(statement) => match &mut open {
+                    Some(body) => body.take(path, statement, &mut diagnostics),
+                    None => statements.push(statement),
+                },
+                Err(diagnostic) => diagnostics.push(diagnostic),
+            }
+        }
+        if ended.is_some() {
+            if let Some(extra) = behind.iter().skip(1).find(|token| !is_space(token)) {
+                let message = "expected ';' behind END";
+                diagnostics.push(Diagnostic::error(path, place_of(extra.span), message));
+            }
+            let partition = open.take().and_then(|body| body.partition);
+            statements.extend(partition.map(Statement::Partition));
         }
     }
+    if let Some(body) = open {
+        let message = "this PARTITION … BEGIN has no END";
+        diagnostics.push(Diagnostic::error(path, body.place, message));
+    }
     (statements, diagnostics)
+}
+
+/// The inside of `PARTITION … BEGIN … END`, whose statements are parsed each by itself.
+struct Body {
+    /// None when its head is faulty.
+    partition: Option<Partition>,
+    place: Place,
+}
+
+impl Body {
+    /// Parses the head; gives the tokens behind BEGIN too.
+    fn open<'t>(
+        path: &str,
+        piece: &'t [TokenWithSpan],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> (Body, &'t [TokenWithSpan]) {
+        let begin = piece.iter().position(|token| is_word(token, "BEGIN"));
+        let (head, rest) = piece.split_at(begin.map_or(piece.len(), |begin| begin + 1));
+        let mut parser = StatementParser::new(path, head);
+        let place = parser.here();
+        let partition = parser.partition_head();
+        let body = Body {
+            partition: partition.map_err(|fault| diagnostics.push(fault)).ok(),
+            place,
+        };
+        (body, rest)
+    }
+
+    fn take(&mut self, path: &str, statement: Statement, diagnostics: &mut Vec<Diagnostic>) {
+        match statement {
+            Statement::Query(query) => {
+                if let Some(partition) = &mut self.partition {
+                    partition.queries.push(*query);
+                }
+            }
+            _ => {
+                let message = "a partition holds queries; definitions stand before it";
+                diagnostics.push(Diagnostic::error(path, self.place, message));
+            }
+        }
+    }
+}
+
+/// Where the END of a partition stands: the one that closes no CASE.
+fn end_of_body(tokens: &[TokenWithSpan]) -> Option<usize> {
+    let mut cases = 0_usize;
+    tokens.iter().position(|token| {
+        if is_word(token, "CASE") {
+            cases += 1;
+        } else if is_word(token, "END") {
+            if cases == 0 {
+                return true;
+            }
+            cases -= 1;
+        }
+        false
+    })
+}
+
+fn is_word(token: &TokenWithSpan, word: &str) -> bool {
+    matches!(&token.token, Token::Word(next)
+        if next.quote_style.is_none() && next.value.eq_ignore_ascii_case(word))
+}
+
+fn is_space(token: &TokenWithSpan) -> bool {
+    matches!(token.token, Token::Whitespace(_) | Token::EOF)
+}
+
+fn is_blank(tokens: &[TokenWithSpan]) -> bool {
+    tokens.iter().all(is_space)
+}
+
+fn begins_with(tokens: &[TokenWithSpan], word: &str) -> bool {
+    let first = tokens.iter().find(|token| !is_space(token));
+    first.is_some_and(|token| is_word(token, word))
 }
 
 /// The operator that makes a chain too long to be walked.
@@ -133,6 +233,8 @@ struct StatementParser<'a> {
     parser: Parser<'a>,
     /// An alias without AS: perhaps it was meant as the next clause.
     bare_alias: Option<Name>,
+    /// Levels of subqueries around.
+    depth: usize,
     /// Just behind the last token: where something is missing when the text ends too early.
     end: Place,
 }
@@ -155,17 +257,21 @@ impl<'a> StatementParser<'a> {
             path,
             parser,
             bare_alias: None,
+            depth: 0,
             end,
         }
     }
 
     fn statement(mut self) -> Parsed<Statement> {
+        const QUERIES: [&str; 7] = [
+            "INSERT", "SELECT", "FROM", "WITH", "UPSERT", "UPDATE", "DELETE",
+        ];
         let statement = if self.word("CREATE") {
-            Statement::CreateStream(self.create()?)
-        } else if self.peek_word("INSERT") || self.peek_word("SELECT") || self.peek_word("FROM") {
+            self.create()?
+        } else if QUERIES.iter().any(|word| self.peek_word(word)) {
             Statement::Query(Box::new(self.query()?))
         } else {
-            return Err(self.refuse_statement());
+            return Err(self.unknown_statement());
         };
         if self.peek() != Token::EOF {
             return Err(self.unexpected_clause());
@@ -173,42 +279,48 @@ impl<'a> StatementParser<'a> {
         Ok(statement)
     }
 
-    /// Names what the dialect has and this version does not, so that nothing is ignored.
-    fn refuse_statement(&self) -> Diagnostic {
-        const LATER: [&str; 6] = ["UPDATE", "UPSERT", "DELETE", "PARTITION", "WITH", "EXPLAIN"];
-        match LATER.iter().find(|word| self.peek_word(word)) {
-            Some(word) => self.error_here(format!("{word} is not supported by this version")),
-            None => {
-                let known = ["CREATE", "INSERT", "SELECT", "FROM"];
-                let found = self.peek().to_string();
-                self.error_here(format!(
-                    "expected CREATE, INSERT, SELECT or FROM, found '{found}'"
-                ))
-                .with_hint_if(did_you_mean(&found, known))
-            }
+    fn unknown_statement(&self) -> Diagnostic {
+        if self.peek_word("EXPLAIN") {
+            let fault = self.error_here("EXPLAIN is no statement");
+            return fault.with_hint("run `eventflux explain`");
         }
+        let known = [
+            "CREATE",
+            "INSERT",
+            "SELECT",
+            "FROM",
+            "WITH",
+            "UPSERT",
+            "UPDATE",
+            "DELETE",
+            "PARTITION",
+        ];
+        let found = self.peek().to_string();
+        let message = format!(
+            "expected CREATE, INSERT, SELECT, FROM, WITH, UPSERT, UPDATE, DELETE or PARTITION, \
+             found '{found}'"
+        );
+        self.error_here(message)
+            .with_hint_if(did_you_mean(&found, known))
     }
 
     fn unexpected_clause(&self) -> Diagnostic {
-        const LATER: [&str; 12] = [
-            "OUTPUT",
-            "PARTITION",
-            "JOIN",
-            "LEFT",
-            "RIGHT",
-            "FULL",
-            "INNER",
-            "CROSS",
-            "WITHIN",
-            "UNION",
-            "UNIDIRECTIONAL",
-            "AFTER",
-        ];
+        const LATER: [&str; 4] = ["UNION", "INTERSECT", "EXCEPT", "AFTER"];
         if let Some(word) = LATER.iter().find(|word| self.peek_word(word)) {
             return self.error_here(format!("{word} is not supported by this version"));
         }
         let clauses = [
-            "WINDOW", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "INSERT",
+            "WINDOW",
+            "JOIN",
+            "WHERE",
+            "PARTITION",
+            "GROUP",
+            "HAVING",
+            "ORDER",
+            "LIMIT",
+            "OFFSET",
+            "OUTPUT",
+            "INSERT",
         ];
         let found = self.peek().to_string();
         let message = format!("unexpected '{found}'; expected ';' or the next clause");
@@ -222,370 +334,16 @@ impl<'a> StatementParser<'a> {
         })
     }
 
-    fn create(&mut self) -> Parsed<CreateStream> {
-        if !self.word("STREAM") {
-            for later in ["TABLE", "WINDOW", "TRIGGER", "AGGREGATION"] {
-                if self.peek_word(later) {
-                    let message = format!("CREATE {later} is not supported by this version");
-                    return Err(self.error_here(message));
-                }
-            }
-            return Err(self.expected("STREAM"));
+    /// Parses something that may contain itself, a bounded number of levels deep.
+    fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+        if self.depth == SUBQUERIES_MAX {
+            let message = format!("subqueries nested more than {SUBQUERIES_MAX} levels deep");
+            return Err(self.error_here(message));
         }
-        let name = self.name("the stream's name")?;
-        self.token(&Token::LParen)?;
-        let mut columns = vec![self.column()?];
-        while self.parser.consume_token(&Token::Comma) {
-            columns.push(self.column()?);
-        }
-        self.token(&Token::RParen)?;
-        let mut properties = Vec::new();
-        if self.word("WITH") {
-            self.token(&Token::LParen)?;
-            properties.push(self.property()?);
-            while self.parser.consume_token(&Token::Comma) {
-                properties.push(self.property()?);
-            }
-            self.token(&Token::RParen)?;
-        }
-        Ok(CreateStream {
-            name,
-            columns,
-            properties,
-        })
-    }
-
-    fn column(&mut self) -> Parsed<(Name, Type)> {
-        let name = self.name("a column's name")?;
-        let place = self.here();
-        let Token::Word(word) = self.peek() else {
-            return Err(self.expected("a type"));
-        };
-        self.parser.advance_token();
-        let Some(ty) = types::type_named(&word.value) else {
-            let message = format!("unknown type '{}'", word.value);
-            return Err(Diagnostic::error(self.path, place, message).with_hint_if(
-                did_you_mean(&word.value, types::TYPE_NAMES.iter().map(|(n, _)| *n))
-                    .or_else(|| Some(format!("types are {}", types::type_list()))),
-            ));
-        };
-        Ok((name, ty))
-    }
-
-    /// `'key' = 'value'`; the key may also be `"key"` or a plain dotted name.
-    fn property(&mut self) -> Parsed<(Name, Name)> {
-        let place = self.here();
-        let mut key = match self.peek() {
-            Token::SingleQuotedString(text) => text,
-            Token::Word(word) => word.value,
-            _ => return Err(self.expected("a property's name")),
-        };
-        self.parser.advance_token();
-        while self.parser.consume_token(&Token::Period) {
-            let part = self.name("the rest of the property's name")?;
-            key.push('.');
-            key.push_str(&part.text);
-        }
-        self.token(&Token::Eq)?;
-        let value_place = self.here();
-        let Token::SingleQuotedString(value) = self.peek() else {
-            return Err(self.expected("the property's value as a string in single quotes"));
-        };
-        self.parser.advance_token();
-        Ok((
-            Name { text: key, place },
-            Name {
-                text: value,
-                place: value_place,
-            },
-        ))
-    }
-
-    fn query(&mut self) -> Parsed<Query> {
-        let place = self.here();
-        let mut into = None;
-        if self.peek_word("INSERT") {
-            into = Some(self.insert_into()?);
-        }
-        let mut from = None;
-        if into.is_none() && self.word("FROM") {
-            from = Some(self.from()?);
-        }
-        self.expect_word("SELECT")?;
-        if self.peek_word("DISTINCT") {
-            return Err(self.error_here("DISTINCT is not supported by this version"));
-        }
-        let select = self.sql(|parser| parser.parse_comma_separated(Parser::parse_select_item))?;
-        let from = match from {
-            Some(from) => from,
-            None => {
-                self.expect_word("FROM")?;
-                self.from()?
-            }
-        };
-        let mut query = Query {
-            emit: Emit::Current,
-            target: Name {
-                text: String::new(),
-                place,
-            },
-            select,
-            from,
-            filter: None,
-            group_by: Vec::new(),
-            having: None,
-            order_by: Vec::new(),
-            limit: None,
-            offset: None,
-            place,
-        };
-        self.clauses(&mut query)?;
-        let (emit, target) = match into {
-            Some(into) => into,
-            None if self.peek_word("INSERT") => self.insert_into()?,
-            None => return Err(self.expected("INSERT INTO and the stream that gets the rows")),
-        };
-        query.emit = emit;
-        query.target = target;
-        Ok(query)
-    }
-
-    fn clauses(&mut self, query: &mut Query) -> Parsed<()> {
-        if self.word("WHERE") {
-            query.filter = Some(self.sql(Parser::parse_expr)?);
-        }
-        if self.word("GROUP") {
-            self.expect_word("BY")?;
-            query.group_by = self.sql(|parser| parser.parse_comma_separated(Parser::parse_expr))?;
-        }
-        if self.word("HAVING") {
-            query.having = Some(self.sql(Parser::parse_expr)?);
-        }
-        if self.word("ORDER") {
-            self.expect_word("BY")?;
-            query.order_by.push(self.order_by()?);
-            while self.parser.consume_token(&Token::Comma) {
-                query.order_by.push(self.order_by()?);
-            }
-        }
-        if self.word("LIMIT") {
-            query.limit = Some(self.sql(Parser::parse_literal_uint)?);
-        }
-        if self.word("OFFSET") {
-            query.offset = Some(self.sql(Parser::parse_literal_uint)?);
-        }
-        Ok(())
-    }
-
-    fn order_by(&mut self) -> Parsed<OrderBy> {
-        let expr = self.sql(Parser::parse_expr)?;
-        let descending = self.word("DESC");
-        if !descending {
-            let _ascending_is_the_default = self.word("ASC");
-        }
-        let mut nulls_first = None;
-        if self.word("NULLS") {
-            nulls_first = Some(self.word("FIRST"));
-            if nulls_first == Some(false) {
-                self.expect_word("LAST")?;
-            }
-        }
-        Ok(OrderBy {
-            expr,
-            descending,
-            nulls_first,
-        })
-    }
-
-    fn insert_into(&mut self) -> Parsed<(Emit, Name)> {
-        self.expect_word("INSERT")?;
-        let kinds = [
-            ("ALL", Emit::All),
-            ("CURRENT", Emit::Current),
-            ("EXPIRED", Emit::Expired),
-        ];
-        let mut emit = Emit::Current;
-        for (word, kind) in kinds {
-            if self.word(word) {
-                self.expect_word("EVENTS")?;
-                emit = kind;
-                break;
-            }
-        }
-        self.expect_word("INTO")?;
-        Ok((emit, self.name("the stream that gets the rows")?))
-    }
-
-    fn from(&mut self) -> Parsed<From> {
-        for later in ["PATTERN", "SEQUENCE"] {
-            if self.peek_word(later) && self.nth_is(1, &Token::LParen) {
-                return Err(self.error_here(format!("{later} is not supported by this version")));
-            }
-        }
-        if self.peek() == Token::LParen {
-            return Err(self.error_here("a subquery in FROM is not supported by this version"));
-        }
-        let stream = self.name("a stream's name")?;
-        let mut from = From {
-            stream,
-            alias: None,
-            window: None,
-        };
-        from.alias = self.alias()?;
-        if self.peek_word("WINDOW") {
-            self.parser.advance_token();
-            from.window = Some(self.window()?);
-            let behind = self.alias()?;
-            if let (Some(_), Some(second)) = (&from.alias, &behind) {
-                let message = "the stream has an alias already";
-                return Err(Diagnostic::error(self.path, second.place, message));
-            }
-            from.alias = from.alias.or(behind);
-        }
-        if self.peek() == Token::Comma {
-            return Err(self.error_here("several streams in FROM are not supported; use JOIN"));
-        }
-        Ok(from)
-    }
-
-    fn alias(&mut self) -> Parsed<Option<Name>> {
-        if self.word("AS") {
-            return self.name("an alias").map(Some);
-        }
-        const CLAUSES: [&str; 21] = [
-            "WINDOW",
-            "WHERE",
-            "GROUP",
-            "HAVING",
-            "ORDER",
-            "LIMIT",
-            "OFFSET",
-            "INSERT",
-            "SELECT",
-            "OUTPUT",
-            "PARTITION",
-            "JOIN",
-            "LEFT",
-            "RIGHT",
-            "FULL",
-            "INNER",
-            "CROSS",
-            "UNION",
-            "UNIDIRECTIONAL",
-            "WITHIN",
-            "ON",
-        ];
-        let Token::Word(word) = self.peek() else {
-            return Ok(None);
-        };
-        let reserved = RESERVED_FOR_TABLE_ALIAS.contains(&word.keyword)
-            || matches!(
-                word.keyword,
-                Keyword::ASC | Keyword::DESC | Keyword::NATURAL
-            )
-            || CLAUSES
-                .iter()
-                .any(|clause| word.value.eq_ignore_ascii_case(clause));
-        let is_clause = word.quote_style.is_none() && reserved;
-        if is_clause {
-            return Ok(None);
-        }
-        let alias = self.name("an alias")?;
-        self.bare_alias = Some(alias.clone());
-        Ok(Some(alias))
-    }
-
-    /// Behind the word WINDOW: `('kind', arguments)`, or `TUMBLING(5 SECONDS)` and the like.
-    fn window(&mut self) -> Parsed<WindowCall> {
-        if let Token::Word(word) = self.peek() {
-            let kind = Name {
-                text: word.value.to_lowercase(),
-                place: self.here(),
-            };
-            self.parser.advance_token();
-            self.token(&Token::LParen)?;
-            let mut arguments = vec![self.window_argument()?];
-            while self.parser.consume_token(&Token::Comma) {
-                arguments.push(self.window_argument()?);
-            }
-            self.token(&Token::RParen)?;
-            return Ok(WindowCall { kind, arguments });
-        }
-        self.token(&Token::LParen)?;
-        let place = self.here();
-        let Token::SingleQuotedString(text) = self.peek() else {
-            return Err(self.expected("the window's kind in single quotes"));
-        };
-        self.parser.advance_token();
-        let mut arguments = Vec::new();
-        while self.parser.consume_token(&Token::Comma) {
-            arguments.push(self.window_argument()?);
-        }
-        self.token(&Token::RParen)?;
-        Ok(WindowCall {
-            kind: Name { text, place },
-            arguments,
-        })
-    }
-
-    fn window_argument(&mut self) -> Parsed<WindowArgument> {
-        let place = self.here();
-        let Token::Number(digits, false) = self.peek() else {
-            let expr: Expr = self.sql(Parser::parse_expr)?;
-            return Ok(WindowArgument {
-                value: WindowValue::Other(expr.to_string()),
-                place,
-            });
-        };
-        let mut total_ms: i64 = 0;
-        let mut parts = 0;
-        while let Token::Number(digits, false) = self.peek() {
-            let Ok(number) = digits.parse::<i64>() else {
-                break;
-            };
-            let Token::Word(unit) = self.parser.peek_nth_token(1).token else {
-                break;
-            };
-            let Some(length_ms) = unit_ms(&unit.value) else {
-                self.parser.advance_token();
-                let message = format!("unknown unit of time '{}'", unit.value);
-                let units: Vec<String> = DURATION_UNITS
-                    .iter()
-                    .map(|(name, _)| name.to_uppercase())
-                    .collect();
-                let hint = did_you_mean(&unit.value, units.iter().map(String::as_str));
-                return Err(self.error_here(message).with_hint_if(hint));
-            };
-            self.parser.advance_token();
-            self.parser.advance_token();
-            let part = number.checked_mul(length_ms);
-            let Some(sum) = part.and_then(|part| total_ms.checked_add(part)) else {
-                return Err(Diagnostic::error(
-                    self.path,
-                    place,
-                    "this span of time is too long",
-                ));
-            };
-            total_ms = sum;
-            parts += 1;
-        }
-        if parts > 0 {
-            return Ok(WindowArgument {
-                value: WindowValue::Span(total_ms),
-                place,
-            });
-        }
-        self.parser.advance_token();
-        match digits.parse() {
-            Ok(number) => Ok(WindowArgument {
-                value: WindowValue::Number(number),
-                place,
-            }),
-            Err(_) => Ok(WindowArgument {
-                value: WindowValue::Other(digits),
-                place,
-            }),
-        }
+        self.depth += 1;
+        let parsed = parse(self);
+        self.depth -= 1;
+        parsed
     }
 
     fn sql<T>(

@@ -130,8 +130,13 @@ pub struct Query {
     pub limit: Option<u64>,
     /// How many rows of an output batch are passed over first.
     pub offset: u64,
-    /// Which rows of a sliding window pass.
+    /// SELECT DISTINCT.
+    pub distinct: bool,
+    /// Which rows of a window pass.
     pub emit: Emit,
+    /// OUTPUT. Per group when there is a grouping with keys: the keys are then the expressions of
+    /// `select` behind those that have names.
+    pub rate: Option<Rate>,
     /// What gets the rows.
     pub target: Target,
     /// The name of each output column. `select` may have more expressions than there are names:
@@ -164,6 +169,37 @@ impl Query {
         let high = crc32c::crc32c_append(low ^ 0x9E37_79B9, text.as_bytes());
         (u64::from(high) << 32) | u64::from(low)
     }
+}
+
+/// When output rows reach the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Which of a period's rows.
+    pub keep: Keep,
+    /// How long a period is.
+    pub period: Period,
+}
+
+/// Which rows of an output period pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// All, at its end.
+    All,
+    /// The first one (of each group), at once.
+    First,
+    /// The last one (of each group), at its end.
+    Last,
+    /// At its end, the rows that make up the result then.
+    Snapshot,
+}
+
+/// The length of an output period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// So many output rows.
+    Events(u64),
+    /// So many milliseconds.
+    Time(i64),
 }
 
 /// Which rows of a window reach the target.
@@ -458,6 +494,17 @@ impl Expr {
                 .collect(),
             ExprKind::Call(_, arguments) => arguments.iter_mut().collect(),
         }
+    }
+
+    /// Whether it gives the same for the same row at any time, as often as it is asked.
+    pub fn is_steady(&mut self) -> bool {
+        const MOVING: [&str; 4] = ["now", "event_timestamp", "uuid", "rand"];
+        let moving = match &self.kind {
+            ExprKind::Call(function, _) => function.names.iter().any(|name| MOVING.contains(name)),
+            ExprKind::InTable(..) => true,
+            _ => false,
+        };
+        !moving && self.operands_mut().into_iter().all(Expr::is_steady)
     }
 
     /// Calls `visit` with the number of every column read.

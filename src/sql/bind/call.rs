@@ -135,8 +135,8 @@ fn aggregate(scope: &mut Scope<'_>, at: Place, spec: &AggregateSpec, call: &Call
 fn inner(scope: &mut Scope<'_>, written: &Written) -> Bound {
     let mut scope = Scope {
         path: scope.path,
-        names: scope.names,
-        schema: scope.schema,
+        sources: scope.sources,
+        tables: scope.tables,
         aliases: &[],
         aliases_first: false,
         aggregates: Err("inside another aggregate"),

@@ -8,7 +8,7 @@ use sqlparser::ast::{
 };
 
 use super::super::parse::place_of;
-use super::super::plan::{Aggregate, ArithmeticOp, CompareOp, Expr, ExprKind};
+use super::super::plan::{Aggregate, ArithmeticOp, CompareOp, Expr, ExprKind, Table, TableId};
 use super::super::types;
 use super::call;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
@@ -23,9 +23,7 @@ pub(super) type Bound = Result<Expr, Failed>;
 /// What an expression may refer to, and what is found while it is bound.
 pub(super) struct Scope<'a> {
     pub(super) path: &'a str,
-    /// The stream's name and its alias.
-    pub(super) names: [Option<&'a str>; 2],
-    pub(super) schema: &'a Schema,
+    pub(super) sources: &'a [Named<'a>],
     /// Select items by alias: what HAVING and ORDER BY may name besides columns.
     pub(super) aliases: &'a [(String, Expr)],
     /// Whether an alias hides a column of the same name (ORDER BY) or not (HAVING).
@@ -34,16 +32,41 @@ pub(super) struct Scope<'a> {
     pub(super) aggregates: Result<&'a mut Vec<Aggregate>, &'static str>,
     /// Where the statement begins: for what has no place of its own.
     pub(super) place: Place,
+    /// The tables, for `x IN table`.
+    pub(super) tables: &'a [Table],
     /// How many expressions have been bound, copies included.
     pub(super) steps: &'a Cell<usize>,
     pub(super) diagnostics: &'a mut Vec<Diagnostic>,
+}
+
+/// A source of columns.
+#[derive(Clone, Copy)]
+pub(super) struct Named<'a> {
+    /// Its alias and its name. Where there is an alias, it is what messages call it.
+    pub(super) names: [Option<&'a str>; 2],
+    pub(super) schema: &'a Schema,
+    /// The place of its first column among those of all sources.
+    pub(super) first: usize,
+    /// What it is: stream, table and so on.
+    pub(super) what: &'static str,
+}
+
+impl Named<'_> {
+    fn shown(&self) -> &str {
+        self.names
+            .iter()
+            .flatten()
+            .next()
+            .copied()
+            .unwrap_or_default()
+    }
 }
 
 /// Expressions of one statement. Operands that a form needs twice are bound twice, which nested
 /// deeply would take for ever.
 const STEPS_MAX: usize = 20_000;
 
-impl Scope<'_> {
+impl<'s> Scope<'s> {
     pub(super) fn fail<T>(
         &mut self,
         place: Place,
@@ -217,48 +240,87 @@ impl Scope<'_> {
         }
     }
 
+    /// The source that is called `name`.
+    pub(super) fn source_named(&self, name: &str) -> Option<&'s Named<'s>> {
+        let called = |source: &&Named<'_>| source.names.contains(&Some(name));
+        self.sources.iter().find(called)
+    }
+
+    /// The same scope, for expressions that may use other things.
+    pub(super) fn copy(&mut self) -> Scope<'_> {
+        Scope {
+            path: self.path,
+            sources: self.sources,
+            aliases: self.aliases,
+            aliases_first: self.aliases_first,
+            aggregates: Err("here"),
+            place: self.place,
+            tables: self.tables,
+            steps: self.steps,
+            diagnostics: self.diagnostics,
+        }
+    }
+
     fn column(&mut self, stream: Option<&ast::Ident>, name: &ast::Ident) -> Bound {
-        if let Some(stream) = stream {
-            if !self.names.contains(&Some(stream.value.as_str())) {
-                let known = self.names;
-                let hint = did_you_mean(&stream.value, known.into_iter().flatten());
-                let message = format!("unknown stream or alias '{}'", stream.value);
-                return self.fail_with(place_of(stream.span), message, hint);
-            }
-        } else if self.aliases_first {
+        let sources = match stream {
+            Some(stream) => match self.source_named(&stream.value) {
+                Some(source) => std::slice::from_ref(source),
+                None => return self.unknown_source(stream),
+            },
+            None => self.sources,
+        };
+        if let (None, true) = (stream, self.aliases_first) {
             if let Some(expr) = self.alias(&name.value) {
                 return Ok(expr);
             }
         }
-        let index = self.schema.index_of(&name.value);
-        if let Some((index, field)) =
-            index.and_then(|index| Some((index, self.schema.fields().get(index)?)))
-        {
+        let mut found = sources.iter().filter_map(|source| {
+            let index = source.schema.index_of(&name.value)?;
+            Some((source, index, source.schema.fields().get(index)?.ty))
+        });
+        if let Some((source, index, ty)) = found.next() {
+            if let Some((other, ..)) = found.next() {
+                let (a, b) = (source.shown(), other.shown());
+                let column = &name.value;
+                let message = format!("column '{column}' is in both '{a}' and '{b}'");
+                let hint = Some(format!("write {a}.{column} or {b}.{column}"));
+                return self.fail_with(place_of(name.span), message, hint);
+            }
             return Ok(Expr {
-                kind: ExprKind::Column(index),
-                ty: field.ty,
+                kind: ExprKind::Column(source.first + index),
+                ty,
             });
         }
-        let alias = if stream.is_none() {
-            self.alias(&name.value)
-        } else {
-            None
-        };
-        if let Some(expr) = alias {
+        if let (None, Some(expr)) = (stream, self.alias(&name.value)) {
             return Ok(expr);
         }
-        let columns = self.schema.fields().iter().map(|field| field.name.as_str());
+        let columns = sources.iter().flat_map(|source| source.schema.fields());
+        let columns = columns.map(|field| field.name.as_str());
         let aliases = self.aliases.iter().map(|(alias, _)| alias.as_str());
         let hint = did_you_mean(&name.value, columns.chain(aliases));
-        let stream = self
-            .names
-            .iter()
-            .flatten()
-            .next()
-            .copied()
-            .unwrap_or_default();
-        let message = format!("unknown column '{}' in stream '{stream}'", name.value);
+        let message = match sources {
+            [source] => format!(
+                "unknown column '{}' in {} '{}'",
+                name.value,
+                source.what,
+                source.shown()
+            ),
+            _ => {
+                let names: Vec<String> = sources
+                    .iter()
+                    .map(|source| format!("'{}'", source.shown()))
+                    .collect();
+                format!("unknown column '{}' in {}", name.value, names.join(", "))
+            }
+        };
         self.fail_with(place_of(name.span), message, hint)
+    }
+
+    fn unknown_source(&mut self, stream: &ast::Ident) -> Bound {
+        let known = self.sources.iter().flat_map(|source| source.names);
+        let hint = did_you_mean(&stream.value, known.flatten());
+        let message = format!("unknown stream or alias '{}'", stream.value);
+        self.fail_with(place_of(stream.span), message, hint)
     }
 
     fn alias(&self, name: &str) -> Option<Expr> {
@@ -437,6 +499,11 @@ impl Scope<'_> {
     }
 
     fn in_list(&mut self, x: &Written, list: &[Written], negated: bool) -> Bound {
+        if let [Written::Identifier(name)] = list {
+            if let Some(table) = self.table_named(&name.value) {
+                return self.in_table(x, table, negated);
+            }
+        }
         let mut needle = self.bind(x)?;
         let mut bound = Vec::with_capacity(list.len());
         for item in list {
@@ -449,6 +516,42 @@ impl Scope<'_> {
         let ty = needle.ty;
         let list = bound.into_iter().map(|item| widen(item, ty)).collect();
         let found = boolean(ExprKind::InList(needle.into(), list));
+        Ok(if negated { not(found) } else { found })
+    }
+
+    /// The table of this name, unless a column hides it.
+    fn table_named(&self, name: &str) -> Option<TableId> {
+        let mut sources = self.sources.iter();
+        if sources.any(|source| source.schema.index_of(name).is_some()) {
+            return None;
+        }
+        let index = self.tables.iter().position(|table| table.name == name)?;
+        Some(TableId(index))
+    }
+
+    /// `x IN table`: the table's key, or its first column when it has none, is searched for x.
+    fn in_table(&mut self, x: &Written, id: TableId, negated: bool) -> Bound {
+        let needle = self.bind(x)?;
+        let Some(table) = self.tables.get(id.0) else {
+            return Err(Failed);
+        };
+        let column = match table.primary_key.as_slice() {
+            [] => 0,
+            [only] => *only,
+            _ => {
+                let message = format!("'{}' has a key of several columns", table.name);
+                let hint = Some("JOIN the table instead".to_owned());
+                return self.fail_with(place(x), message, hint);
+            }
+        };
+        let Some(field) = table.schema.fields().get(column) else {
+            return Err(Failed);
+        };
+        if types::common(needle.ty, field.ty).is_none() && !needle.is_null_literal() {
+            let message = format!("cannot look up {} among {}", needle.ty, field.ty);
+            return self.fail(place(x), message);
+        }
+        let found = boolean(ExprKind::InTable(widen(needle, field.ty).into(), id));
         Ok(if negated { not(found) } else { found })
     }
 

@@ -1,19 +1,23 @@
 //! Statements → plan. Everything that can be wrong with an application is found here, and all of
 //! it is reported.
 
+mod aggregation;
 mod call;
+mod define;
 mod expr;
+mod flatten;
+mod join;
+mod partition;
 mod query;
+mod source;
+mod target;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::ast::{CreateStream, Query as WrittenQuery, Statement};
-use super::plan::{Application, Expr, Property, Query, Role, Stream, StreamId, Target};
-use super::types;
-use crate::diagnostic::{Diagnostic, Place, did_you_mean};
-use crate::event::{Field, Schema};
-use query::BoundQuery;
+use super::ast::{self, Statement};
+use super::plan::{AggregationId, Application, Query, StreamId, TableId};
+use crate::diagnostic::{Diagnostic, did_you_mean};
+use expr::Failed;
 
 /// Binds the statements of several files, given with their paths.
 pub(crate) fn bind(
@@ -22,127 +26,156 @@ pub(crate) fn bind(
 ) -> Application {
     let mut binder = Binder {
         application: Application::default(),
+        windows: BTreeMap::new(),
+        partitions: Vec::new(),
         failed: BTreeSet::new(),
         diagnostics,
     };
-    let mut queries: Vec<(&str, &WrittenQuery)> = Vec::new();
+    let mut work = Vec::new();
     for (path, statements) in files {
         for statement in statements {
-            match statement {
-                Statement::CreateStream(create) => binder.create_stream(path, create),
-                Statement::Query(query) => queries.push((path, query)),
-            }
+            binder.statement(path, statement, &mut work);
         }
     }
-    binder.queries(&queries);
+    binder.work_off(work);
+    binder.partition_keys();
     binder.refuse_cycles();
     binder.application
 }
 
 struct Binder<'a> {
     application: Application,
-    /// Streams that would exist if their definition were right: what reads them is not reported.
+    /// The windows of `CREATE WINDOW`, by their stream.
+    windows: BTreeMap<StreamId, ast::WindowCall>,
+    /// Partitions with their numbers and files, whose keys are still to be bound.
+    partitions: Vec<(usize, String, ast::Partition)>,
+    /// What would exist if its definition were right: what reads it is not reported.
     failed: BTreeSet<String>,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
 
-impl Binder<'_> {
-    fn create_stream(&mut self, path: &str, create: &CreateStream) {
-        let name = &create.name;
-        if self.application.stream_named(&name.text).is_some() {
-            let message = format!("stream '{}' is defined twice", name.text);
-            self.diagnostics
-                .push(Diagnostic::error(path, name.place, message));
-            return;
-        }
-        let mut fields: Vec<Field> = Vec::new();
-        for (column, ty) in &create.columns {
-            if fields.iter().any(|field| field.name == column.text) {
-                let message = format!("two columns are called '{}'", column.text);
-                self.diagnostics
-                    .push(Diagnostic::error(path, column.place, message));
-            }
-            fields.push(Field {
-                name: column.text.clone(),
-                ty: *ty,
-            });
-        }
-        let mut stream = Stream {
-            name: name.text.clone(),
-            schema: Arc::new(Schema::new(fields)),
-            role: Role::Internal,
-            connector: None,
-            format: None,
-            properties: Vec::new(),
-            path: path.to_owned(),
-            place: name.place,
+/// What is bound when everything that it reads is known.
+struct Work {
+    path: String,
+    what: Todo,
+}
+
+enum Todo {
+    Query(Box<Written>),
+    Aggregation(Box<ast::CreateAggregation>),
+}
+
+/// A query without subqueries and common table expressions: these have become queries of their
+/// own.
+struct Written {
+    query: ast::Query,
+    /// The partition that it stands in, by number.
+    partition: Option<usize>,
+    /// Streams by the names under which they are known in this query alone.
+    local: BTreeMap<String, String>,
+    /// Whether it was written inside another, the only one that reads it.
+    private: bool,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy)]
+enum Relation {
+    Stream(StreamId),
+    Table(TableId),
+    Aggregation(AggregationId),
+}
+
+impl Work {
+    fn reads(&self) -> Vec<&ast::Name> {
+        let from = match &self.what {
+            Todo::Query(written) => &written.query.select.from,
+            Todo::Aggregation(aggregation) => &aggregation.select.from,
         };
-        self.properties(path, create, &mut stream);
-        self.application.streams.push(stream);
+        let names = from.sources().into_iter();
+        names
+            .filter_map(|source| match &source.what {
+                ast::What::Named(name) => Some(name),
+                ast::What::Subquery(_) => None,
+            })
+            .collect()
     }
 
-    /// `type`, `extension` and `format` are the plan's business, the rest is the connector's.
-    fn properties(&mut self, path: &str, create: &CreateStream, stream: &mut Stream) {
-        let mut seen = BTreeSet::new();
-        for (name, value) in &create.properties {
-            if !seen.insert(name.text.as_str()) {
-                let message = format!("'{}' is set twice", name.text);
-                self.diagnostics
-                    .push(Diagnostic::error(path, name.place, message));
-            }
-            match name.text.as_str() {
-                "type" => match value.text.as_str() {
-                    "source" => stream.role = Role::Source,
-                    "sink" => stream.role = Role::Sink,
-                    "internal" => stream.role = Role::Internal,
-                    other => {
-                        let message = format!("'type' is source, sink or internal, not '{other}'");
-                        let hint = did_you_mean(other, ["source", "sink", "internal"]);
-                        self.diagnostics
-                            .push(Diagnostic::error(path, value.place, message).with_hint_if(hint));
-                    }
-                },
-                "extension" => stream.connector = Some(value.text.clone()),
-                "format" => stream.format = Some(value.text.clone()),
-                _ => stream.properties.push(Property {
-                    name: name.text.clone(),
-                    value: value.text.clone(),
-                    place: name.place,
-                    value_place: value.place,
-                }),
-            }
+    /// The stream or aggregation that it makes.
+    fn makes(&self) -> &str {
+        match &self.what {
+            Todo::Query(written) => written.local_name(&written.query.into.target.text),
+            Todo::Aggregation(aggregation) => &aggregation.name.text,
         }
-        let complaint = match stream.role {
-            Role::Internal if stream.connector.is_some() || stream.format.is_some() => {
-                Some("'extension' and 'format' are for streams whose 'type' is source or sink")
-            }
-            Role::Source | Role::Sink if stream.connector.is_none() => {
-                Some("a source or sink needs an 'extension', such as 'mqtt'")
-            }
-            Role::Internal | Role::Source | Role::Sink => None,
-        };
-        if let Some(complaint) = complaint {
-            self.diagnostics
-                .push(Diagnostic::error(path, create.name.place, complaint));
+    }
+
+    fn local_name<'n>(&'n self, name: &'n str) -> &'n str {
+        match &self.what {
+            Todo::Query(written) => written.local_name(name),
+            Todo::Aggregation(_) => name,
         }
+    }
+}
+
+impl Written {
+    fn local_name<'n>(&'n self, name: &'n str) -> &'n str {
+        self.local.get(name).map_or(name, String::as_str)
+    }
+}
+
+impl Binder<'_> {
+    fn statement(&mut self, path: &str, statement: &Statement, work: &mut Vec<Work>) {
+        match statement {
+            Statement::CreateStream(create) => self.create_stream(path, create),
+            Statement::CreateTable(create) => self.create_table(path, create),
+            Statement::CreateWindow(create) => self.create_window(path, create),
+            Statement::CreateTrigger(create) => self.create_trigger(path, create),
+            Statement::CreateAggregation(create) => work.push(Work {
+                path: path.to_owned(),
+                what: Todo::Aggregation(create.clone()),
+            }),
+            Statement::Query(query) => flatten::query(path, query, None, &BTreeMap::new(), work),
+            Statement::Partition(partition) => self.partition(path, partition, work),
+        }
+    }
+
+    fn relation(&self, name: &str) -> Option<Relation> {
+        let Application {
+            tables,
+            aggregations,
+            ..
+        } = &self.application;
+        if let Some((id, _)) = self.application.stream_named(name) {
+            return Some(Relation::Stream(id));
+        }
+        if let Some(index) = tables.iter().position(|table| table.name == name) {
+            return Some(Relation::Table(TableId(index)));
+        }
+        let index = aggregations.iter().position(|one| one.name == name)?;
+        Some(Relation::Aggregation(AggregationId(index)))
     }
 
     /// A query may read a stream that a later one defines: those wait until nothing moves.
-    fn queries(&mut self, written: &[(&str, &WrittenQuery)]) {
-        let mut bound: Vec<Option<Query>> = vec![None; written.len()];
-        let mut waiting: Vec<usize> = (0..written.len()).collect();
+    fn work_off(&mut self, work: Vec<Work>) {
+        let mut bound: Vec<Option<Query>> = vec![None; work.len()];
+        let mut waiting: Vec<usize> = (0..work.len()).collect();
         loop {
             let before = waiting.len();
             waiting.retain(|index| {
-                let Some((path, query)) = written.get(*index) else {
+                let Some(todo) = work.get(*index) else {
                     return false;
                 };
-                let Some((input, _)) = self.application.stream_named(&query.from.stream.text)
-                else {
+                let known =
+                    |name: &&ast::Name| self.relation(todo.local_name(&name.text)).is_some();
+                if !todo.reads().iter().all(known) {
                     return true;
-                };
-                if let Some(slot) = bound.get_mut(*index) {
-                    *slot = self.query(path, query, input);
+                }
+                match &todo.what {
+                    Todo::Query(written) => {
+                        if let Some(slot) = bound.get_mut(*index) {
+                            *slot = self.query(&todo.path, written);
+                        }
+                    }
+                    Todo::Aggregation(create) => self.create_aggregation(&todo.path, create),
                 }
                 false
             });
@@ -151,114 +184,48 @@ impl Binder<'_> {
             }
         }
         for index in waiting {
-            if let Some((path, query)) = written.get(index) {
-                self.unknown_stream(path, query, written);
+            if let Some(todo) = work.get(index) {
+                self.unknown_streams(todo, &work);
             }
         }
-        self.application.queries = bound.into_iter().flatten().collect();
-    }
-
-    fn unknown_stream(&mut self, path: &str, query: &WrittenQuery, all: &[(&str, &WrittenQuery)]) {
-        let name = &query.from.stream;
-        let defined_by_failed = self.failed.contains(&name.text)
-            || all.iter().any(|(_, other)| other.target.text == name.text);
-        if defined_by_failed {
-            return;
-        }
-        let known = self
-            .application
-            .streams
-            .iter()
-            .map(|stream| stream.name.as_str());
-        let hint = did_you_mean(&name.text, known);
-        let message = format!("unknown stream '{}'", name.text);
-        self.diagnostics
-            .push(Diagnostic::error(path, name.place, message).with_hint_if(hint));
-    }
-
-    fn query(&mut self, path: &str, written: &WrittenQuery, input: StreamId) -> Option<Query> {
-        let stream = self.application.stream(input)?.clone();
-        let Ok(bound) = query::bind(path, written, input, &stream, self.diagnostics) else {
-            self.failed.insert(written.target.text.clone());
-            return None;
-        };
-        let BoundQuery { mut query, places } = bound;
-        query.target = match self.application.stream_named(&written.target.text) {
-            Some((id, target)) => {
-                let schema = Arc::clone(&target.schema);
-                self.fit(path, written, &mut query, &schema, &places)?;
-                Target::Stream(id)
+        for (number, query) in bound.into_iter().flatten().enumerate() {
+            let partition = query.partition;
+            let partition = partition.and_then(|one| self.application.partitions.get_mut(one));
+            if let Some(partition) = partition {
+                partition.queries.push(number);
             }
-            None => Target::Stream(self.define(path, written, &query)),
-        };
-        Some(query)
+            self.application.queries.push(query);
+        }
     }
 
-    /// Columns go to the target by position; count and types must fit.
-    fn fit(
-        &mut self,
-        path: &str,
-        written: &WrittenQuery,
-        query: &mut Query,
-        schema: &Schema,
-        places: &[Place],
-    ) -> Option<()> {
-        if query.select.len() != schema.width() {
-            let message = format!(
-                "'{}' has {} columns ({schema}), the query gives {}",
-                written.target.text,
-                schema.width(),
-                query.select.len()
-            );
-            self.diagnostics
-                .push(Diagnostic::error(path, written.target.place, message));
-            return None;
-        }
-        let mut fits = true;
-        for ((expr, field), place) in query.select.iter_mut().zip(schema.fields()).zip(places) {
-            if !expr.is_null_literal() && !types::assignable(expr.ty, field.ty) {
-                let message = format!(
-                    "column '{}' of '{}' is {}, this is {}",
-                    field.name, written.target.text, field.ty, expr.ty
-                );
-                self.diagnostics
-                    .push(Diagnostic::error(path, *place, message));
-                fits = false;
+    fn unknown_streams(&mut self, todo: &Work, all: &[Work]) {
+        for name in todo.reads() {
+            let text = todo.local_name(&name.text);
+            let will_be = self.relation(text).is_some()
+                || self.failed.contains(text)
+                || all.iter().any(|other| other.makes() == text);
+            if will_be {
                 continue;
             }
-            let taken = std::mem::replace(expr, Expr::null());
-            *expr = expr::widen(taken, field.ty);
+            let known = self.application.streams.iter().map(|stream| &stream.name);
+            let tables = self.application.tables.iter().map(|table| &table.name);
+            let known = known.chain(tables).map(String::as_str);
+            let hint = did_you_mean(text, known);
+            let message = format!("unknown stream '{}'", name.text);
+            self.diagnostics
+                .push(Diagnostic::error(&todo.path, name.place, message).with_hint_if(hint));
         }
-        query.names = schema
-            .fields()
-            .iter()
-            .map(|field| field.name.clone())
-            .collect();
-        fits.then_some(())
     }
 
-    /// INSERT INTO a stream that is not defined defines it, with the query's columns.
-    fn define(&mut self, path: &str, written: &WrittenQuery, query: &Query) -> StreamId {
-        let fields = query
-            .names
-            .iter()
-            .zip(&query.select)
-            .map(|(name, expr)| Field {
-                name: name.clone(),
-                ty: expr.ty,
-            })
-            .collect();
-        self.application.streams.push(Stream {
-            name: written.target.text.clone(),
-            schema: Arc::new(Schema::new(fields)),
-            role: Role::Internal,
-            connector: None,
-            format: None,
-            properties: Vec::new(),
-            path: path.to_owned(),
-            place: written.target.place,
-        });
-        StreamId(self.application.streams.len() - 1)
+    fn query(&mut self, path: &str, written: &Written) -> Option<Query> {
+        match self.try_query(path, written) {
+            Ok(query) => Some(query),
+            Err(Failed) => {
+                let target = written.local_name(&written.query.into.target.text);
+                self.failed.insert(target.to_owned());
+                None
+            }
+        }
     }
 
     /// A query that reads what it writes, directly or through others, would never come to rest:

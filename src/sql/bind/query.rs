@@ -1,148 +1,348 @@
-//! A query: clauses are bound against the stream they read, then against each other.
+//! A query: clauses are bound against the sources they read, then against each other.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use sqlparser::ast::{Expr as Written, SelectItem, SelectItemQualifiedWildcardKind, Spanned};
 
-use super::super::ast;
+use super::super::ast::{self, Every, IntoKind};
 use super::super::parse::place_of;
 use super::super::plan::{
-    Aggregate, Emit, Expr, ExprKind, Grouping, Input, Query, SortKey, Stream, StreamId,
-    StreamInput, Target,
+    Aggregate, Emit, Expr, ExprKind, Grouping, Input, Keep, Period, Query, Rate, SortKey, StreamId,
+    StreamInput, Target, Window,
 };
-use super::super::windows::plan_window;
-use super::expr::{Failed, Scope, place};
+use super::expr::{Failed, Named, Scope, place};
+use super::join::{self, Sides, Tree};
+use super::source::{Origin, OriginKind};
+use super::target::TableWrite;
+use super::{Binder, Written as WrittenQuery};
 use crate::diagnostic::{Diagnostic, Place};
 
-/// What the clauses of one query have become so far.
-struct Clauses {
-    filter: Option<Expr>,
-    keys: Vec<Expr>,
-    aggregates: Vec<Aggregate>,
-    select: Vec<Expr>,
-    names: Vec<String>,
+/// What the clauses of one query have become so far; expressions are over the columns of all
+/// sources, one after another.
+pub(super) struct Clauses {
+    pub(super) filter: Option<Expr>,
+    pub(super) keys: Vec<Expr>,
+    pub(super) aggregates: Vec<Aggregate>,
+    /// The output columns, and behind them what else is needed of the row.
+    pub(super) select: Vec<Expr>,
+    /// The names of the output columns.
+    pub(super) names: Vec<String>,
     /// Where each output column was written.
-    places: Vec<Place>,
-    having: Option<Expr>,
-    order_by: Vec<SortKey>,
-}
-
-/// A bound query whose target is still a name, and where its output columns stand.
-pub(super) struct BoundQuery {
-    pub(super) query: Query,
     pub(super) places: Vec<Place>,
+    pub(super) having: Option<Expr>,
+    pub(super) order_by: Vec<SortKey>,
 }
 
-/// Binds everything but the target, which the caller looks up or defines.
-pub(super) fn bind(
-    path: &str,
-    written: &ast::Query,
-    input: StreamId,
-    stream: &Stream,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<BoundQuery, Failed> {
-    let before = diagnostics.len();
-    let window = written.from.window.as_ref().and_then(|call| {
-        plan_window(path, call)
-            .map_err(|diagnostic| diagnostics.push(diagnostic))
-            .ok()
-    });
-    let clauses = clauses(path, written, stream, diagnostics);
-    if written.emit != Emit::Current && window.is_none_or(|window| window.is_batch()) {
-        let message = match window {
-            None => "EXPIRED EVENTS and ALL EVENTS need a window: without one no row ever leaves",
-            Some(_) => "EXPIRED EVENTS of a batch window are not supported by this version",
+impl Binder<'_> {
+    pub(super) fn try_query(
+        &mut self,
+        path: &str,
+        written: &WrittenQuery,
+    ) -> Result<Query, Failed> {
+        let select = &written.query.select;
+        let before = self.diagnostics.len();
+        let origins = self.origins(path, written)?;
+        let partition = self.partition_by(path, written, &origins)?;
+        let clauses = self.clauses(path, written, &origins);
+        self.check_emit(path, written, &origins);
+        if self.diagnostics.len() > before {
+            return Err(Failed);
+        }
+        let Bound {
+            mut clauses,
+            mut tree,
+            write,
+        } = clauses?;
+        let rate = rate(select, &mut clauses);
+        let write = write.map(|write| write.hide(&mut clauses, &origins));
+        let grouped = !clauses.keys.is_empty() || !clauses.aggregates.is_empty();
+        let grouping = grouped.then(|| regroup(&mut clauses));
+        let mut draft = Draft {
+            grouping,
+            clauses,
+            origins,
         };
-        if written.from.window.is_none() || window.is_some() {
-            diagnostics.push(Diagnostic::error(path, written.place, message));
+        let input = self.input(path, written, &mut draft, &mut tree)?;
+        let Draft {
+            grouping, clauses, ..
+        } = draft;
+        let query = Query {
+            input,
+            grouping,
+            having: clauses.having,
+            select: clauses.select,
+            order_by: clauses.order_by,
+            limit: select.limit,
+            offset: select.offset.unwrap_or(0),
+            distinct: select.distinct,
+            emit: match written.query.into.kind {
+                IntoKind::Insert(emit) => emit,
+                IntoKind::Upsert(_) | IntoKind::Update(_) | IntoKind::Delete => Emit::Current,
+            },
+            rate,
+            target: Target::Stream(StreamId(0)),
+            partition,
+            names: clauses.names,
+            path: path.to_owned(),
+            place: written.query.place,
+        };
+        self.target(path, written, query, &clauses.places, write)
+    }
+
+    /// EXPIRED EVENTS need something that rows can leave.
+    fn check_emit(&mut self, path: &str, written: &WrittenQuery, origins: &[Origin]) {
+        let IntoKind::Insert(Emit::Expired | Emit::All) = written.query.into.kind else {
+            return;
+        };
+        let window = |origin: &Origin| {
+            let stream = matches!(origin.kind, OriginKind::Stream { .. });
+            matches!(
+                origin.kind,
+                OriginKind::Stream {
+                    window: Some(_),
+                    ..
+                }
+            ) || stream && origins.iter().filter(|one| one.stream().is_some()).count() > 1
+        };
+        if !origins.iter().any(window) {
+            let message =
+                "EXPIRED EVENTS and ALL EVENTS need a window: without one no row ever leaves";
+            self.diagnostics
+                .push(Diagnostic::error(path, written.query.place, message));
         }
     }
-    if diagnostics.len() > before {
-        return Err(Failed);
+
+    fn clauses(
+        &mut self,
+        path: &str,
+        written: &WrittenQuery,
+        origins: &[Origin],
+    ) -> Result<Bound, Failed> {
+        let select = &written.query.select;
+        let sources: Vec<Named<'_>> = origins.iter().map(Origin::named).collect();
+        let steps = Cell::new(0);
+        let aggregations = &self.application.aggregations;
+        let durations = |index: usize| match origins.get(index).map(|origin| &origin.kind) {
+            Some(OriginKind::Aggregation(id)) => aggregations
+                .get(id.0)
+                .map(|one| one.durations.clone())
+                .unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let mut scope = Scope {
+            place: written.query.place,
+            steps: &steps,
+            path,
+            sources: &sources,
+            aliases: &[],
+            aliases_first: false,
+            aggregates: Err("in ON, which decides before rows are grouped"),
+            tables: &self.application.tables,
+            diagnostics: self.diagnostics,
+        };
+        let tree = join::tree(&mut scope, &select.from, origins, &durations);
+        if let IntoKind::Update(_) | IntoKind::Delete = written.query.into.kind {
+            let write = super::target::change(&mut scope, &written.query, written);
+            return Ok(Bound {
+                tree: tree?,
+                write: Some(write?),
+                clauses: Clauses::default(),
+            });
+        }
+        let clauses = clauses(&mut scope, select);
+        let write = super::target::upsert(&mut scope, &written.query, written);
+        Ok(Bound {
+            tree: tree?,
+            clauses: clauses?,
+            write: write?,
+        })
     }
-    let mut clauses = clauses?;
-    let grouped = !clauses.keys.is_empty() || !clauses.aggregates.is_empty();
-    let mut keep = Vec::new();
-    let grouping = grouped.then(|| regroup(&mut clauses));
-    let mut grouping = grouping;
-    narrow(&mut clauses, grouping.as_mut(), &mut keep);
-    let query = Query {
-        input: Input::Stream(StreamInput {
-            stream: input,
-            filter: clauses.filter,
-            window,
-            behind: None,
-            keep,
-        }),
-        grouping,
-        having: clauses.having,
-        select: clauses.select,
-        order_by: clauses.order_by,
-        limit: written.limit,
-        offset: written.offset.unwrap_or(0),
-        emit: written.emit,
-        target: Target::Stream(StreamId(0)),
-        partition: None,
-        names: clauses.names,
-        path: path.to_owned(),
-        place: written.place,
-    };
-    Ok(BoundQuery {
-        query,
-        places: clauses.places,
-    })
+
+    /// The sources, with only the columns that are read.
+    fn input(
+        &mut self,
+        path: &str,
+        written: &WrittenQuery,
+        draft: &mut Draft,
+        tree: &mut Tree,
+    ) -> Result<Input, Failed> {
+        let mut filter = Vec::new();
+        let mut pushed = Vec::new();
+        if let Tree::Node(_) = tree {
+            if let Some(condition) = draft.clauses.filter.take() {
+                join::conjuncts(condition, &mut filter);
+            }
+            pushed = join::push_down(tree, &mut filter, &draft.origins);
+        }
+        self.keep_some_rows(path, written, draft)?;
+        let narrow = Narrow::new(draft, tree, &mut filter);
+        let mut inputs = Vec::new();
+        for (index, origin) in draft.origins.iter_mut().enumerate() {
+            let keep = narrow.keep(index);
+            let mut pushed = pushed.get_mut(index).map(std::mem::take);
+            inputs.push(match &mut origin.kind {
+                OriginKind::Stream { id, window, named } => {
+                    let mut behind = None;
+                    let mut before = pushed.as_mut().map(std::mem::take).and_then(join::all_of);
+                    if draft.clauses.filter.is_some() {
+                        let filter = draft.clauses.filter.take();
+                        if *named {
+                            behind = filter;
+                        } else {
+                            before = filter;
+                        }
+                    }
+                    Some(StreamInput {
+                        stream: *id,
+                        filter: before,
+                        window: window.take(),
+                        behind,
+                        keep,
+                    })
+                }
+                OriginKind::Table(_) | OriginKind::Aggregation(_) => None,
+            });
+        }
+        if let Tree::Leaf(_) = tree {
+            let input = inputs.pop().flatten().ok_or(Failed)?;
+            return Ok(Input::Stream(input));
+        }
+        let tree = std::mem::replace(tree, Tree::Leaf(0));
+        let mut sides = Sides {
+            origins: &draft.origins,
+            inputs,
+            narrow: &narrow,
+        };
+        if !sides.any_triggers() {
+            let message = "nothing triggers this join: no side is a stream";
+            return self.refuse(path, written.query.place, message);
+        }
+        let input = sides.input(tree, filter).ok_or(Failed)?;
+        let mut tables = Vec::new();
+        join::looked_up(&input.join, &mut tables);
+        for (table, columns) in tables {
+            self.index(table, &columns);
+        }
+        Ok(Input::Join(Box::new(input)))
+    }
+
+    /// Streams that are joined without any window keep their last rows.
+    fn keep_some_rows(
+        &mut self,
+        path: &str,
+        written: &WrittenQuery,
+        draft: &mut Draft,
+    ) -> Result<(), Failed> {
+        const JOIN_ROWS_MAX: u64 = 10_000;
+        let mut rows_max = JOIN_ROWS_MAX;
+        for (name, value) in &written.query.properties {
+            if name.text.starts_with("partition.") {
+                continue;
+            }
+            if name.text != "join.rows_max" {
+                let message = format!("unknown property '{}' of a query", name.text);
+                let known = ["join.rows_max", "partition.idle"];
+                let hint = crate::diagnostic::did_you_mean(&name.text, known);
+                let fault = Diagnostic::error(path, name.place, message);
+                self.diagnostics.push(fault.with_hint_if(hint));
+                return Err(Failed);
+            }
+            match value.text.trim().parse() {
+                Ok(rows) if rows > 0 => rows_max = rows,
+                _ => {
+                    let message = "'join.rows_max' takes a number of rows, at least 1";
+                    return self.refuse(path, value.place, message);
+                }
+            }
+        }
+        let bare = |origin: &Origin| matches!(origin.kind, OriginKind::Stream { window: None, .. });
+        let streams = draft
+            .origins
+            .iter()
+            .filter(|one| one.stream().is_some())
+            .count();
+        let bare = draft.origins.iter().filter(|origin| bare(origin)).count();
+        if streams < 2 || bare < streams {
+            return Ok(());
+        }
+        for origin in &mut draft.origins {
+            if let OriginKind::Stream { window, .. } = &mut origin.kind {
+                *window = Some(Window::Length { rows: rows_max });
+            }
+        }
+        let message =
+            format!("no side of this join has a window: each keeps its last {rows_max} rows");
+        let hint = "give the sides windows, or set 'join.rows_max'";
+        let warning = Diagnostic::warning(path, written.query.place, message);
+        self.diagnostics.push(warning.with_hint(hint));
+        Ok(())
+    }
 }
 
-fn clauses(
-    path: &str,
-    written: &ast::Query,
-    stream: &Stream,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<Clauses, Failed> {
-    let alias = written.from.alias.as_ref().map(|alias| alias.text.as_str());
-    let names = [alias, Some(stream.name.as_str())];
+/// A query between binding and planning.
+struct Bound {
+    clauses: Clauses,
+    tree: Tree,
+    write: Option<TableWrite>,
+}
+
+/// A query whose columns are still those of all sources.
+pub(super) struct Draft {
+    grouping: Option<Grouping>,
+    clauses: Clauses,
+    origins: Vec<Origin>,
+}
+
+impl Default for Clauses {
+    fn default() -> Clauses {
+        Clauses {
+            filter: None,
+            keys: Vec::new(),
+            aggregates: Vec::new(),
+            select: Vec::new(),
+            names: Vec::new(),
+            places: Vec::new(),
+            having: None,
+            order_by: Vec::new(),
+        }
+    }
+}
+
+fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Failed> {
     let mut aggregates: Vec<Aggregate> = Vec::new();
-    let steps = Cell::new(0);
-    let mut scope = Scope {
-        place: written.place,
-        steps: &steps,
-        path,
-        names,
-        schema: &stream.schema,
-        aliases: &[],
-        aliases_first: false,
+    let mut inner = Scope {
         aggregates: Err("in WHERE, which decides before rows are grouped"),
-        diagnostics,
+        ..scope.copy()
     };
     let filter = written
         .filter
         .as_ref()
-        .map(|filter| scope.condition(filter, "WHERE"));
-    scope.aggregates = Err("in GROUP BY");
+        .map(|filter| inner.condition(filter, "WHERE"));
+    inner.aggregates = Err("in GROUP BY");
     let keys: Vec<_> = written
         .group_by
         .iter()
-        .map(|key| group_key(&mut scope, key))
+        .map(|key| group_key(&mut inner, key))
         .collect();
-    scope.aggregates = Ok(&mut aggregates);
-    let (columns, failed) = columns(&mut scope, &written.select);
+    inner.aggregates = Ok(&mut aggregates);
+    let (columns, failed) = columns(&mut inner, &written.items);
     let aliases: Vec<(String, Expr)> = columns
         .names
         .iter()
         .cloned()
         .zip(columns.exprs.iter().cloned())
         .collect();
-    scope.aliases = &aliases;
+    inner.aliases = &aliases;
     let having = written
         .having
         .as_ref()
-        .map(|having| scope.condition(having, "HAVING"));
-    scope.aliases_first = true;
+        .map(|having| inner.condition(having, "HAVING"));
+    inner.aliases_first = true;
     let order_by: Vec<_> = written
         .order_by
         .iter()
-        .map(|key| sort_key(&mut scope, key))
+        .map(|key| sort_key(&mut inner, key))
         .collect();
     if failed {
         return Err(Failed);
@@ -156,6 +356,21 @@ fn clauses(
         having: having.transpose()?,
         order_by: order_by.into_iter().collect::<Result<_, _>>()?,
         aggregates,
+    })
+}
+
+/// The output rate; its groups become columns behind the output's own.
+fn rate(written: &ast::Select, clauses: &mut Clauses) -> Option<Rate> {
+    let output = written.output.as_ref()?;
+    if output.keep != Keep::All {
+        clauses.select.extend(clauses.keys.iter().cloned());
+    }
+    Some(Rate {
+        keep: output.keep,
+        period: match output.every {
+            Every::Events(count) => Period::Events(count),
+            Every::SpanMs(span_ms) => Period::Time(span_ms),
+        },
     })
 }
 
@@ -222,16 +437,20 @@ fn select_item(
             let expr = scope.bind(written)?;
             columns.push(alias.value.clone(), expr, at);
         }
-        SelectItem::Wildcard(_) => every_column(scope, columns, at),
+        SelectItem::Wildcard(_) => {
+            for source in scope.sources {
+                every_column(source, columns, at);
+            }
+        }
         SelectItem::QualifiedWildcard(kind, _) => {
             let SelectItemQualifiedWildcardKind::ObjectName(name) = kind else {
                 return scope.fail(at, "only a stream or an alias can stand before '.*'");
             };
             let name = name.to_string();
-            if !scope.names.contains(&Some(name.as_str())) {
+            let Some(source) = scope.source_named(&name) else {
                 return scope.fail(at, format!("unknown stream or alias '{name}'"));
-            }
-            every_column(scope, columns, at);
+            };
+            every_column(source, columns, at);
         }
         SelectItem::ExprWithAliases { .. } => {
             return scope.fail(at, "a column has one name");
@@ -240,10 +459,10 @@ fn select_item(
     Ok(())
 }
 
-fn every_column(scope: &Scope<'_>, columns: &mut Columns, at: Place) {
-    for (index, field) in scope.schema.fields().iter().enumerate() {
+fn every_column(source: &Named<'_>, columns: &mut Columns, at: Place) {
+    for (index, field) in source.schema.fields().iter().enumerate() {
         let expr = Expr {
-            kind: ExprKind::Column(index),
+            kind: ExprKind::Column(source.first + index),
             ty: field.ty,
         };
         columns.push(field.name.clone(), expr, at);
@@ -332,35 +551,81 @@ fn to_group_row(expr: &mut Expr, keys: &[Expr], aggregates: usize, carried: &mut
     }
 }
 
-/// Finds the columns that are read behind the filter, and renumbers what reads them.
-fn narrow(clauses: &mut Clauses, grouping: Option<&mut Grouping>, keep: &mut Vec<usize>) {
-    let mut exprs: Vec<&mut Expr> = Vec::new();
-    let mut plain: Vec<&mut usize> = Vec::new();
-    if let Some(grouping) = grouping {
-        exprs.extend(&mut grouping.keys);
-        exprs.extend(
-            grouping
-                .aggregates
-                .iter_mut()
-                .filter_map(|one| one.argument.as_mut()),
-        );
-        plain.extend(&mut grouping.carried);
-    } else {
-        exprs.extend(&mut clauses.select);
-        exprs.extend(&mut clauses.having);
-        exprs.extend(clauses.order_by.iter_mut().map(|key| &mut key.expr));
+/// The columns that are read behind the filters, and where each source's lie among them.
+pub(super) struct Narrow {
+    /// Ascending, over the columns of all sources.
+    keep: Vec<usize>,
+    /// The columns of each source.
+    ranges: Vec<std::ops::Range<usize>>,
+}
+
+impl Narrow {
+    /// Finds the columns, and renumbers what reads them.
+    fn new(draft: &mut Draft, tree: &mut Tree, filter: &mut [Expr]) -> Narrow {
+        let joined = matches!(tree, Tree::Node(_));
+        let Draft {
+            grouping,
+            clauses,
+            origins,
+        } = draft;
+        let mut exprs: Vec<&mut Expr> = filter.iter_mut().collect();
+        let mut plain: Vec<&mut usize> = Vec::new();
+        tree.exprs_mut(&mut exprs);
+        if let Some(grouping) = grouping {
+            exprs.extend(&mut grouping.keys);
+            exprs.extend(
+                grouping
+                    .aggregates
+                    .iter_mut()
+                    .filter_map(|one| one.argument.as_mut()),
+            );
+            plain.extend(&mut grouping.carried);
+        } else {
+            exprs.extend(&mut clauses.select);
+            exprs.extend(&mut clauses.having);
+            exprs.extend(clauses.order_by.iter_mut().map(|key| &mut key.expr));
+        }
+        let named = origins
+            .iter()
+            .any(|origin| matches!(origin.kind, OriginKind::Stream { named: true, .. }));
+        if named {
+            // The filter of a named window sees the rows that it keeps.
+            exprs.extend(&mut clauses.filter);
+        }
+        let mut keep = Vec::new();
+        for expr in &mut exprs {
+            expr.for_each_column(&mut |column| keep.push(*column));
+        }
+        keep.extend(plain.iter().map(|column| **column));
+        let ranges: Vec<_> = origins.iter().map(Origin::columns).collect();
+        for range in ranges.iter().filter(|_| joined) {
+            // A side has at least one column.
+            if !keep.iter().any(|column| range.contains(column)) {
+                keep.push(range.start);
+            }
+        }
+        keep.sort_unstable();
+        keep.dedup();
+        let renumber = |column: &mut usize| {
+            *column = keep.binary_search(column).unwrap_or_default();
+        };
+        for expr in exprs {
+            expr.for_each_column(&mut { renumber });
+        }
+        plain.into_iter().for_each(renumber);
+        Narrow { keep, ranges }
     }
-    for expr in &mut exprs {
-        expr.for_each_column(&mut |column| keep.push(*column));
+
+    /// The kept columns of a source, numbered as it numbers them.
+    pub(super) fn keep(&self, source: usize) -> Vec<usize> {
+        let range = self.ranges.get(source).cloned().unwrap_or_default();
+        let own = self.keep.iter().filter(|column| range.contains(column));
+        own.map(|column| column - range.start).collect()
     }
-    keep.extend(plain.iter().map(|column| **column));
-    keep.sort_unstable();
-    keep.dedup();
-    let renumber = |column: &mut usize| {
-        *column = keep.binary_search(column).unwrap_or_default();
-    };
-    for expr in exprs {
-        expr.for_each_column(&mut { renumber });
+
+    /// Where the columns of a source begin among all that are kept.
+    pub(super) fn offset(&self, source: usize) -> usize {
+        let start = self.ranges.get(source).map_or(0, |range| range.start);
+        self.keep.partition_point(|column| *column < start)
     }
-    plain.into_iter().for_each(renumber);
 }

@@ -1,0 +1,419 @@
+//! JOIN: the tree of sides, what is looked up and what is checked, and filters that can be moved
+//! towards their source.
+
+use sqlparser::ast::Expr as WrittenExpr;
+
+use super::super::ast;
+use super::super::parse::bucket_named;
+use super::super::plan::{
+    Bucket, CompareOp, Expr, ExprKind, Join, JoinInput, JoinKind, Side, Source, StreamInput,
+    TableId, Window,
+};
+use super::expr::{Failed, Scope};
+use super::query::Narrow;
+use super::source::{Origin, OriginKind};
+use crate::diagnostic::did_you_mean;
+use crate::event::{Type, Value};
+
+/// The sides of a join; expressions are over the columns of all sources.
+pub(super) enum Tree {
+    Leaf(usize),
+    Node(Box<Node>),
+}
+
+/// A join of what was written before with one more source.
+pub(super) struct Node {
+    kind: JoinKind,
+    left: Tree,
+    right: usize,
+    on: Vec<Expr>,
+    /// WITHIN, and the place of PER among the aggregation's durations.
+    buckets: Option<(Expr, Expr, usize)>,
+}
+
+impl Tree {
+    fn inner_only(&self) -> bool {
+        match self {
+            Tree::Leaf(_) => true,
+            Tree::Node(node) => node.kind == JoinKind::Inner && node.left.inner_only(),
+        }
+    }
+
+    /// Every expression of it.
+    pub(super) fn exprs_mut<'a>(&'a mut self, found: &mut Vec<&'a mut Expr>) {
+        if let Tree::Node(node) = self {
+            let Node {
+                left, on, buckets, ..
+            } = &mut **node;
+            left.exprs_mut(found);
+            found.extend(on);
+            if let Some((start, end, _)) = buckets {
+                found.extend([start, end]);
+            }
+        }
+    }
+
+    fn each_node(&mut self, visit: &mut dyn FnMut(&mut Node)) {
+        if let Tree::Node(node) = self {
+            node.left.each_node(visit);
+            visit(node);
+        }
+    }
+}
+
+/// Binds the tree of a FROM clause; `scope` sees all sources.
+pub(super) fn tree(
+    scope: &mut Scope<'_>,
+    from: &ast::From,
+    origins: &[Origin],
+    durations: &dyn Fn(usize) -> Vec<Bucket>,
+) -> Result<Tree, Failed> {
+    let ast::From::Join(join) = from else {
+        return Ok(Tree::Leaf(0));
+    };
+    let left = tree(scope, &join.left, origins, durations)?;
+    let right = join.left.sources().len();
+    let all = scope.sources;
+    scope.sources = all.get(..=right).unwrap_or(all);
+    let bound = node(scope, join, left, right, origins, durations);
+    scope.sources = all;
+    Ok(Tree::Node(Box::new(bound?)))
+}
+
+fn node(
+    scope: &mut Scope<'_>,
+    join: &ast::Join,
+    left: Tree,
+    right: usize,
+    origins: &[Origin],
+    durations: &dyn Fn(usize) -> Vec<Bucket>,
+) -> Result<Node, Failed> {
+    let mut on = Vec::new();
+    if let Some(condition) = &join.on {
+        conjuncts(scope.condition(condition, "ON")?, &mut on);
+        // ON TRUE is a cross join.
+        on.retain(|expr| expr.kind != ExprKind::Literal(Value::Bool(true)));
+    }
+    let aggregation = |index: &usize| {
+        let origin = origins.get(*index);
+        origin.is_some_and(|origin| matches!(origin.kind, OriginKind::Aggregation(_)))
+    };
+    let sides = match &left {
+        Tree::Leaf(index) => vec![right, *index],
+        Tree::Node(_) => vec![right],
+    };
+    let bucketed: Vec<usize> = sides.into_iter().filter(aggregation).collect();
+    let buckets = match (bucketed.as_slice(), &join.within, &join.per) {
+        ([], None, None) => None,
+        ([], ..) => {
+            return scope.fail(join.place, "WITHIN … PER is for the join of an aggregation");
+        }
+        ([index], Some((start, end)), Some(per)) => {
+            let all = scope.sources;
+            // The bounds are read from the other side.
+            scope.sources = if *index == right {
+                all.get(..right).unwrap_or(all)
+            } else {
+                all.get(right..).unwrap_or(all)
+            };
+            let bounds = (bound_of_time(scope, start), bound_of_time(scope, end));
+            scope.sources = all;
+            let known = durations(*index);
+            let per_place = match bucket_named(per.text.trim()) {
+                Some(bucket) => known.iter().position(|one| *one == bucket),
+                None => {
+                    let names = super::super::parse::BUCKETS.iter();
+                    let names = names.filter_map(|(_, names)| names.first().copied());
+                    let hint = did_you_mean(&per.text, names);
+                    let message = format!("unknown duration '{}'", per.text);
+                    return scope.fail_with(per.place, message, hint);
+                }
+            };
+            let Some(per_place) = per_place else {
+                let message = format!("the aggregation has no buckets of '{}'", per.text);
+                return scope.fail(per.place, message);
+            };
+            Some((bounds.0?, bounds.1?, per_place))
+        }
+        _ => {
+            let message = "an aggregation is read WITHIN start, end PER 'duration'";
+            return scope.fail(join.place, message);
+        }
+    };
+    Ok(Node {
+        kind: join.kind,
+        left,
+        right,
+        on,
+        buckets,
+    })
+}
+
+/// A point in time: milliseconds, a TIMESTAMP, or a text that is one.
+fn bound_of_time(scope: &mut Scope<'_>, written: &WrittenExpr) -> Result<Expr, Failed> {
+    let expr = scope.bind(written)?;
+    if expr.ty.is_integral() || expr.ty == Type::String {
+        let ty = Type::Timestamp;
+        let same = expr.ty == ty;
+        return Ok(if same {
+            expr
+        } else {
+            super::expr::widen(expr, ty)
+        });
+    }
+    let message = format!("WITHIN takes times, this is {}", expr.ty);
+    scope.fail(super::expr::place(written), message)
+}
+
+/// Splits `a AND b AND …`.
+pub(super) fn conjuncts(expr: Expr, found: &mut Vec<Expr>) {
+    match expr.kind {
+        ExprKind::And(x, y) => {
+            conjuncts(*x, found);
+            conjuncts(*y, found);
+        }
+        kind => found.push(Expr { kind, ty: expr.ty }),
+    }
+}
+
+/// Puts conditions together again.
+pub(super) fn all_of(conditions: Vec<Expr>) -> Option<Expr> {
+    conditions.into_iter().reduce(|x, y| Expr {
+        kind: ExprKind::And(x.into(), y.into()),
+        ty: Type::Bool,
+    })
+}
+
+/// The least and the greatest column that an expression reads.
+pub(super) fn span(expr: &mut Expr) -> Option<(usize, usize)> {
+    let mut span: Option<(usize, usize)> = None;
+    expr.for_each_column(&mut |column| {
+        let (low, high) = span.unwrap_or((*column, *column));
+        span = Some((low.min(*column), high.max(*column)));
+    });
+    span
+}
+
+/// Moves conditions that read one stream to that stream, as far as the result stays the same:
+/// where no outer join needs the row, and no window counts the rows it drops.
+pub(super) fn push_down(
+    tree: &mut Tree,
+    filter: &mut Vec<Expr>,
+    origins: &[Origin],
+) -> Vec<Vec<Expr>> {
+    let mut pushed: Vec<Vec<Expr>> = origins.iter().map(|_| Vec::new()).collect();
+    if !tree.inner_only() {
+        return pushed;
+    }
+    let streams = origins.iter().filter(|one| one.stream().is_some()).count();
+    let takes = |origin: &Origin| match &origin.kind {
+        OriginKind::Stream { window, named, .. } => {
+            let safe = matches!(window, None | Some(Window::Time { .. }));
+            // Without any window the sides keep a number of rows.
+            safe && !named && (streams == 1 || window.is_some())
+        }
+        OriginKind::Table(_) | OriginKind::Aggregation(_) => false,
+    };
+    let mut take = |conditions: &mut Vec<Expr>| {
+        let mut rest = Vec::new();
+        for mut condition in conditions.drain(..) {
+            let place = span(&mut condition).and_then(|(low, high)| {
+                origins.iter().position(|origin| {
+                    origin.columns().contains(&low) && origin.columns().contains(&high)
+                })
+            });
+            let place = place.filter(|place| origins.get(*place).is_some_and(takes));
+            let list = place.and_then(|place| pushed.get_mut(place));
+            match list {
+                Some(list) if condition.is_steady() => {
+                    let first = place
+                        .and_then(|place| origins.get(place))
+                        .map_or(0, |o| o.first);
+                    condition.for_each_column(&mut |column| *column -= first);
+                    list.push(condition);
+                }
+                _ => rest.push(condition),
+            }
+        }
+        *conditions = rest;
+    };
+    take(filter);
+    tree.each_node(&mut |node| take(&mut node.on));
+    pushed
+}
+
+/// What is needed to turn a tree into a plan: what each source became.
+pub(super) struct Sides<'a> {
+    pub(super) origins: &'a [Origin],
+    /// The stream inputs, by source.
+    pub(super) inputs: Vec<Option<StreamInput>>,
+    pub(super) narrow: &'a Narrow,
+}
+
+impl Sides<'_> {
+    /// Whether a source triggers.
+    fn triggers(&self, index: usize) -> bool {
+        let alone = self.origins.iter().any(|origin| origin.unidirectional);
+        self.origins.get(index).is_some_and(|origin| {
+            let stream = matches!(origin.kind, OriginKind::Stream { named: false, .. });
+            stream && (!alone || origin.unidirectional)
+        })
+    }
+
+    /// Whether any source triggers.
+    pub(super) fn any_triggers(&self) -> bool {
+        (0..self.origins.len()).any(|index| self.triggers(index))
+    }
+
+    pub(super) fn input(&mut self, tree: Tree, filter: Vec<Expr>) -> Option<JoinInput> {
+        let Tree::Node(node) = tree else { return None };
+        Some(JoinInput {
+            join: self.join(*node)?,
+            filter: all_of(filter),
+        })
+    }
+
+    fn join(&mut self, node: Node) -> Option<Join> {
+        let Node {
+            kind,
+            left,
+            right,
+            on,
+            buckets,
+        } = node;
+        let offset = self.narrow.offset(right);
+        let table_right = matches!(
+            self.origins.get(right).map(|origin| &origin.kind),
+            Some(OriginKind::Table(_))
+        );
+        let table_left = match &left {
+            Tree::Leaf(index) => matches!(
+                self.origins.get(*index).map(|origin| &origin.kind),
+                Some(OriginKind::Table(_))
+            ),
+            Tree::Node(_) => false,
+        };
+        let mut keys = Vec::new();
+        let mut residual = Vec::new();
+        for condition in on {
+            match equality(condition, offset) {
+                Ok((mut x, mut y)) => {
+                    y.for_each_column(&mut |column| *column -= offset);
+                    if table_right {
+                        (x, y) = unwiden(x, y);
+                    } else if table_left {
+                        (y, x) = unwiden(y, x);
+                    }
+                    keys.push((x, y));
+                }
+                Err(other) => residual.push(other),
+            }
+        }
+        Some(Join {
+            kind,
+            left: self.left(left, &buckets)?,
+            right: self.leaf(right, &buckets)?,
+            keys,
+            residual: all_of(residual),
+        })
+    }
+
+    fn left(&mut self, tree: Tree, buckets: &Option<(Expr, Expr, usize)>) -> Option<Side> {
+        match tree {
+            Tree::Leaf(index) => self.leaf(index, buckets),
+            Tree::Node(node) => {
+                let right = node.right;
+                let triggers = (0..=right).any(|index| self.triggers(index));
+                Some(Side {
+                    source: Source::Join(Box::new(self.join(*node)?)),
+                    triggers,
+                })
+            }
+        }
+    }
+
+    fn leaf(&mut self, index: usize, buckets: &Option<(Expr, Expr, usize)>) -> Option<Side> {
+        let triggers = self.triggers(index);
+        let keep = self.narrow.keep(index);
+        let source = match self.origins.get(index)?.kind {
+            OriginKind::Stream { .. } => Source::Stream(self.inputs.get_mut(index)?.take()?),
+            OriginKind::Table(table) => Source::Table { table, keep },
+            OriginKind::Aggregation(aggregation) => {
+                let (mut start, mut end, per) = buckets.clone()?;
+                if index == 0 {
+                    // The other side is the second source.
+                    let offset = self.narrow.offset(1);
+                    for bound in [&mut start, &mut end] {
+                        bound.for_each_column(&mut |column| *column -= offset);
+                    }
+                }
+                Source::Aggregation {
+                    aggregation,
+                    within: Box::new((start, end)),
+                    per,
+                    keep,
+                }
+            }
+        };
+        Some(Side { source, triggers })
+    }
+}
+
+/// The columns by which each table of a join is looked up.
+pub(super) fn looked_up(join: &Join, found: &mut Vec<(TableId, Vec<usize>)>) {
+    let columns = |keep: &[usize], keys: Vec<&Expr>| -> Vec<usize> {
+        let plain = keys.into_iter().filter_map(|key| match key.kind {
+            ExprKind::Column(column) => keep.get(column).copied(),
+            _ => None,
+        });
+        plain.collect()
+    };
+    if let Source::Table { table, keep } = &join.left.source {
+        let keys = join.keys.iter().map(|(key, _)| key).collect();
+        found.push((*table, columns(keep, keys)));
+    }
+    if let Source::Table { table, keep } = &join.right.source {
+        let keys = join.keys.iter().map(|(_, key)| key).collect();
+        found.push((*table, columns(keep, keys)));
+    }
+    for side in [&join.left, &join.right] {
+        if let Source::Join(join) = &side.source {
+            looked_up(join, found);
+        }
+    }
+}
+
+/// `x = y` with one side before `border` and the other behind it, in this order.
+fn equality(condition: Expr, border: usize) -> Result<(Expr, Expr), Expr> {
+    let ExprKind::Compare(CompareOp::Equal, mut x, mut y) = condition.kind else {
+        return Err(condition);
+    };
+    match (span(&mut x), span(&mut y)) {
+        (Some((_, high)), Some((low, _))) if high < border && low >= border => Ok((*x, *y)),
+        (Some((low, _)), Some((_, high))) if high < border && low >= border => Ok((*y, *x)),
+        _ => Err(Expr {
+            kind: ExprKind::Compare(CompareOp::Equal, x, y),
+            ty: condition.ty,
+        }),
+    }
+}
+
+/// An INT column of a table that is widened to meet a BIGINT: the other one is narrowed instead,
+/// so that the column can be looked up. What does not fit becomes NULL and equals nothing.
+pub(super) fn unwiden(other: Expr, column: Expr) -> (Expr, Expr) {
+    match &column.kind {
+        ExprKind::Cast(inner)
+            if inner.ty.is_integral()
+                && column.ty.is_integral()
+                && matches!(inner.kind, ExprKind::Column(_)) =>
+        {
+            let ty = inner.ty;
+            let narrowed = Expr {
+                kind: ExprKind::Cast(other.into()),
+                ty,
+            };
+            (narrowed, (**inner).clone())
+        }
+        _ => (other, column),
+    }
+}

@@ -1,0 +1,223 @@
+//! PARTITION WITH … BEGIN … END, and PARTITION BY on one query.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use sqlparser::ast::Expr as WrittenExpr;
+
+use super::super::ast::{self, KeyForm, Properties};
+use super::super::plan::{ExprKind, Partition, PartitionKey, StreamId};
+use super::expr::{Bound, Failed, Named, Scope, place};
+use super::source::Origin;
+use super::{Binder, Relation, Work, Written, flatten};
+use crate::diagnostic::{Diagnostic, Place, did_you_mean};
+use crate::event::parse_duration_ms;
+
+impl Binder<'_> {
+    pub(super) fn partition(&mut self, path: &str, written: &ast::Partition, work: &mut Vec<Work>) {
+        let number = self.add_partition(path, written.place);
+        let mut local = BTreeMap::new();
+        for query in &written.queries {
+            let target = &query.into.target.text;
+            if target.starts_with('#') {
+                let hidden = format!("{target} (partition {})", number + 1);
+                local.insert(target.clone(), hidden);
+            }
+        }
+        for query in &written.queries {
+            flatten::query(path, query, Some(number), &local, work);
+        }
+        let idle_ms = self.idle_ms(path, &written.properties);
+        if let Some(partition) = self.application.partitions.get_mut(number) {
+            partition.idle_ms = idle_ms;
+        }
+        // Streams that queries define are not known yet.
+        self.partitions
+            .push((number, path.to_owned(), written.clone()));
+    }
+
+    fn add_partition(&mut self, path: &str, place: Place) -> usize {
+        self.application.partitions.push(Partition {
+            keys: Vec::new(),
+            queries: Vec::new(),
+            inner: Vec::new(),
+            idle_ms: None,
+            path: path.to_owned(),
+            place,
+        });
+        self.application.partitions.len() - 1
+    }
+
+    /// `'partition.idle'`; other properties are reported.
+    fn idle_ms(&mut self, path: &str, properties: &Properties) -> Option<i64> {
+        let mut idle_ms = None;
+        for (name, value) in properties {
+            if name.text != "partition.idle" {
+                let message = format!("unknown property '{}' of a partition", name.text);
+                let hint = did_you_mean(&name.text, ["partition.idle"]);
+                self.diagnostics
+                    .push(Diagnostic::error(path, name.place, message).with_hint_if(hint));
+                continue;
+            }
+            idle_ms = parse_duration_ms(&value.text).filter(|span_ms| *span_ms > 0);
+            if idle_ms.is_none() {
+                let text = &value.text;
+                let message = format!("'partition.idle' takes a span such as '1 h', not '{text}'");
+                self.diagnostics
+                    .push(Diagnostic::error(path, value.place, message));
+            }
+        }
+        idle_ms
+    }
+
+    /// Binds the keys of partitions, when all streams are known.
+    pub(super) fn partition_keys(&mut self) {
+        for (number, path, written) in std::mem::take(&mut self.partitions) {
+            let mut keys = Vec::new();
+            for key in &written.keys {
+                // What is wrong has been reported.
+                let _ = self.partition_key(&path, key, &mut keys);
+            }
+            if let Some(partition) = self.application.partitions.get_mut(number) {
+                partition.keys = keys;
+            }
+        }
+    }
+
+    fn partition_key(
+        &mut self,
+        path: &str,
+        written: &ast::PartitionKey,
+        keys: &mut Vec<(StreamId, PartitionKey)>,
+    ) -> Result<(), Failed> {
+        let name = &written.stream;
+        let Some(Relation::Stream(stream)) = self.relation(&name.text) else {
+            if !self.failed.contains(&name.text) {
+                let known = self.application.streams.iter();
+                let hint = did_you_mean(&name.text, known.map(|stream| stream.name.as_str()));
+                let message = format!("unknown stream '{}'", name.text);
+                self.diagnostics
+                    .push(Diagnostic::error(path, name.place, message).with_hint_if(hint));
+            }
+            return Err(Failed);
+        };
+        let known = keys.iter_mut().find(|(known, _)| *known == stream);
+        let known = known.map(|(_, key)| key);
+        let bound = match &written.key {
+            KeyForm::Value(expr) => {
+                PartitionKey::Values(vec![self.key(path, stream, expr, false)?])
+            }
+            KeyForm::Ranges(ranges) => {
+                let bind = |(expr, label): &(WrittenExpr, ast::Name)| {
+                    Ok((self.key(path, stream, expr, true)?, label.text.clone()))
+                };
+                PartitionKey::Ranges(ranges.iter().map(bind).collect::<Result<_, Failed>>()?)
+            }
+        };
+        match (known, bound) {
+            (None, bound) => keys.push((stream, bound)),
+            (Some(PartitionKey::Values(all)), PartitionKey::Values(more)) => all.extend(more),
+            (Some(_), _) => {
+                let message = format!("ranges are the only key of '{}'", name.text);
+                self.diagnostics
+                    .push(Diagnostic::error(path, name.place, message));
+                return Err(Failed);
+            }
+        }
+        Ok(())
+    }
+
+    /// A key expression over a stream's row; `condition`: it must be BOOLEAN.
+    fn key(
+        &mut self,
+        path: &str,
+        stream: StreamId,
+        written: &WrittenExpr,
+        condition: bool,
+    ) -> Bound {
+        let Some(definition) = self.application.stream(stream).cloned() else {
+            return Err(Failed);
+        };
+        let sources = [Named {
+            names: [Some(&definition.name), None],
+            schema: &definition.schema,
+            first: 0,
+            what: "stream",
+        }];
+        let steps = Cell::new(0);
+        let mut scope = Scope {
+            path,
+            sources: &sources,
+            aliases: &[],
+            aliases_first: false,
+            aggregates: Err("in the key of a partition"),
+            place: place(written),
+            steps: &steps,
+            tables: &self.application.tables,
+            diagnostics: self.diagnostics,
+        };
+        if condition {
+            return scope.condition(written, "a range");
+        }
+        let expr = scope.bind(written)?;
+        if let ExprKind::Literal(_) = expr.kind {
+            return scope.fail(
+                place(written),
+                "the key of a partition is a column or expression",
+            );
+        }
+        Ok(expr)
+    }
+
+    /// PARTITION BY on one query: a partition of its own. Rows of a stream that lacks a column of
+    /// the key reach every key.
+    pub(super) fn partition_by(
+        &mut self,
+        path: &str,
+        written: &Written,
+        origins: &[Origin],
+    ) -> Result<Option<usize>, Failed> {
+        let by = &written.query.select.partition_by;
+        if by.is_empty() {
+            return Ok(written.partition);
+        }
+        if written.partition.is_some() {
+            let at = by.first().map_or(written.query.place, place);
+            let message = "PARTITION BY inside PARTITION … BEGIN … END";
+            self.diagnostics.push(Diagnostic::error(path, at, message));
+            return Err(Failed);
+        }
+        let mut keys: Vec<(StreamId, PartitionKey)> = Vec::new();
+        let before = self.diagnostics.len();
+        let mut faults = Vec::new();
+        for origin in origins {
+            let Some(stream) = origin.stream() else {
+                continue;
+            };
+            if keys.iter().any(|(known, _)| *known == stream) {
+                continue;
+            }
+            let bound: Result<Vec<_>, Failed> = by
+                .iter()
+                .map(|expr| self.key(path, stream, expr, false))
+                .collect();
+            match bound {
+                Ok(exprs) => keys.push((stream, PartitionKey::Values(exprs))),
+                Err(Failed) => faults.extend(self.diagnostics.drain(before..)),
+            }
+        }
+        if keys.is_empty() {
+            self.diagnostics.extend(faults.into_iter().take(1));
+            return Err(Failed);
+        }
+        let number = self.add_partition(path, written.query.place);
+        let mut own = written.query.properties.clone();
+        own.retain(|(name, _)| name.text.starts_with("partition."));
+        let idle_ms = self.idle_ms(path, &own);
+        if let Some(partition) = self.application.partitions.get_mut(number) {
+            partition.keys = keys;
+            partition.idle_ms = idle_ms;
+        }
+        Ok(Some(number))
+    }
+}
