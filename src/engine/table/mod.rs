@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{IndexedRows, Slot};
 use super::state::{Load, Part, Save, StateError};
-use crate::event::{Stamp, Timestamp, Value};
+use crate::event::{Schema, Stamp, Timestamp, Value};
 use crate::sql::plan::{self, Eviction};
 pub(super) use write::TableWrite;
 
@@ -35,7 +35,7 @@ impl SharedTable {
 /// The rows of one table.
 pub(super) struct Table {
     rows: IndexedRows,
-    width: usize,
+    schema: Arc<Schema>,
     /// The columns of the primary key and the index over them.
     key: Option<(Vec<usize>, usize)>,
     rows_max: usize,
@@ -76,7 +76,7 @@ impl Table {
         let width = plan.schema.width();
         Table {
             rows: IndexedRows::new(width, indexes, orders.next().unwrap_or(0)),
-            width,
+            schema: Arc::clone(&plan.schema),
             key: key.map(|columns| (columns, 0)),
             rows_max: plan.rows_max.map_or(usize::MAX, |rows| {
                 usize::try_from(rows).unwrap_or(usize::MAX)
@@ -91,7 +91,12 @@ impl Table {
 
     /// Columns per row.
     pub(super) fn width(&self) -> usize {
-        self.width
+        self.schema.width()
+    }
+
+    /// The columns of the primary key.
+    fn key_columns(&self) -> &[usize] {
+        self.key.as_ref().map_or(&[], |(columns, _)| columns)
     }
 
     /// How many rows there are, those included whose time is over and which nobody has missed.
@@ -135,7 +140,7 @@ impl Table {
             self.rows.remove(last.ok_or(Refused)?);
         }
         self.number += 1;
-        let row = row.iter().take(self.width).cloned();
+        let row = row.iter().take(self.width()).cloned();
         self.rows.insert(self.number, stamp, row);
         Ok(())
     }
@@ -225,12 +230,17 @@ impl Table {
         }
     }
 
-    /// Appends the rows that have `key` in the columns of `seek`, oldest first, and notes their
-    /// use.
+    /// Appends the rows that have a key in the columns of `seek`, oldest first, and notes their
+    /// use. `key` gives the parts of the key by their places.
     #[inline]
-    pub(super) fn find(&mut self, seek: &Seek, key: &[Value], found: &mut Vec<Slot>) {
+    pub(super) fn find<'k>(
+        &mut self,
+        seek: &Seek,
+        key: impl Fn(usize) -> &'k Value + Copy,
+        found: &mut Vec<Slot>,
+    ) {
         let before = found.len();
-        let values = seek.by.iter().filter_map(|place| key.get(*place));
+        let values = seek.by.iter().map(|place| key(*place));
         self.rows.find(seek.index, values, found);
         if !seek.rest.is_empty() {
             let mut kept = before;
@@ -238,7 +248,7 @@ impl Table {
                 let slot = found.get(place).copied().unwrap_or_default();
                 let row = self.rows.row(slot);
                 let mut rest = seek.rest.iter();
-                if rest.all(|(column, place)| are_equal(row.get(*column), key.get(*place))) {
+                if rest.all(|(column, place)| are_equal(row.get(*column), key(*place))) {
                     found.swap(kept, place);
                     kept += 1;
                 }
@@ -292,6 +302,6 @@ pub(super) struct Seek {
 }
 
 /// Equality as `=` sees it.
-fn are_equal(a: Option<&Value>, b: Option<&Value>) -> bool {
-    a.is_some_and(|value| !value.is_null()) && a == b
+fn are_equal(a: Option<&Value>, b: &Value) -> bool {
+    !b.is_null() && a == Some(b)
 }

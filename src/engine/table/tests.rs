@@ -98,6 +98,14 @@ fn ways() -> Vec<Way> {
         },
         Way {
             write: Write::Upsert {
+                on: Match::default(),
+            },
+            keys: None,
+            residual: always,
+            set: whole,
+        },
+        Way {
+            write: Write::Upsert {
                 on: on(&[(1, 1), (0, 3)], None),
             },
             keys: Some(|query, row| is_equal(query[1], row[1]) && is_equal(query[3], row[0])),
@@ -216,8 +224,18 @@ impl Model {
         let mut met = Vec::new();
         for place in 0..self.rows.len() {
             let row = self.rows[place].row;
-            if let Some(keys) = way.keys {
-                if !keys(query, &row) {
+            // UPSERT without ON goes by the primary key.
+            let by_key = match &way.write {
+                Write::Upsert { on } if on.keys.is_empty() => !self.plan.primary_key.is_empty(),
+                _ => false,
+            };
+            if by_key || way.keys.is_some() {
+                let mut key = self.plan.primary_key.iter();
+                let found = match way.keys {
+                    Some(keys) => keys(query, &row),
+                    None => key.all(|column| is_equal(query[*column], row[*column])),
+                };
+                if !found {
                     continue;
                 }
                 self.rows[place].used = self.tick();
@@ -269,7 +287,7 @@ struct Step {
 fn step() -> impl Strategy<Value = Step> {
     let cell = || prop_oneof![8 => (0..4i64).prop_map(Some), 1 => Just(None)];
     let query = [cell(), cell(), cell(), cell()];
-    (0..10usize, query, 0..30i64, prop::bool::weighted(0.1)).prop_map(
+    (0..11usize, query, 0..30i64, prop::bool::weighted(0.1)).prop_map(
         |(way, query, later_ms, restart)| Step {
             way: way.saturating_sub(3),
             query,

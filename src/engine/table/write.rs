@@ -3,10 +3,11 @@
 use std::cell::Cell;
 
 use super::super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
+use super::super::group::NULL;
 use super::super::rows::Slot;
 use super::{Refused, Seek, SharedTable, Table};
 use crate::event::{Row, Rows, Value};
-use crate::sql::plan::{Match, Write};
+use crate::sql::plan::{Expr, ExprKind, Match, Write};
 
 /// A query's way of writing to a table.
 ///
@@ -57,6 +58,13 @@ impl TableWrite {
         let mut locked = table.lock();
         let action = match write {
             Write::Insert => Action::Insert,
+            Write::Upsert { on } if on.keys.is_empty() && on.residual.is_none() => {
+                let by_key = Match {
+                    keys: by_primary_key(&locked),
+                    residual: None,
+                };
+                Action::Upsert(Meets::new(&by_key, &mut locked, cx))
+            }
             Write::Upsert { on } => Action::Upsert(Meets::new(on, &mut locked, cx)),
             Write::Update { on, set } => {
                 let set = set
@@ -162,7 +170,10 @@ impl TableWrite {
         let mut table = self.table.lock();
         table.purge(row.stamp.time);
         match &on.seek {
-            Some(seek) => table.find(seek, &self.key, &mut self.found),
+            Some(seek) => {
+                let key = |place| self.key.get(place).unwrap_or(&NULL);
+                table.find(seek, key, &mut self.found);
+            }
             None => table.scan(&mut self.found),
         }
         drop(table);
@@ -176,6 +187,18 @@ impl TableWrite {
             residual.get(&env) == Some(true)
         });
     }
+}
+
+/// What UPSERT without ON means: the columns of the primary key equal those of the query's row.
+fn by_primary_key(table: &Table) -> Vec<(usize, Expr)> {
+    let fields = table.schema.fields();
+    let columns = table.key_columns().iter();
+    let columns = columns.filter_map(|column| Some((*column, fields.get(*column)?.ty)));
+    let same = |(column, ty)| {
+        let kind = ExprKind::Column(column);
+        (column, Expr { kind, ty })
+    };
+    columns.map(same).collect()
 }
 
 /// Makes `both` of a row and one of the table. The table is free again behind it, for the
