@@ -10,6 +10,7 @@ mod cast;
 mod expr;
 mod group;
 mod grouped;
+mod join;
 mod like;
 mod output;
 mod query;

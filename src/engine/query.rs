@@ -6,7 +6,7 @@ use super::grouped::Grouped;
 use super::output::Output;
 use super::state::{Load, Part, Save, StateError};
 use super::window::{AnyWindow, Changes, Picked};
-use crate::event::{Batch, Row, Rows, Stamp, Timestamp};
+use crate::event::{Batch, Row, Rows, Stamp, Timestamp, Value};
 use crate::sql::plan::{Emit, Input, Query};
 
 /// One query with its state.
@@ -41,6 +41,19 @@ impl Changes for Projected {
             self.output.gather(row.values, row.stamp, row.stamp);
         } else if self.emit != Emit::Expired {
             self.output.single(row.values, row.stamp, row.stamp);
+        }
+    }
+
+    #[inline]
+    fn enter_of(
+        &mut self,
+        row: &mut Vec<Value>,
+        width: usize,
+        cell: impl Fn(usize, &mut Vec<Value>),
+        stamp: Stamp,
+    ) {
+        if !self.batch && self.emit != Emit::Expired {
+            self.output.single_of(row, width, cell, stamp, stamp);
         }
     }
 
