@@ -356,6 +356,18 @@ impl Partition {
     }
 }
 
+impl Table {
+    /// A number that is the same for tables that mean the same; how it is looked up is not part
+    /// of it.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        super::fingerprint(&format!(
+            "table {} {} {:?} {:?} {:?} {:?}",
+            self.name, self.schema, self.primary_key, self.rows_max, self.eviction, self.ttl_ms
+        ))
+    }
+}
+
 impl Trigger {
     /// A number that is the same for triggers that mean the same.
     #[must_use]
