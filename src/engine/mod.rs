@@ -8,6 +8,7 @@
 mod aggregate;
 mod cast;
 mod expr;
+mod feed;
 mod group;
 mod grouped;
 mod like;
