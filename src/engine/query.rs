@@ -1,5 +1,6 @@
 //! A running query: filter, window, groups or projection, output.
 
+use super::aggregate::Leaves;
 use super::expr::{Cx, Operand, predicate};
 use super::group::Groups;
 use super::grouped::Grouped;
@@ -70,9 +71,14 @@ impl Running {
             }
         };
         let batch = input.window.is_some_and(|window| window.is_batch());
+        let leaves = if window.keeps_rows() {
+            Leaves::InOrder
+        } else {
+            Leaves::Never
+        };
         let stage = match &query.grouping {
             Some(grouping) => Stage::Grouped(Box::new(Grouped::new(
-                Groups::new(grouping, cx, window.keeps_rows(), batch, query.emit),
+                Groups::new(grouping, cx, leaves, batch, query.emit),
                 Output::new(query, Cx::PLAIN),
             ))),
             None => Stage::Projected(Box::new(Projected {

@@ -47,6 +47,8 @@ pub(super) enum Part {
     Groups = 3,
     /// Nothing but that there is a state.
     Present = 4,
+    /// The states of aggregates beyond what lies in their groups.
+    GroupAggregates = 16,
 }
 
 impl Part {
