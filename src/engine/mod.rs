@@ -16,7 +16,9 @@ mod output;
 mod partition;
 mod query;
 mod reach;
+mod rows;
 mod state;
+mod table;
 #[cfg(test)]
 mod tests;
 mod trigger;
@@ -28,7 +30,7 @@ use std::sync::Arc;
 use crate::event::{Batch, Rows, Seq, Stamp, Timestamp};
 use crate::sql::Application;
 use crate::sql::plan::{Role, StreamId};
-use node::{Node, Port, Source};
+use node::{Node, Port, Source, Stores};
 use reach::Stop;
 use state::{Load, Save};
 pub use state::{StateChunk, StateError};
@@ -52,6 +54,7 @@ pub enum Empty {
 /// A running application.
 pub struct Engine {
     plan: Arc<Application>,
+    stores: Stores,
     nodes: Vec<Node>,
     /// What reads a stream, by stream, in the order of definition.
     readers: Vec<Vec<Port>>,
@@ -81,7 +84,7 @@ impl Engine {
         let watched: Vec<bool> = watched
             .map(|(stream, id)| stream.role == Role::Sink || watch(id))
             .collect();
-        let (nodes, readers) = node::all(&plan);
+        let (stores, nodes, readers) = node::all(&plan);
         let ways = reach::readers(&plan);
         let reaches: Vec<_> = (0..streams)
             .map(|stream| reach::reach(&plan, &ways, &watched, stream))
@@ -109,6 +112,7 @@ impl Engine {
             nodes,
             readers,
             watched,
+            stores,
             plan,
         }
     }
@@ -308,7 +312,7 @@ impl Engine {
                 Ok(()) if chunks.is_empty() || !node.has_state() => {}
                 Ok(()) => empty.push((node.describe(&self.plan), Empty::New)),
                 Err(why) => {
-                    node.renew(&self.plan);
+                    node.renew(&self.plan, &self.stores);
                     empty.push((node.describe(&self.plan), Empty::Damaged(why)));
                 }
             }

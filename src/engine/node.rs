@@ -2,18 +2,39 @@
 //! gives rows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::expr::Cx;
 use super::partition::Partition;
 use super::query::Running;
 use super::reach::Stop;
 use super::state::{Load, Save, StateError};
+use super::table::SharedTable;
 use super::trigger::Trigger;
 use crate::event::{Batch, Rows, Stamp, Timestamp};
 use crate::sql::Application;
-use crate::sql::plan::StreamId;
+use crate::sql::plan::{StreamId, Table};
+
+/// What queries share besides streams.
+#[derive(Clone)]
+pub(super) struct Stores {
+    pub(super) tables: Arc<[SharedTable]>,
+}
+
+impl Stores {
+    /// Compiling for rows in which column `i` lies at `columns[i]`; empty means at `i`.
+    pub(super) fn cx<'a>(&'a self, columns: &'a [usize]) -> Cx<'a> {
+        Cx {
+            columns,
+            tables: &self.tables,
+        }
+    }
+}
 
 /// One node.
 pub(super) enum Node {
+    /// A table. Queries change it and look into it; here its state is kept.
+    Table(usize, SharedTable),
     /// A query that stands by itself.
     Query(usize, Box<Running>),
     /// The queries of a partition, for all its keys.
@@ -41,8 +62,14 @@ pub(super) struct Port {
 }
 
 /// Every node of a plan, and what reads each stream, in the order of definition.
-pub(super) fn all(plan: &Application) -> (Vec<Node>, Vec<Vec<Port>>) {
+pub(super) fn all(plan: &Application) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
+    let stores = Stores {
+        tables: plan.tables.iter().map(SharedTable::new).collect(),
+    };
     let mut nodes = Vec::new();
+    for (number, table) in stores.tables.iter().enumerate() {
+        nodes.push(Node::Table(number, table.clone()));
+    }
     let mut readers: Vec<Vec<Port>> = vec![Vec::new(); plan.streams.len()];
     for (number, trigger) in plan.triggers.iter().enumerate() {
         nodes.push(Node::Trigger(number, trigger.stream, Trigger::new(trigger)));
@@ -51,7 +78,7 @@ pub(super) fn all(plan: &Application) -> (Vec<Node>, Vec<Vec<Port>>) {
     for (number, query) in plan.queries.iter().enumerate() {
         let Some(partition) = query.partition else {
             let node = nodes.len();
-            nodes.push(Node::Query(number, Box::new(Running::new(query))));
+            nodes.push(Node::Query(number, Box::new(Running::new(query, &stores))));
             for (input, stream) in query.input.streams().into_iter().enumerate() {
                 let stream = stream.stream;
                 if let Some(list) = readers.get_mut(stream.0) {
@@ -69,7 +96,7 @@ pub(super) fn all(plan: &Application) -> (Vec<Node>, Vec<Vec<Port>>) {
         }
         partitions.push(partition);
         let node = nodes.len();
-        let running = Partition::new(plan, partition);
+        let running = Partition::new(plan, partition, &stores);
         for stream in running.reads() {
             if let Some(list) = readers.get_mut(stream.0) {
                 list.push(Port {
@@ -81,19 +108,22 @@ pub(super) fn all(plan: &Application) -> (Vec<Node>, Vec<Vec<Port>>) {
         }
         nodes.push(Node::Partition(partition, Box::new(running)));
     }
-    (nodes, readers)
+    (stores, nodes, readers)
 }
 
 impl Node {
     /// The same node, fresh.
-    pub(super) fn renew(&mut self, plan: &Application) {
+    pub(super) fn renew(&mut self, plan: &Application, stores: &Stores) {
         match self {
+            Node::Table(_, table) => table.lock().clear(),
             Node::Query(number, query) => {
                 if let Some(plan) = plan.queries.get(*number) {
-                    **query = Running::new(plan);
+                    **query = Running::new(plan, stores);
                 }
             }
-            Node::Partition(number, partition) => **partition = Partition::new(plan, *number),
+            Node::Partition(number, partition) => {
+                **partition = Partition::new(plan, *number, stores);
+            }
             Node::Trigger(number, _, trigger) => {
                 if let Some(plan) = plan.triggers.get(*number) {
                     *trigger = Trigger::new(plan);
@@ -107,14 +137,16 @@ impl Node {
         match (self, stop) {
             (Node::Query(number, _), Stop::Query(query)) => *number == query,
             (Node::Partition(_, partition), Stop::Query(query)) => partition.has(query),
-            (Node::Query(..) | Node::Partition(..) | Node::Trigger(..), _) => false,
+            (Node::Table(..) | Node::Query(..) | Node::Partition(..) | Node::Trigger(..), _) => {
+                false
+            }
         }
     }
 
     /// Whether it wants to know when the clock is first known.
     pub(super) fn starts(&self) -> bool {
         match self {
-            Node::Query(..) | Node::Partition(..) => false,
+            Node::Table(..) | Node::Query(..) | Node::Partition(..) => false,
             Node::Trigger(..) => true,
         }
     }
@@ -122,7 +154,7 @@ impl Node {
     /// The clock is known for the first time.
     pub(super) fn start(&mut self, at: Stamp) {
         match self {
-            Node::Query(..) | Node::Partition(..) => {}
+            Node::Table(..) | Node::Query(..) | Node::Partition(..) => {}
             Node::Trigger(_, _, trigger) => trigger.start(at),
         }
     }
@@ -132,7 +164,7 @@ impl Node {
         match self {
             Node::Query(_, query) => query.push(port.input, rows),
             Node::Partition(_, partition) => partition.push(port.stream, rows),
-            Node::Trigger(..) => {}
+            Node::Table(..) | Node::Trigger(..) => {}
         }
     }
 
@@ -142,6 +174,7 @@ impl Node {
             Node::Query(_, query) => query.fire(at),
             Node::Partition(_, partition) => partition.fire(at),
             Node::Trigger(_, _, trigger) => trigger.fire(at),
+            Node::Table(..) => {}
         }
     }
 
@@ -151,6 +184,7 @@ impl Node {
             Node::Query(_, query) => query.deadline(),
             Node::Partition(_, partition) => partition.deadline(),
             Node::Trigger(_, _, trigger) => trigger.deadline(),
+            Node::Table(..) => None,
         }
     }
 
@@ -159,7 +193,7 @@ impl Node {
         match self {
             Node::Query(_, query) => query.earliest(time),
             Node::Partition(_, partition) => partition.earliest(time),
-            Node::Trigger(..) => None,
+            Node::Table(..) | Node::Trigger(..) => None,
         }
     }
 
@@ -172,6 +206,7 @@ impl Node {
                 return Some((Source::Query(query), out));
             }
             Node::Trigger(_, stream, trigger) => (Source::Stream(*stream), &mut trigger.out),
+            Node::Table(..) => return None,
         };
         if out.is_empty() {
             return None;
@@ -195,7 +230,7 @@ impl Node {
         match self {
             Node::Query(_, query) => query.take_faults(),
             Node::Partition(_, partition) => partition.take_faults(),
-            Node::Trigger(..) => 0,
+            Node::Table(..) | Node::Trigger(..) => 0,
         }
     }
 
@@ -203,13 +238,17 @@ impl Node {
     pub(super) fn has_state(&self) -> bool {
         match self {
             Node::Query(_, query) => query.has_state(),
-            Node::Partition(..) | Node::Trigger(..) => true,
+            Node::Table(..) | Node::Partition(..) | Node::Trigger(..) => true,
         }
     }
 
     /// What it is called in messages.
     pub(super) fn describe(&self, plan: &Application) -> String {
         match self {
+            Node::Table(number, _) => plan
+                .tables
+                .get(*number)
+                .map(|table| format!("the table '{}'", table.name)),
             Node::Query(number, _) => plan.queries.get(*number).map(|query| {
                 let target = plan.target_name(query);
                 let line = query.place.line;
@@ -229,6 +268,7 @@ impl Node {
     /// A number that is the same for nodes that mean the same, in every process and version.
     pub(super) fn fingerprint(&self, plan: &Application) -> u64 {
         let print = match self {
+            Node::Table(number, _) => plan.tables.get(*number).map(Table::fingerprint),
             Node::Query(number, _) => plan.queries.get(*number).map(|q| q.fingerprint(plan)),
             Node::Partition(number, _) => plan
                 .partitions
@@ -247,6 +287,7 @@ impl Node {
             Node::Query(_, query) => query.save(save),
             Node::Partition(_, partition) => partition.save(save),
             Node::Trigger(_, _, trigger) => trigger.save(save),
+            Node::Table(_, table) => table.lock().save(save),
         }
     }
 
@@ -263,6 +304,7 @@ impl Node {
             Node::Query(_, query) => query.load(load),
             Node::Partition(_, partition) => partition.load(operator, all),
             Node::Trigger(_, _, trigger) => trigger.load(load),
+            Node::Table(_, table) => table.lock().load(load),
         }
     }
 }

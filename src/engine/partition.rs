@@ -9,7 +9,8 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
-use super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
+use super::expr::{Compiled, Env, Operand, compile, predicate};
+use super::node::Stores;
 use super::query::Running;
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Rows, Stamp, Timestamp, Value};
@@ -71,7 +72,7 @@ struct KeyState {
 }
 
 impl Partition {
-    pub(super) fn new(plan: &Application, number: usize) -> Partition {
+    pub(super) fn new(plan: &Application, number: usize, stores: &Stores) -> Partition {
         let mut wiring = Wiring {
             readers: BTreeMap::new(),
             inner: BTreeSet::new(),
@@ -107,14 +108,14 @@ impl Partition {
                 readers.push((place, input));
             }
             wiring.targets.push(query.target_stream());
-            partition.fresh.push((*number, Running::new(query)));
+            partition.fresh.push((*number, Running::new(query, stores)));
         }
         wiring.inner.extend(&written.inner);
         partition.wiring = wiring;
         partition.idle_ms = written.idle_ms;
         let keys = written.keys.iter();
         partition.keys = keys
-            .map(|(stream, key)| (*stream, Keys::new(key)))
+            .map(|(stream, key)| (*stream, Keys::new(key, stores)))
             .collect();
         partition
     }
@@ -426,14 +427,17 @@ fn own_operator(partition: u64, key: u64, query: usize) -> u64 {
 }
 
 impl Keys {
-    fn new(plan: &PartitionKey) -> Keys {
+    fn new(plan: &PartitionKey, stores: &Stores) -> Keys {
         match plan {
-            PartitionKey::Values(exprs) => {
-                Keys::Values(exprs.iter().map(|expr| compile(expr, Cx::PLAIN)).collect())
-            }
+            PartitionKey::Values(exprs) => Keys::Values(
+                exprs
+                    .iter()
+                    .map(|expr| compile(expr, stores.cx(&[])))
+                    .collect(),
+            ),
             PartitionKey::Ranges(ranges) => {
                 let range = |(condition, label): &(_, String)| {
-                    (predicate(condition, Cx::PLAIN), Value::text(label))
+                    (predicate(condition, stores.cx(&[])), Value::text(label))
                 };
                 Keys::Ranges(ranges.iter().map(range).collect())
             }

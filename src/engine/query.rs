@@ -3,18 +3,23 @@
 use std::sync::Arc;
 
 use super::aggregate::Leaves;
-use super::expr::{Cx, Operand, predicate};
+use super::expr::{Operand, predicate};
 use super::group::Groups;
 use super::grouped::Grouped;
+use super::node::Stores;
 use super::output::Output;
 use super::state::{Load, Part, Save, StateError};
+use super::table::TableWrite;
 use super::window::{AnyWindow, Changes, Picked};
 use crate::event::{Batch, Row, Rows, Stamp, Timestamp};
-use crate::sql::plan::{Emit, Input, Query};
+use crate::sql::plan::{Emit, Input, Query, Target};
 
 /// One query with its state.
 pub(super) struct Running {
     plan: Arc<Query>,
+    stores: Stores,
+    /// What the rows do to a table, when they go to one.
+    write: Option<TableWrite>,
     filter: Option<Operand<bool>>,
     window: AnyWindow,
     stage: Stage,
@@ -60,18 +65,16 @@ impl Changes for Projected {
 }
 
 impl Running {
-    pub(super) fn new(query: &Query) -> Running {
+    pub(super) fn new(query: &Query, stores: &Stores) -> Running {
         let Input::Stream(input) = &query.input else {
             unreachable!("joins")
         };
         let window = AnyWindow::new(input.window, query.emit, &input.keep);
         // A window that keeps rows shows the kept columns alone; else the whole row is seen.
         let cx = if window.keeps_rows() {
-            Cx::PLAIN
+            stores.cx(&[])
         } else {
-            Cx {
-                columns: &input.keep,
-            }
+            stores.cx(&input.keep)
         };
         let batch = input.window.is_some_and(|window| window.is_batch());
         let leaves = if window.keeps_rows() {
@@ -82,7 +85,7 @@ impl Running {
         let stage = match &query.grouping {
             Some(grouping) => Stage::Grouped(Box::new(Grouped::new(
                 Groups::new(grouping, cx, leaves, batch, query.emit),
-                Output::new(query, Cx::PLAIN),
+                Output::new(query, stores.cx(&[])),
             ))),
             None => Stage::Projected(Box::new(Projected {
                 output: Output::new(query, cx),
@@ -93,9 +96,18 @@ impl Running {
         let filter = input
             .filter
             .as_ref()
-            .map(|filter| predicate(filter, Cx::PLAIN));
+            .map(|filter| predicate(filter, stores.cx(&[])));
+        let write = match &query.target {
+            Target::Stream(_) => None,
+            Target::Table { table, write } => {
+                let table = stores.tables.get(table.0);
+                table.map(|table| TableWrite::new(write, table.clone(), stores.cx(&[])))
+            }
+        };
         Running {
             plan: Arc::new(query.clone()),
+            stores: stores.clone(),
+            write,
             filter,
             window,
             stage,
@@ -105,7 +117,7 @@ impl Running {
 
     /// The same query without anything to remember.
     pub(super) fn fresh(&self) -> Running {
-        Running::new(&self.plan)
+        Running::new(&self.plan, &self.stores)
     }
 
     /// Takes rows; what comes out is in [`Running::output`].
@@ -120,6 +132,21 @@ impl Running {
                 Stage::Grouped(stage) => self.window.push(picked, &mut **stage),
             }
             rest = tail;
+        }
+        self.finish();
+    }
+
+    /// After something has come out: rows for a table go there.
+    fn finish(&mut self) {
+        let output = match &mut self.stage {
+            Stage::Projected(stage) => &mut stage.output,
+            Stage::Grouped(stage) => &mut stage.output,
+        };
+        if let Some(write) = &mut self.write {
+            if !output.out.is_empty() {
+                write.apply(output.out.rows(), &output.faults);
+                output.out.clear();
+            }
         }
     }
 
@@ -147,6 +174,7 @@ impl Running {
             Stage::Projected(stage) => self.window.fire(at, &mut **stage),
             Stage::Grouped(stage) => self.window.fire(at, &mut **stage),
         }
+        self.finish();
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {

@@ -39,6 +39,18 @@ impl Join {
         self.left.width() + self.right.width()
     }
 
+    /// Whether joined rows leave again: when every stream in it has a window.
+    #[must_use]
+    pub fn forgets(&self) -> bool {
+        let sides = [&self.left, &self.right];
+        let mut streams = sides.iter().filter_map(|side| match &side.source {
+            Source::Stream(input) => Some(input.window.is_some()),
+            Source::Join(join) => Some(join.forgets()),
+            Source::Table { .. } | Source::Aggregation { .. } => None,
+        });
+        streams.all(|forgets| forgets)
+    }
+
     /// Every expression of it but those of its streams.
     pub fn exprs<'a>(&'a self, found: &mut Vec<&'a Expr>) {
         found.extend(self.keys.iter().flat_map(|(x, y)| [x, y]));
@@ -353,6 +365,18 @@ impl Partition {
             let _ = write!(text, " {print}");
         }
         super::fingerprint(&text)
+    }
+}
+
+impl Table {
+    /// A number that is the same for tables that mean the same; how it is looked up is not part
+    /// of it.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        super::fingerprint(&format!(
+            "table {} {} {:?} {:?} {:?} {:?}",
+            self.name, self.schema, self.primary_key, self.rows_max, self.eviction, self.ttl_ms
+        ))
     }
 }
 
