@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use super::aggregate::Leaves;
 use super::expr::{Env, Operand, predicate};
 use super::node::Stores;
 use super::state::{Load, Save, StateError};
@@ -45,6 +46,15 @@ impl StreamFeed {
     /// whole rows of the stream.
     pub(super) fn keeps_rows(&self) -> bool {
         self.window.keeps_rows()
+    }
+
+    /// How the rows that come through leave again.
+    pub(super) fn leaves(&self) -> Leaves {
+        if self.window.keeps_rows() {
+            Leaves::InOrder
+        } else {
+            Leaves::Never
+        }
     }
 
     /// Whether there is anything to remember between two rows.

@@ -106,7 +106,7 @@ impl Running {
         let batch = input.window.is_some_and(|window| window.is_batch());
         let stage = match &query.grouping {
             Some(grouping) => Stage::Grouped(Box::new(Grouped::new(
-                Groups::new(grouping, cx, feed.keeps_rows(), batch, query.emit),
+                Groups::new(grouping, cx, feed.leaves(), batch, query.emit),
                 Output::new(query, stores.cx(&[])),
             ))),
             None => Stage::Projected(Box::new(Projected {

@@ -75,6 +75,12 @@ pub fn warnings(application: &Application) -> Vec<String> {
                 "query {number} keeps a state for every group there ever was: no row leaves it"
             ));
         }
+        let grouping = query.grouping.as_ref();
+        if !windowed && grouping.is_some_and(|one| one.aggregates.iter().any(Aggregate::grows)) {
+            found.push(format!(
+                "query {number} keeps every different value that it aggregates: it has no window"
+            ));
+        }
         if query.distinct && !windowed {
             found.push(format!(
                 "query {number} keeps every row it has given: DISTINCT without a window"
@@ -487,11 +493,27 @@ fn group_row(grouping: &Grouping, kept: &[String]) -> Vec<String> {
 }
 
 fn show_aggregate(aggregate: &Aggregate, row: &[String]) -> String {
-    let argument = aggregate
-        .argument
+    let name = format!("{:?}", aggregate.function).to_lowercase();
+    let distinct = if aggregate.distinct { "distinct " } else { "" };
+    let arguments = match aggregate.arguments.as_slice() {
+        [] => "*".to_owned(),
+        arguments => join(arguments, row),
+    };
+    let parameter = match &aggregate.parameter {
+        Some(Value::Str(text)) => format!(", {}", quoted(text)),
+        Some(value) => format!(", {}", functions_text(value)),
+        None => String::new(),
+    };
+    let filter = aggregate
+        .filter
         .as_ref()
-        .map_or("*".to_owned(), |expr| show(expr, row));
-    format!("{:?}({argument})", aggregate.function).to_lowercase()
+        .map(|filter| format!(" filter {}", show(filter, row)));
+    let filter = filter.unwrap_or_default();
+    format!("{name}({distinct}{arguments}{parameter}){filter}")
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn show(expr: &Expr, row: &[String]) -> String {
@@ -501,7 +523,7 @@ fn show(expr: &Expr, row: &[String]) -> String {
             .get(*index)
             .cloned()
             .unwrap_or_else(|| format!("#{index}")),
-        ExprKind::Literal(Value::Str(text)) => format!("'{}'", text.as_str().replace('\'', "''")),
+        ExprKind::Literal(Value::Str(text)) => quoted(text),
         ExprKind::Literal(value) => functions_text(value),
         ExprKind::Aggregate(index) => format!("aggregate {index}"),
         ExprKind::Negate(x) => format!("-{}", sub(x)),
