@@ -15,11 +15,11 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::expr::{Cx, compile, predicate};
+use super::node::Stores;
 use super::state::{Load, Save, StateError};
-use super::table::SharedTable;
 use super::window::Changes;
 use crate::event::{Rows, Stamp, Timestamp, Value};
-use crate::sql::plan::{Expr, Join, JoinInput, JoinKind, Side as SidePlan, Source, StreamId};
+use crate::sql::plan::{Expr, Join, JoinInput, JoinKind, Side as SidePlan, Source};
 use port::{Port, Step, Waiting};
 use side::{Held, HeldLookup, HeldRows, HeldTable, Side};
 use tree::{Exit, Hand, Node, Place, Scratch, Tree};
@@ -47,15 +47,6 @@ pub(super) struct Wanted<'a> {
     pub(super) now: Timestamp,
 }
 
-/// What joins find besides streams.
-#[derive(Clone, Copy)]
-pub(super) struct Relations<'a> {
-    /// By [`crate::sql::plan::TableId`].
-    pub(super) tables: &'a [SharedTable],
-    /// By [`crate::sql::plan::AggregationId`].
-    pub(super) aggregations: &'a [Arc<dyn Lookup>],
-}
-
 /// The joins of one query, with their state.
 pub(super) struct Joiner {
     ports: Vec<Port>,
@@ -76,14 +67,10 @@ const TAKE_ROWS_MAX: usize = 1024;
 
 impl Joiner {
     /// `seen`: whether anybody looks at rows that leave.
-    pub(super) fn new(
-        plan: &JoinInput,
-        relations: Relations<'_>,
-        seen: bool,
-        cx: Cx<'_>,
-    ) -> Joiner {
+    pub(super) fn new(plan: &JoinInput, stores: &Stores, seen: bool) -> Joiner {
+        let cx = stores.cx(&[]);
         let mut build = Build {
-            relations,
+            stores,
             cx,
             ports: Vec::new(),
             nodes: Vec::new(),
@@ -155,12 +142,21 @@ impl Joiner {
         }
     }
 
-    /// Takes rows of a stream, all before the next deadline but the first. They go to every side
-    /// that reads the stream.
-    pub(super) fn push(&mut self, stream: StreamId, rows: Rows<'_>, to: &mut impl Changes) {
+    /// Takes rows of an input, all before the next deadline but the first. Rows of a stream that
+    /// is read several times are taken for all its inputs at once, when they come for the first.
+    pub(super) fn push(&mut self, input: usize, rows: Rows<'_>, to: &mut impl Changes) {
         let Some(first) = rows.stamps().first().copied() else {
             return;
         };
+        let Some(stream) = self.ports.get(input).map(Port::stream) else {
+            return;
+        };
+        let mut readers = (0..).zip(&self.ports);
+        let mut readers = readers.by_ref().filter(|(_, port)| port.stream() == stream);
+        if readers.next().is_none_or(|(reader, _)| reader != input) {
+            return;
+        }
+        let alone = readers.next().is_none();
         // Also when another query made the rows at the very moment at which a window falls due.
         while let Some(due) = self.deadline().filter(|due| *due <= first.time) {
             let seq = first.seq;
@@ -169,36 +165,20 @@ impl Joiner {
                 break;
             }
         }
-        let mut readers = (0..self.ports.len()).filter(|port| self.reads(*port, stream));
-        match (readers.next(), readers.next()) {
-            (None, _) => {}
-            (Some(port), None) => {
-                let mut rest = rows;
-                while !rest.is_empty() {
-                    let (head, tail) = rest.split_at(TAKE_ROWS_MAX);
-                    self.push_to(port, head, to);
-                    rest = tail;
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (head, tail) = rest.split_at(if alone { TAKE_ROWS_MAX } else { 1 });
+            if alone {
+                self.push_to(input, head, to);
+            } else {
+                for port in self.ports.iter_mut().filter(|port| port.stream() == stream) {
+                    port.take(head, &self.tree.faults);
                 }
+                self.take_steps(to);
             }
-            (Some(_), Some(_)) => {
-                let mut rest = rows;
-                while !rest.is_empty() {
-                    let (head, tail) = rest.split_at(1);
-                    for port in self.ports.iter_mut().filter(|port| port.stream() == stream) {
-                        port.take(head, &self.tree.faults);
-                    }
-                    self.take_steps(to);
-                    rest = tail;
-                }
-            }
+            rest = tail;
         }
         self.tree.tidy();
-    }
-
-    fn reads(&self, port: usize, stream: StreamId) -> bool {
-        self.ports
-            .get(port)
-            .is_some_and(|port| port.stream() == stream)
     }
 
     fn push_to(&mut self, number: usize, rows: Rows<'_>, to: &mut impl Changes) {
@@ -344,7 +324,7 @@ impl Joiner {
 
 /// What is put together on the way from a plan to a [`Joiner`].
 struct Build<'a> {
-    relations: Relations<'a>,
+    stores: &'a Stores,
     cx: Cx<'a>,
     ports: Vec<Port>,
     nodes: Vec<Node>,
@@ -428,7 +408,7 @@ impl Build<'_> {
             }
             Source::Join(join) => Feeder::Node(self.join(join, how.held, reaches, !plan.triggers)),
             Source::Table { table, keep } => {
-                if let Some(table) = self.relations.tables.get(table.0) {
+                if let Some(table) = self.stores.tables.get(table.0) {
                     held = Held::Table(HeldTable::new(table.clone(), keep, keys, cx));
                 }
                 Feeder::Nobody
@@ -439,7 +419,7 @@ impl Build<'_> {
                 per,
                 keep,
             } => {
-                if let Some(lookup) = self.relations.aggregations.get(aggregation.0) {
+                if let Some(lookup) = self.stores.aggregations.get(aggregation.0) {
                     let within = (&within.0, &within.1);
                     let lookup = Arc::clone(lookup);
                     held = Held::Lookup(HeldLookup::new(lookup, within, *per, keep, keys, cx));

@@ -84,6 +84,7 @@ impl Port {
         };
         let whole = Cx {
             columns: &plan.keep,
+            ..cx
         };
         let predicate = |expr: &Option<Expr>| expr.as_ref().map(|expr| predicate(expr, cx));
         let width = plan.keep.len() + 1;

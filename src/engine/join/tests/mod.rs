@@ -5,11 +5,11 @@ mod model;
 
 use std::sync::Arc;
 
-use super::super::expr::Cx;
+use super::super::node::Stores;
 use super::super::state::{Load, Save};
 use super::super::table::SharedTable;
 use super::super::window::Changes;
-use super::{Joiner, Relations};
+use super::Joiner;
 use crate::event::{Batch, Field, Row, Schema, Seq, Stamp, Timestamp, Type, Value};
 use crate::sql::plan::{
     self, ArithmeticOp, CompareOp, Eviction, Expr, ExprKind, Join, JoinInput, JoinKind, Side,
@@ -109,11 +109,11 @@ fn feed(
     seen: bool,
     mut write: impl FnMut(&Event),
 ) -> Vec<Out> {
-    let relations = Relations {
-        tables,
-        aggregations: &[],
+    let stores = Stores {
+        tables: tables.into(),
+        aggregations: Arc::new([]),
     };
-    let start = || Joiner::new(plan, relations, seen, Cx::PLAIN);
+    let start = || Joiner::new(plan, &stores, seen);
     let mut joiner = start();
     let mut out = Seen::default();
     let (mut rest, mut pushes) = (events, 0);
@@ -131,7 +131,12 @@ fn feed(
             write(event);
             batch.push(event.stamp, event.values());
         }
-        joiner.push(StreamId(first.stream), batch.rows(), &mut out);
+        let input = plan::Input::Join(Box::new(plan.clone()));
+        for (number, input) in input.streams().into_iter().enumerate() {
+            if input.stream == StreamId(first.stream) {
+                joiner.push(number, batch.rows(), &mut out);
+            }
+        }
         rest = &rest[batch.len()..];
         pushes += 1;
         if cut.restart.is_some_and(|every| pushes % every == 0) {
