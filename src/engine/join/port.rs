@@ -121,11 +121,7 @@ impl Port {
             Form::Rows | Form::Batches => all.get(..),
         };
         // Whoever leaves is seen, by the other side.
-        AnyWindow::new(
-            self.plan.window.clone(),
-            Emit::All,
-            keep.unwrap_or_default(),
-        )
+        AnyWindow::new(self.plan.window, Emit::All, keep.unwrap_or_default())
     }
 
     /// The same, with nothing in it.
