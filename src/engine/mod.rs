@@ -6,11 +6,9 @@
 //! [`Engine::advance`]; whatever is due fires first, in order, before any row of a later time.
 
 mod aggregate;
-mod cast;
 mod expr;
 mod group;
 mod grouped;
-mod like;
 mod output;
 mod query;
 mod state;

@@ -132,7 +132,9 @@ impl AggregateFunction {
             AggregateFunction::Sum => match ty {
                 Type::Int | Type::Long => Ok(Type::Long),
                 Type::Float | Type::Double => Ok(Type::Double),
-                Type::Bool | Type::String | Type::Timestamp => Err("a number"),
+                Type::Bool | Type::String | Type::Timestamp | Type::Bytes | Type::Json => {
+                    Err("a number")
+                }
             },
             AggregateFunction::Avg | AggregateFunction::StdDev => {
                 if ty.is_numeric() {

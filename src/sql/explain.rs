@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::plan::{Aggregate, Expr, Grouping, Input, Query, Role, Stream, Window};
 use super::plan::{Application, ArithmeticOp, CompareOp, Emit, ExprKind, SortKey};
-use crate::event::{Value, format_duration_ms};
+use crate::event::{Type, Value, format_duration_ms, to_base64};
 
 /// The whole plan as an indented tree with types.
 #[must_use]
@@ -195,7 +195,14 @@ fn show(expr: &Expr, row: &[String]) -> String {
             .get(*index)
             .cloned()
             .unwrap_or_else(|| format!("#{index}")),
+        ExprKind::Literal(Value::Str(text)) if expr.ty == Type::Json => {
+            format!("JSON '{}'", text.as_str().replace('\'', "''"))
+        }
         ExprKind::Literal(Value::Str(text)) => format!("'{}'", text.as_str().replace('\'', "''")),
+        ExprKind::Literal(Value::Bytes(bytes)) => format!("BYTES '{}'", to_base64(bytes)),
+        ExprKind::Literal(Value::Int(time)) if expr.ty == Type::Timestamp => {
+            format!("TIMESTAMP {time}")
+        }
         ExprKind::Literal(value) => functions_text(value),
         ExprKind::Aggregate(index) => format!("aggregate {index}"),
         ExprKind::Negate(x) => format!("-{}", sub(x)),
@@ -227,6 +234,9 @@ fn show(expr: &Expr, row: &[String]) -> String {
         ExprKind::IsTruth(truth, x) => format!("{} IS {truth}", sub(x)),
         ExprKind::SameAs(x, y) => format!("({} IS NOT DISTINCT FROM {})", sub(x), sub(y)),
         ExprKind::InList(x, list) => format!("{} IN ({})", sub(x), join(list, row)),
+        ExprKind::Between(x, low, high) => {
+            format!("({} BETWEEN {} AND {})", sub(x), sub(low), sub(high))
+        }
         ExprKind::InTable(x, table) => format!("{} IN table {}", sub(x), table.0),
         ExprKind::Like {
             text,
@@ -241,22 +251,38 @@ fn show(expr: &Expr, row: &[String]) -> String {
         ExprKind::Case {
             branches,
             otherwise,
-        } => {
-            let mut out = "CASE".to_owned();
-            for (condition, result) in branches {
-                let _ = write!(out, " WHEN {} THEN {}", sub(condition), sub(result));
-            }
-            if let Some(otherwise) = otherwise {
-                let _ = write!(out, " ELSE {}", sub(otherwise));
-            }
-            out + " END"
-        }
+        } => show_case(None, branches, otherwise.as_deref(), row),
+        ExprKind::Switch {
+            operand,
+            branches,
+            otherwise,
+        } => show_case(Some(operand), branches, otherwise.as_deref(), row),
         ExprKind::Cast(x) => format!("CAST({} AS {})", sub(x), expr.ty),
         ExprKind::Call(function, arguments) => {
             let name = function.names.first().copied().unwrap_or_default();
             format!("{name}({})", join(arguments, row))
         }
     }
+}
+
+fn show_case(
+    operand: Option<&Expr>,
+    branches: &[(Expr, Expr)],
+    otherwise: Option<&Expr>,
+    row: &[String],
+) -> String {
+    let mut out = "CASE".to_owned();
+    if let Some(operand) = operand {
+        let _ = write!(out, " {}", show(operand, row));
+    }
+    for (condition, result) in branches {
+        let (condition, result) = (show(condition, row), show(result, row));
+        let _ = write!(out, " WHEN {condition} THEN {result}");
+    }
+    if let Some(otherwise) = otherwise {
+        let _ = write!(out, " ELSE {}", show(otherwise, row));
+    }
+    out + " END"
 }
 
 fn join(exprs: &[Expr], row: &[String]) -> String {

@@ -134,7 +134,7 @@ pub(super) fn new(plan: &Plan, cx: Cx<'_>, leaves: bool) -> Box<dyn Aggregate> {
         (F::BoolAnd, argument) => Box::new(count::Truth::new(argument, true)),
         (F::BoolOr, argument) => Box::new(count::Truth::new(argument, false)),
         // The binder lets only numbers into these.
-        (F::Sum | F::Avg, Compiled::Bool(_) | Compiled::Text(_)) => {
+        (F::Sum | F::Avg, Compiled::Bool(_) | Compiled::Text(_) | Compiled::Bytes(_)) => {
             debug_assert!(false, "sum and avg of {ty}");
             Box::new(count::Rows::default())
         }

@@ -11,6 +11,7 @@ use super::super::parse::place_of;
 use super::super::plan::{Aggregate, ArithmeticOp, CompareOp, Expr, ExprKind, Table, TableId};
 use super::super::types;
 use super::call;
+use super::fold::fold;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::event::{Schema, Type, Value};
 
@@ -113,6 +114,10 @@ impl<'s> Scope<'s> {
 
     pub(super) fn bind(&mut self, written: &Written) -> Bound {
         self.step()?;
+        self.bind_any(written).map(fold)
+    }
+
+    fn bind_any(&mut self, written: &Written) -> Bound {
         match written {
             Written::Identifier(name) => self.column(None, name),
             Written::CompoundIdentifier(parts) => match parts.as_slice() {
@@ -136,10 +141,8 @@ impl<'s> Scope<'s> {
                 low,
                 high,
             } => {
-                let at_least = self.compare(written, CompareOp::GreaterOrEqual, expr, low);
-                let at_most = self.compare(written, CompareOp::LessOrEqual, expr, high);
-                let both = boolean(ExprKind::And(at_least?.into(), at_most?.into()));
-                Ok(if *negated { not(both) } else { both })
+                let between = fold(self.between(expr, low, high)?);
+                Ok(if *negated { not(between) } else { between })
             }
             Written::Like {
                 negated,
@@ -199,6 +202,14 @@ impl<'s> Scope<'s> {
     /// The forms that are calls, some of them with a grammar of their own.
     fn bind_call(&mut self, written: &Written) -> Bound {
         match written {
+            Written::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain),
+            Written::TypedString(typed) => self.typed(written, typed),
+            Written::Extract { field, expr, .. } => {
+                let unit = literal(Value::from(field.to_string()), Type::String);
+                let time = self.bind(expr)?;
+                let at = place(written);
+                call::apply(self, at, "extract", vec![(unit, at), (time, place(expr))])
+            }
             Written::Function(function) => call::bind(self, written, function),
             Written::Ceil { expr, field: WHOLE } => {
                 call::scalar(self, place(written), "ceil", &[expr])
@@ -222,7 +233,7 @@ impl<'s> Scope<'s> {
             ),
             Written::Trim {
                 trim_where,
-                trim_what: None,
+                trim_what,
                 expr,
                 trim_characters: None,
             } => {
@@ -231,7 +242,10 @@ impl<'s> Scope<'s> {
                     Some(ast::TrimWhereField::Leading) => "ltrim",
                     Some(ast::TrimWhereField::Trailing) => "rtrim",
                 };
-                call::scalar(self, place(written), name, &[expr])
+                let arguments: Vec<&Written> = std::iter::once(&**expr)
+                    .chain(trim_what.as_deref())
+                    .collect();
+                call::scalar(self, place(written), name, &arguments)
             }
             _ => {
                 let message = format!("this form is not supported by this version: {written}");
@@ -394,6 +408,11 @@ impl<'s> Scope<'s> {
         if let Some(op) = compare {
             return self.compare(written, op, left, right);
         }
+        if let (BinaryOperator::Plus | BinaryOperator::Minus, Written::Interval(interval)) =
+            (op, right)
+        {
+            return self.later(written, left, *op == BinaryOperator::Plus, interval);
+        }
         let arithmetic = match op {
             BinaryOperator::Plus => ArithmeticOp::Add,
             BinaryOperator::Minus => ArithmeticOp::Subtract,
@@ -413,6 +432,8 @@ impl<'s> Scope<'s> {
                     ExprKind::Or(x, y)
                 }));
             }
+            BinaryOperator::Arrow => return self.arrow(left, right, "json_get"),
+            BinaryOperator::LongArrow => return self.arrow(left, right, "json_get_text"),
             BinaryOperator::StringConcat => {
                 return call::scalar(self, place(written), "concat", &[left, right]);
             }
@@ -466,7 +487,139 @@ impl<'s> Scope<'s> {
     fn compare(&mut self, whole: &Written, op: CompareOp, x: &Written, y: &Written) -> Bound {
         let (x, y) = (self.bind(x), self.bind(y));
         let (x, y) = self.unify(place(whole), x?, y?)?;
+        if !matches!(op, CompareOp::Equal | CompareOp::NotEqual) {
+            self.ordered(place(whole), &x)?;
+        }
         Ok(boolean(ExprKind::Compare(op, x.into(), y.into())))
+    }
+
+    fn between(&mut self, x: &Written, low: &Written, high: &Written) -> Bound {
+        let at = place(x);
+        let (x, low, high) = (self.bind(x), self.bind(low), self.bind(high));
+        let (x, low) = self.unify(at, x?, low?)?;
+        let (x, high) = self.unify(at, x, high?)?;
+        self.ordered(at, &x)?;
+        let low = widen(low, x.ty);
+        Ok(boolean(ExprKind::Between(
+            x.into(),
+            low.into(),
+            high.into(),
+        )))
+    }
+
+    /// JSON is equal or not; which of two is less, nobody says.
+    fn ordered(&mut self, at: Place, x: &Expr) -> Result<(), Failed> {
+        if x.ty != Type::Json {
+            return Ok(());
+        }
+        let hint = Some("write j ->> 'name', or CAST(j -> 'name' AS DOUBLE)".to_owned());
+        self.fail_with(at, "JSON has no order", hint)
+    }
+
+    /// `j -> step`, `j ->> step`.
+    fn arrow(&mut self, left: &Written, right: &Written, name: &str) -> Bound {
+        let (json, step) = (self.bind(left), self.bind(right));
+        self.step_into(json?, place(left), (step?, place(right)), name)
+    }
+
+    /// `j['name']`, `j[0]`, with a stream before it or not.
+    fn access(&mut self, root: &Written, chain: &[ast::AccessExpr]) -> Bound {
+        let at = place(root);
+        let (mut json, steps) = match (root, chain) {
+            (
+                Written::Identifier(stream),
+                [
+                    ast::AccessExpr::Dot(Written::Identifier(column)),
+                    steps @ ..,
+                ],
+            ) if self.source_named(&stream.value).is_some() => {
+                (self.column(Some(stream), column)?, steps)
+            }
+            _ => (self.bind(root)?, chain),
+        };
+        for step in steps {
+            let step = match step {
+                ast::AccessExpr::Dot(Written::Identifier(name)) => (
+                    literal(Value::text(&name.value), Type::String),
+                    place_of(name.span),
+                ),
+                ast::AccessExpr::Subscript(ast::Subscript::Index { index }) => {
+                    (self.bind(index)?, place(index))
+                }
+                _ => {
+                    return self.fail(at, format!("'{step}' leads nowhere; write [n] or ['name']"));
+                }
+            };
+            json = self.step_into(json, at, step, "json_get")?;
+        }
+        Ok(json)
+    }
+
+    /// One more step into JSON; several are one call.
+    fn step_into(&mut self, json: Expr, at: Place, step: (Expr, Place), name: &str) -> Bound {
+        if !matches!(json.ty, Type::Json | Type::String) && !json.is_null_literal() {
+            let message = format!("only JSON has members and elements, this is {}", json.ty);
+            return self.fail(at, message);
+        }
+        let mut arguments = match json.kind {
+            ExprKind::Call(function, arguments) if function.names == ["json_get"] => arguments
+                .into_iter()
+                .map(|argument| (argument, at))
+                .collect(),
+            _ => vec![(json, at)],
+        };
+        arguments.push(step);
+        call::apply(self, at, name, arguments)
+    }
+
+    /// `TIMESTAMP '2026-07-17T10:30'` and the like.
+    fn typed(&mut self, written: &Written, typed: &ast::TypedString) -> Bound {
+        let at = place(written);
+        let ty = self.type_of(at, &typed.data_type)?;
+        let text = self.literal(&typed.value)?;
+        let value = self.cast_to(at, text, ty)?;
+        match value.kind {
+            ExprKind::Literal(_) => Ok(value),
+            _ => self.fail(at, format!("{} is not a {ty}", typed.value)),
+        }
+    }
+
+    /// `time + INTERVAL '1' DAY`.
+    fn later(
+        &mut self,
+        written: &Written,
+        time: &Written,
+        is_plus: bool,
+        interval: &ast::Interval,
+    ) -> Bound {
+        let at = place(written);
+        let text = match &*interval.value {
+            Written::Value(ValueWithSpan {
+                value: WrittenValue::SingleQuotedString(text),
+                ..
+            }) => Some(text.trim()),
+            _ => None,
+        };
+        let (count, unit) = match (text, &interval.leading_field) {
+            (None, Some(unit)) => (self.bind(&interval.value)?, unit.to_string()),
+            (Some(text), unit) => {
+                let (count, rest) = text.split_once(' ').unwrap_or((text, ""));
+                let unit = match unit {
+                    Some(unit) if rest.is_empty() => unit.to_string(),
+                    Some(_) => String::new(),
+                    None => rest.trim().to_owned(),
+                };
+                match count.parse() {
+                    Ok(count) => (literal(Value::Int(count), Type::Long), unit),
+                    Err(_) => return self.fail(at, format!("'{text}' is not a span of time")),
+                }
+            }
+            (None, None) => return self.fail(at, "INTERVAL needs a unit: INTERVAL '1' DAY"),
+        };
+        let name = if is_plus { "date_add" } else { "date_sub" };
+        let unit = literal(Value::from(unit), Type::String);
+        let time = self.bind(time)?;
+        call::apply(self, at, name, vec![(time, at), (count, at), (unit, at)])
     }
 
     /// Brings two operands to one type, or says that they cannot be compared.
@@ -481,7 +634,11 @@ impl<'s> Scope<'s> {
             Some(ty) => Ok((widen(x, ty), widen(y, ty))),
             None => {
                 let message = format!("cannot compare {} with {}", x.ty, y.ty);
-                let hint = Some("write CAST(… AS …) to convert one of them".to_owned());
+                let hint = match Type::Json == x.ty || Type::Json == y.ty {
+                    true => "write j ->> 'name' for text, or CAST(j -> 'name' AS DOUBLE)",
+                    false => "write CAST(… AS …) to convert one of them",
+                };
+                let hint = Some(hint.to_owned());
                 self.fail_with(place, message, hint)
             }
         }
@@ -595,32 +752,43 @@ impl<'s> Scope<'s> {
         conditions: &[ast::CaseWhen],
         otherwise: Option<&Written>,
     ) -> Bound {
+        let mut operand = operand.map(|operand| self.bind(operand)).transpose()?;
         let mut branches = Vec::with_capacity(conditions.len());
         for when in conditions {
-            let condition = match operand {
-                None => self.condition(&when.condition, "WHEN"),
-                Some(operand) => {
-                    self.compare(&when.condition, CompareOp::Equal, operand, &when.condition)
+            let condition = match operand.take() {
+                None => self.condition(&when.condition, "WHEN")?,
+                Some(compared) => {
+                    let value = self.bind(&when.condition)?;
+                    let (wide, value) = self.unify(place(&when.condition), compared, value)?;
+                    operand = Some(wide);
+                    value
                 }
             };
-            let result = self.bind(&when.result);
-            branches.push((condition?, result?));
+            branches.push((condition, self.bind(&when.result)?));
         }
         let otherwise = otherwise.map(|expr| self.bind(expr)).transpose()?;
         let results = branches.iter().map(|(_, result)| result).chain(&otherwise);
         let ty = self.common_type(place(written), results.cloned().collect())?;
-        let branches = branches
+        let branches: Vec<(Expr, Expr)> = branches
             .into_iter()
             .map(|(condition, result)| (condition, widen(result, ty)))
             .collect();
         let otherwise = otherwise.map(|expr| widen(expr, ty).into());
-        Ok(Expr {
-            kind: ExprKind::Case {
+        let kind = match operand {
+            None => ExprKind::Case {
                 branches,
                 otherwise,
             },
-            ty,
-        })
+            Some(operand) => {
+                let wide = |(value, result)| (widen(value, operand.ty), result);
+                ExprKind::Switch {
+                    branches: branches.into_iter().map(wide).collect(),
+                    operand: operand.into(),
+                    otherwise,
+                }
+            }
+        };
+        Ok(Expr { kind, ty })
     }
 
     /// The type that all alternatives share.
@@ -652,6 +820,11 @@ impl<'s> Scope<'s> {
             return self.fail(place(written), "SAFE_CAST is not known; write TRY_CAST");
         }
         let x = self.bind(expr)?;
+        let ty = self.type_of(place(written), data_type)?;
+        self.cast_to(place(written), x, ty)
+    }
+
+    fn type_of(&mut self, at: Place, data_type: &ast::DataType) -> Result<Type, Failed> {
         let full = data_type.to_string();
         let name = if full.eq_ignore_ascii_case("DOUBLE PRECISION") {
             "DOUBLE"
@@ -662,22 +835,20 @@ impl<'s> Scope<'s> {
             if types::type_named(plain).is_some() {
                 let message = format!("a {plain} has no modifier: {full}");
                 let hint = Some(format!("write CAST(… AS {plain})"));
-                return self.fail_with(place(written), message, hint);
+                return self.fail_with(at, message, hint);
             }
         }
-        let Some(ty) = types::type_named(name) else {
-            let names = types::TYPE_NAMES.iter().map(|(name, _)| *name);
-            let hint = did_you_mean(name, names);
-            return self.fail_with(place(written), format!("unknown type '{full}'"), hint);
-        };
-        let possible = x.is_null_literal()
-            || x.ty == ty
-            || !matches!(
-                (x.ty, ty),
-                (Type::Bool, Type::Timestamp) | (Type::Timestamp, Type::Bool)
-            );
-        if !possible {
-            return self.fail(place(written), format!("cannot cast {} to {ty}", x.ty));
+        if let Some(ty) = types::type_named(name) {
+            return Ok(ty);
+        }
+        let names = types::TYPE_NAMES.iter().map(|(name, _)| *name);
+        let hint = did_you_mean(name, names);
+        self.fail_with(at, format!("unknown type '{full}'"), hint)
+    }
+
+    fn cast_to(&mut self, at: Place, x: Expr, ty: Type) -> Bound {
+        if !x.is_null_literal() && !types::castable(x.ty, ty) {
+            return self.fail(at, format!("cannot cast {} to {ty}", x.ty));
         }
         Ok(widen(x, ty))
     }
@@ -728,10 +899,10 @@ pub(super) fn widen(expr: Expr, ty: Type) -> Expr {
         ExprKind::Literal(Value::Float(number)) if ty == Type::Double => {
             literal(Value::Float(*number), ty)
         }
-        _ => Expr {
+        _ => fold(Expr {
             kind: ExprKind::Cast(expr.into()),
             ty,
-        },
+        }),
     }
 }
 
@@ -743,7 +914,7 @@ fn boolean(kind: ExprKind) -> Expr {
 }
 
 fn not(expr: Expr) -> Expr {
-    boolean(ExprKind::Not(expr.into()))
+    fold(boolean(ExprKind::Not(expr.into())))
 }
 
 fn literal(value: Value, ty: Type) -> Expr {

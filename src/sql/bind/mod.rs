@@ -6,6 +6,7 @@ mod call;
 mod define;
 mod expr;
 mod flatten;
+mod fold;
 mod join;
 mod partition;
 mod query;
