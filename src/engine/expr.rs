@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use ecow::{EcoString, EcoVec};
 
+use super::table::SharedTable;
 use super::window::Picked;
 use crate::event::{Stamp, Type, Value};
 use crate::sql::functions::{Argument, Function, LikePattern, Moment, Nulls, cast};
-use crate::sql::plan::{ArithmeticOp, CompareOp, Expr, ExprKind};
+use crate::sql::plan::{ArithmeticOp, CompareOp, Expr, ExprKind, TableId};
 
 /// What an expression is evaluated over.
 #[derive(Clone, Copy)]
@@ -235,11 +236,17 @@ pub(super) struct Cx<'a> {
     /// Where the columns of the plan lie in the rows that will be given; empty means that column
     /// `i` lies at `i`.
     pub(super) columns: &'a [usize],
+    /// The tables, for `x IN table`.
+    pub(super) tables: &'a [SharedTable],
 }
 
 impl Cx<'_> {
-    /// Rows that have just the columns of the plan.
-    pub(super) const PLAIN: Cx<'static> = Cx { columns: &[] };
+    /// Rows that have just the columns of the plan, and no tables.
+    #[cfg(test)]
+    pub(super) const PLAIN: Cx<'static> = Cx {
+        columns: &[],
+        tables: &[],
+    };
 
     /// Where a column of the plan lies.
     pub(super) fn place(self, index: usize) -> usize {
@@ -305,41 +312,12 @@ fn shared<T: Cell64>(
         ExprKind::Case {
             branches,
             otherwise,
-        } => {
-            let branches: Vec<(Operand<bool>, Operand<T>)> = branches
-                .iter()
-                .map(|(when, then)| (boolean(when, cx), compile(then, cx)))
-                .collect();
-            let otherwise = otherwise.as_ref().map(|expr| compile(expr, cx));
-            computed(move |env| {
-                let taken = branches
-                    .iter()
-                    .find(|(when, _)| when.get(env) == Some(true));
-                taken.map(|(_, then)| then).or(otherwise.as_ref())?.get(env)
-            })
-        }
+        } => case(branches, otherwise.as_deref(), cx, compile),
         ExprKind::Switch {
             operand,
             branches,
             otherwise,
-        } => {
-            let operand = self::compile(operand, cx);
-            let branches: Vec<(Compiled, Operand<T>)> = branches
-                .iter()
-                .map(|(value, then)| (self::compile(value, cx), compile(then, cx)))
-                .collect();
-            let otherwise = otherwise.as_ref().map(|expr| compile(expr, cx));
-            computed(move |env| {
-                let operand = operand.value(env);
-                let mut branches = branches.iter();
-                let taken = if operand.is_null() {
-                    None
-                } else {
-                    branches.find(|(value, _)| value.value(env) == operand)
-                };
-                taken.map(|(_, then)| then).or(otherwise.as_ref())?.get(env)
-            })
-        }
+        } => switch(operand, branches, otherwise.as_deref(), cx, compile),
         ExprKind::Call(function, arguments) => call(function, arguments, expr.ty, cx),
         ExprKind::Cast(inner) => {
             let from = inner.ty;
@@ -369,6 +347,50 @@ fn shared<T: Cell64>(
         | ExprKind::Between(..)
         | ExprKind::Like { .. } => computed(|_| None),
     }
+}
+
+fn case<T: Cell64>(
+    branches: &[(Expr, Expr)],
+    otherwise: Option<&Expr>,
+    cx: Cx<'_>,
+    compile: fn(&Expr, Cx<'_>) -> Operand<T>,
+) -> Operand<T> {
+    let branches: Vec<(Operand<bool>, Operand<T>)> = branches
+        .iter()
+        .map(|(when, then)| (boolean(when, cx), compile(then, cx)))
+        .collect();
+    let otherwise = otherwise.map(|expr| compile(expr, cx));
+    computed(move |env| {
+        let taken = branches
+            .iter()
+            .find(|(when, _)| when.get(env) == Some(true));
+        taken.map(|(_, then)| then).or(otherwise.as_ref())?.get(env)
+    })
+}
+
+fn switch<T: Cell64>(
+    operand: &Expr,
+    branches: &[(Expr, Expr)],
+    otherwise: Option<&Expr>,
+    cx: Cx<'_>,
+    compile: fn(&Expr, Cx<'_>) -> Operand<T>,
+) -> Operand<T> {
+    let operand = self::compile(operand, cx);
+    let branches: Vec<(Compiled, Operand<T>)> = branches
+        .iter()
+        .map(|(value, then)| (self::compile(value, cx), compile(then, cx)))
+        .collect();
+    let otherwise = otherwise.map(|expr| compile(expr, cx));
+    computed(move |env| {
+        let operand = operand.value(env);
+        let mut branches = branches.iter();
+        let taken = if operand.is_null() {
+            None
+        } else {
+            branches.find(|(value, _)| value.value(env) == operand)
+        };
+        taken.map(|(_, then)| then).or(otherwise.as_ref())?.get(env)
+    })
 }
 
 fn call<T: Cell64>(
@@ -542,6 +564,7 @@ fn boolean(expr: &Expr, cx: Cx<'_>) -> Operand<bool> {
         ExprKind::Compare(op, x, y) => compare(*op, x, y, cx),
         ExprKind::InList(x, list) => in_list(x, list, cx),
         ExprKind::Between(x, low, high) => between([x, low, high], cx),
+        ExprKind::InTable(x, table) => in_table(x, *table, cx),
         ExprKind::Like {
             text,
             pattern,
@@ -675,6 +698,22 @@ fn in_list(x: &Expr, list: &[Expr], cx: Cx<'_>) -> Operand<bool> {
             }
         }
         (!unknown).then_some(false)
+    })
+}
+
+/// `x IN table`, as the table is at that moment.
+fn in_table(x: &Expr, table: TableId, cx: Cx<'_>) -> Operand<bool> {
+    let Some(table) = cx.tables.get(table.0).cloned() else {
+        return computed(|_| None);
+    };
+    let seek = table.lock().member_seek();
+    let x = compile(x, cx);
+    computed(move |env| {
+        let needle = x.value(env);
+        if needle.is_null() {
+            return None;
+        }
+        Some(table.lock().contains(&seek, &needle, env.moment.now))
     })
 }
 

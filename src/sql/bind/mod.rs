@@ -1,12 +1,14 @@
 //! Statements → plan. Everything that can be wrong with an application is found here, and all of
 //! it is reported.
 
+mod aggregate;
 mod aggregation;
 mod call;
 mod define;
 mod expr;
 mod flatten;
 mod fold;
+mod form;
 mod join;
 mod partition;
 mod query;

@@ -160,7 +160,7 @@ fn to_json(value: &Value, from: Type) -> Option<Value> {
 }
 
 /// A value, of type `ty`, as it stands inside of a JSON text.
-pub(super) fn in_json(value: &Value, ty: Type) -> Option<EcoString> {
+pub(crate) fn in_json(value: &Value, ty: Type) -> Option<EcoString> {
     let mut out = EcoString::new();
     match value {
         Value::Null => out.push_str("null"),

@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::cast::in_json;
-use super::{Argument, Function, Nulls, PLAIN, Parameter, Prepared, Returns, Signature};
+use super::{Argument, Function, Nulls, PLAIN, Parameter, Prepared, Returns, Signature, in_json};
 use crate::event::json::{self, Step};
 use crate::event::{Type, Value};
 

@@ -13,7 +13,7 @@ mod regexp;
 mod text;
 mod time;
 
-pub(crate) use cast::{cast, to_text};
+pub(crate) use cast::{cast, in_json, to_text};
 pub(crate) use like::LikePattern;
 
 use super::plan::{Expr, ExprKind};
