@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod cast;
+mod distinct;
 mod expr;
 mod feed;
 mod group;
@@ -15,11 +16,13 @@ mod like;
 mod node;
 mod output;
 mod partition;
+mod projected;
 mod query;
 mod reach;
 mod rows;
 mod state;
 mod table;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod trigger;

@@ -226,6 +226,9 @@ impl Partition {
             deadline_of: vec![None; self.fresh.len()],
             idle_at: None,
         };
+        for query in &mut instance.queries {
+            query.start(at);
+        }
         if let Some(idle_ms) = self.idle_ms {
             let due = at.time.plus_ms(idle_ms);
             instance.idle_at = Some(due);

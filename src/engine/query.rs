@@ -7,11 +7,12 @@ use super::group::Groups;
 use super::grouped::Grouped;
 use super::node::Stores;
 use super::output::Output;
+use super::projected::Projected;
 use super::state::{Load, Part, Save, StateError};
 use super::table::TableWrite;
-use super::window::Changes;
-use crate::event::{Batch, Row, Rows, Stamp, Timestamp};
-use crate::sql::plan::{Emit, Input, Query, Target};
+use super::tail::{Shows, Tail};
+use crate::event::{Batch, Rows, Stamp, Timestamp};
+use crate::sql::plan::{Emit, Flow, Input, Query, Target};
 
 /// One query with its state.
 pub(super) struct Running {
@@ -19,6 +20,8 @@ pub(super) struct Running {
     stores: Stores,
     feed: Feed,
     stage: Stage,
+    /// DISTINCT and OUTPUT, when rows do not reach the target as they arise.
+    tail: Option<Box<Tail>>,
     /// What the rows do to a table, when they go to one.
     write: Option<TableWrite>,
 }
@@ -26,6 +29,14 @@ pub(super) struct Running {
 /// Where the rows come from.
 enum Feed {
     Stream(StreamFeed),
+}
+
+impl Feed {
+    fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Feed::Stream(feed) => feed.deadline(),
+        }
+    }
 }
 
 /// What looks through the window.
@@ -50,34 +61,6 @@ macro_rules! feed {
     };
 }
 
-/// Without groups every row stands for itself.
-struct Projected {
-    output: Output,
-    batch: bool,
-    emit: Emit,
-}
-
-impl Changes for Projected {
-    #[inline]
-    fn enter(&mut self, row: Row<'_>) {
-        if self.batch {
-            self.output.gather(row.values, row.stamp, row.stamp);
-        } else if self.emit != Emit::Expired {
-            self.output.single(row.values, row.stamp, row.stamp);
-        }
-    }
-
-    fn leave(&mut self, row: Row<'_>, at: Stamp) {
-        if self.emit != Emit::Current {
-            self.output.single(row.values, row.stamp, at);
-        }
-    }
-
-    fn close(&mut self, at: Stamp) {
-        self.output.close(at);
-    }
-}
-
 impl Stage {
     fn output(&self) -> &Output {
         match self {
@@ -86,10 +69,10 @@ impl Stage {
         }
     }
 
-    fn output_mut(&mut self) -> &mut Output {
+    fn shows(&mut self) -> &mut dyn Shows {
         match self {
-            Stage::Projected(stage) => &mut stage.output,
-            Stage::Grouped(stage) => &mut stage.output,
+            Stage::Projected(stage) => &mut **stage,
+            Stage::Grouped(stage) => &mut **stage,
         }
     }
 }
@@ -99,21 +82,25 @@ impl Running {
         let Input::Stream(input) = &query.input else {
             unreachable!("joins")
         };
-        let feed = StreamFeed::new(input, query.emit, stores);
+        let snapshots = query.shows_snapshots();
+        // A snapshot misses what leaves at the moment at which it leaves.
+        let emit = if snapshots { Emit::All } else { query.emit };
+        let feed = StreamFeed::new(input, emit, stores);
         // A window that keeps rows shows the kept columns alone; else the whole row is seen.
         let columns: &[usize] = if feed.keeps_rows() { &[] } else { &input.keep };
         let cx = stores.cx(columns);
-        let batch = input.window.is_some_and(|window| window.is_batch());
+        let batch = query.flow() == Flow::Batch;
         let stage = match &query.grouping {
-            Some(grouping) => Stage::Grouped(Box::new(Grouped::new(
-                Groups::new(grouping, cx, feed.leaves(), batch, query.emit),
-                Output::new(query, stores.cx(&[])),
-            ))),
-            None => Stage::Projected(Box::new(Projected {
-                output: Output::new(query, cx),
-                batch,
-                emit: query.emit,
-            })),
+            Some(grouping) => {
+                let together = batch || snapshots;
+                let groups = Groups::new(grouping, cx, feed.leaves(), together, query.emit);
+                let output = Output::new(query, stores.cx(&[]));
+                Stage::Grouped(Box::new(Grouped::new(groups, output)))
+            }
+            None => {
+                let output = Output::new(query, cx);
+                Stage::Projected(Box::new(Projected::new(query, output)))
+            }
         };
         let write = match &query.target {
             Target::Stream(_) => None,
@@ -127,6 +114,7 @@ impl Running {
             stores: stores.clone(),
             feed: Feed::Stream(feed),
             stage,
+            tail: Tail::new(query).map(Box::new),
             write,
         }
     }
@@ -138,47 +126,83 @@ impl Running {
 
     /// Takes rows of one of its inputs; what comes out is in [`Running::output`].
     pub(super) fn push(&mut self, _input: usize, rows: Rows<'_>) {
+        let Some(first) = rows.stamps().first().copied() else {
+            return;
+        };
+        while let Some(time) = self.tail.as_ref().and_then(|tail| tail.overdue(first.time)) {
+            self.fire(Stamp { time, ..first });
+        }
         feed!(self, feed, stage => feed.push(rows, stage));
+        if let Some(tail) = &mut self.tail {
+            tail.take(self.stage.shows(), first);
+        }
         self.finish();
     }
 
     /// The clock has reached the query's deadline.
     pub(super) fn fire(&mut self, at: Stamp) {
-        feed!(self, feed, stage => feed.fire(at, stage));
+        if self.feed.deadline().is_some_and(|due| due <= at.time) {
+            feed!(self, feed, stage => feed.fire(at, stage));
+        }
+        if let Some(tail) = &mut self.tail {
+            tail.fire(self.stage.shows(), at);
+        }
         self.finish();
     }
 
     /// After something has come out: rows for a table go there.
     fn finish(&mut self) {
-        let output = self.stage.output_mut();
-        if let Some(write) = &mut self.write {
-            if !output.out.is_empty() {
-                write.apply(output.out.rows(), &output.faults);
-                output.out.clear();
-            }
+        let Some(write) = &mut self.write else {
+            return;
+        };
+        let output = self.stage.shows().output();
+        let rows = match &mut self.tail {
+            Some(tail) => &mut tail.out,
+            None => &mut output.out,
+        };
+        if !rows.is_empty() {
+            write.apply(rows.rows(), &output.faults);
+            rows.clear();
+        }
+    }
+
+    /// Whether it wants to know when the clock is first known.
+    pub(super) fn starts(&self) -> bool {
+        self.tail.as_ref().is_some_and(|tail| tail.starts())
+    }
+
+    /// The clock is known for the first time.
+    pub(super) fn start(&mut self, at: Stamp) {
+        if let Some(tail) = &mut self.tail {
+            tail.start(at);
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        match &self.feed {
-            Feed::Stream(feed) => feed.deadline(),
-        }
+        let tail = self.tail.as_ref().and_then(|tail| tail.deadline());
+        self.feed.deadline().into_iter().chain(tail).min()
     }
 
     pub(super) fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
-        match &self.feed {
+        let feed = match &self.feed {
             Feed::Stream(feed) => feed.earliest(time),
-        }
+        };
+        let tail = self.tail.as_ref().and_then(|tail| tail.earliest(time));
+        feed.into_iter().chain(tail).min()
     }
 
     /// The rows that have come out, for the caller to take.
     pub(super) fn output(&mut self) -> &mut Batch {
-        &mut self.stage.output_mut().out
+        match &mut self.tail {
+            Some(tail) => &mut tail.out,
+            None => &mut self.stage.shows().output().out,
+        }
     }
 
     /// Whether there is anything to remember between two rows.
     pub(super) fn has_state(&self) -> bool {
         match (&self.feed, &self.stage) {
+            _ if self.tail.is_some() => true,
             (_, Stage::Grouped(_)) => true,
             (Feed::Stream(feed), Stage::Projected(_)) => feed.has_state(),
         }
@@ -199,19 +223,25 @@ impl Running {
         match &self.feed {
             Feed::Stream(feed) => feed.save(save)?,
         }
-        if let Stage::Grouped(stage) = &self.stage {
-            stage.groups.save(save)?;
+        if let Some(tail) = &self.tail {
+            tail.save(save)?;
         }
-        self.stage.output().save(save)
+        match &self.stage {
+            Stage::Projected(stage) => stage.save(save),
+            Stage::Grouped(stage) => stage.save(save),
+        }
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
         match &mut self.feed {
             Feed::Stream(feed) => feed.load(load)?,
         }
-        if let Stage::Grouped(stage) = &mut self.stage {
-            stage.groups.load(load)?;
+        if let Some(tail) = &mut self.tail {
+            tail.load(load)?;
         }
-        self.stage.output_mut().load(load)
+        match &mut self.stage {
+            Stage::Projected(stage) => stage.load(load),
+            Stage::Grouped(stage) => stage.load(load),
+        }
     }
 }

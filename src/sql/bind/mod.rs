@@ -8,6 +8,7 @@ mod define;
 mod expr;
 mod flatten;
 mod join;
+mod output;
 mod partition;
 mod query;
 mod source;
