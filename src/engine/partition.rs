@@ -318,7 +318,7 @@ impl Partition {
         else {
             return;
         };
-        let pending = instance.deadline_of.iter().flatten().max().copied();
+        let pending = instance.queries.iter().filter_map(Running::awaited).max();
         let due = instance.last.plus_ms(idle_ms).max(pending.unwrap_or(now));
         if due > now {
             instance.idle_at = Some(due);
@@ -327,6 +327,10 @@ impl Partition {
         }
         if let Some(instance) = self.instances.remove(&number) {
             self.by_key.remove(&instance.key);
+            for (query, due) in instance.deadline_of.into_iter().enumerate() {
+                let due = due.map(|due| (due, number, Due::Query(query)));
+                due.map(|due| self.deadlines.remove(&due));
+            }
         }
         if self.by_key.len() < self.by_key.capacity() / 8 {
             self.by_key.shrink_to_fit();

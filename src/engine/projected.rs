@@ -22,22 +22,24 @@ pub(super) struct Projected {
 /// What is to be known of the rows in a sliding window.
 enum Look {
     /// Nothing: each comes out as it comes or leaves.
-    AtEach,
+    Each,
     /// DISTINCT: how often each output row is there.
-    AtCounts(Counted),
+    Counts(Box<Counted>),
     /// SNAPSHOT: all of them, when it is due.
-    AtAll(Live),
+    Content(Box<Live>),
 }
 
 impl Projected {
     pub(super) fn new(query: &Query, output: Output) -> Projected {
         let flow = query.flow();
         let look = match flow {
-            Flow::Sliding if query.shows_snapshots() => Look::AtAll(Live::new(query.input.width())),
-            Flow::Sliding if query.distinct => {
-                Look::AtCounts(Counted::new(query.select.len(), query.emit))
+            Flow::Sliding if query.shows_snapshots() => {
+                Look::Content(Box::new(Live::new(query.input.width())))
             }
-            Flow::Endless | Flow::Sliding | Flow::Batch => Look::AtEach,
+            Flow::Sliding if query.distinct => {
+                Look::Counts(Box::new(Counted::new(query.select.len(), query.emit)))
+            }
+            Flow::Endless | Flow::Sliding | Flow::Batch => Look::Each,
         };
         Projected {
             output,
@@ -50,18 +52,18 @@ impl Projected {
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
         self.output.save(save)?;
         save.one_of(LOOKED_AT, |save| match &self.look {
-            Look::AtEach => Ok(()),
-            Look::AtCounts(counted) => counted.save(save),
-            Look::AtAll(live) => live.save(save),
+            Look::Each => Ok(()),
+            Look::Counts(counted) => counted.save(save),
+            Look::Content(live) => live.save(save),
         })
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
         self.output.load(load)?;
         match &mut self.look {
-            Look::AtEach => Ok(()),
-            Look::AtCounts(counted) => counted.load(&load.one_of(LOOKED_AT)),
-            Look::AtAll(live) => live.load(&load.one_of(LOOKED_AT)),
+            Look::Each => Ok(()),
+            Look::Counts(counted) => counted.load(&load.one_of(LOOKED_AT)),
+            Look::Content(live) => live.load(&load.one_of(LOOKED_AT)),
         }
     }
 }
@@ -70,26 +72,26 @@ impl Changes for Projected {
     #[inline]
     fn enter(&mut self, row: Row<'_>) {
         match &mut self.look {
-            Look::AtEach if self.batch => {
+            Look::Each if self.batch => {
                 self.output.gather(row.values, row.stamp, row.stamp);
             }
-            Look::AtEach if self.emit != Emit::Expired => {
+            Look::Each if self.emit != Emit::Expired => {
                 self.output.single(row.values, row.stamp, row.stamp);
             }
-            Look::AtEach => {}
-            Look::AtCounts(counted) => counted.enter(row, &mut self.output),
-            Look::AtAll(live) => live.enter(row),
+            Look::Each => {}
+            Look::Counts(counted) => counted.enter(row, &mut self.output),
+            Look::Content(live) => live.enter(row),
         }
     }
 
     fn leave(&mut self, row: Row<'_>, at: Stamp) {
         match &mut self.look {
-            Look::AtEach if self.emit != Emit::Current => {
+            Look::Each if self.emit != Emit::Current => {
                 self.output.single(row.values, row.stamp, at);
             }
-            Look::AtEach => {}
-            Look::AtCounts(counted) => counted.leave(row, at, &mut self.output),
-            Look::AtAll(live) => live.leave(row),
+            Look::Each => {}
+            Look::Counts(counted) => counted.leave(row, at, &mut self.output),
+            Look::Content(live) => live.leave(row),
         }
     }
 
@@ -101,13 +103,13 @@ impl Changes for Projected {
 impl Shows for Projected {
     fn has_rows(&self) -> bool {
         match &self.look {
-            Look::AtAll(live) => !live.is_empty(),
-            Look::AtEach | Look::AtCounts(_) => false,
+            Look::Content(live) => !live.is_empty(),
+            Look::Each | Look::Counts(_) => false,
         }
     }
 
     fn show(&mut self, at: Stamp) {
-        if let Look::AtAll(live) = &self.look {
+        if let Look::Content(live) = &self.look {
             for row in live.iter() {
                 self.output.gather(row.values, row.stamp, at);
             }

@@ -183,6 +183,13 @@ impl Running {
         self.feed.deadline().into_iter().chain(tail).min()
     }
 
+    /// Until when something is to come that has not come yet; a snapshot shows what is known.
+    pub(super) fn awaited(&self) -> Option<Timestamp> {
+        let tail = self.tail.as_ref().filter(|tail| !tail.repeats());
+        let tail = tail.and_then(|tail| tail.deadline());
+        self.feed.deadline().into_iter().chain(tail).max()
+    }
+
     pub(super) fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
         let feed = match &self.feed {
             Feed::Stream(feed) => feed.earliest(time),

@@ -173,6 +173,11 @@ impl Tail {
         }
     }
 
+    /// Whether it gives again what it has given, as long as nothing changes.
+    pub(super) fn repeats(&self) -> bool {
+        matches!(self.limit, Limit::Snapshot(_))
+    }
+
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         match &self.limit {
             Limit::None => None,
