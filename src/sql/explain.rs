@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::plan::{
     Aggregate, Application, ArithmeticOp, CompareOp, Emit, Expr, ExprKind, Grouping, Input, Join,
-    Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source, Store, StreamId,
+    Keep, Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source, Store, StreamId,
     StreamInput, Table, TableId, Target, Window, Write,
 };
 use crate::event::{Schema, Type, Value, format_duration_ms, to_base64};
@@ -84,6 +84,17 @@ pub fn warnings(application: &Application) -> Vec<String> {
         if query.distinct && !windowed {
             found.push(format!(
                 "query {number} keeps every row it has given: DISTINCT without a window"
+            ));
+        }
+    }
+    for (number, query) in application.queries.iter().enumerate() {
+        let keys = query.grouping.as_ref().map_or(0, |one| one.keys.len());
+        let counts = query.rate.is_some_and(|rate| {
+            rate.keep == Keep::First && matches!(rate.period, Period::Events(_))
+        });
+        if keys > 0 && counts {
+            found.push(format!(
+                "query {number} counts the rows of every group: OUTPUT FIRST EVERY … EVENTS"
             ));
         }
     }
