@@ -437,7 +437,11 @@ impl<'s> Scope<'s> {
             if !computes {
                 return self.fail(place(written), format!("cannot compute NULL with {ty}"));
             }
-            return Ok(Expr { ty, ..Expr::null() });
+            return Ok(if other.is_null_literal() {
+                Expr::null()
+            } else {
+                typed_null(ty)
+            });
         }
         let plus_or_minus = matches!(op, ArithmeticOp::Add | ArithmeticOp::Subtract);
         let (wide, ty) = match (x.ty, y.ty) {
@@ -679,6 +683,9 @@ impl<'s> Scope<'s> {
         if !possible {
             return self.fail(place(written), format!("cannot cast {} to {ty}", x.ty));
         }
+        if x.is_null_literal() {
+            return Ok(typed_null(ty));
+        }
         Ok(widen(x, ty))
     }
 
@@ -732,6 +739,14 @@ pub(super) fn widen(expr: Expr, ty: Type) -> Expr {
             kind: ExprKind::Cast(expr.into()),
             ty,
         },
+    }
+}
+
+/// A NULL whose type is known, unlike that of the constant, which takes any.
+fn typed_null(ty: Type) -> Expr {
+    Expr {
+        kind: ExprKind::Cast(Expr::null().into()),
+        ty,
     }
 }
 
