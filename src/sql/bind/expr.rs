@@ -507,6 +507,13 @@ impl<'s> Scope<'s> {
             if let Some(table) = self.table_named(&name.value) {
                 return self.in_table(x, table, negated);
             }
+            let mut sources = self.sources.iter();
+            if !sources.any(|source| source.schema.index_of(&name.value).is_some()) {
+                let known = self.tables.iter().map(|table| table.name.as_str());
+                let hint = did_you_mean(&name.value, known);
+                let message = format!("unknown table '{}'", name.value);
+                return self.fail_with(place_of(name.span), message, hint);
+            }
         }
         let mut needle = self.bind(x)?;
         let mut bound = Vec::with_capacity(list.len());
