@@ -183,46 +183,78 @@ fn key(tape: &mut Tape<'_>, leaves: &Leaves) -> Expression {
 
 fn aggregate(tape: &mut Tape<'_>) -> Expression {
     let leaves = columns();
-    let of = |function: &str, kind: Kind, most: f64, argument: &Expression| {
-        let mut made = column("", kind, most, 0);
-        made.ours = format!("{function}({})", argument.ours);
-        made.theirs = format!("{function}({})", argument.theirs);
-        made.fraction = argument.fraction;
-        made
-    };
-    match tape.below(6) {
+    let mut made = match tape.below(8) {
         0 => column("count(*)", Kind::Long, 64.0, 0),
         1 => {
             let argument = any(tape, &leaves, 2);
-            let mut count = of("count", Kind::Long, 64.0, &argument);
-            count.fraction = Some(0);
+            let distinct = tape.one_of(&["", "DISTINCT "]);
+            let mut count = over("count", Kind::Long, distinct, &argument);
+            (count.most, count.fraction) = (64.0, Some(0));
             count
         }
-        2 | 3 => {
-            let kind = tape.one_of(&[Kind::Int, Kind::Long, Kind::Double]);
-            let mut argument = expression(tape, &leaves, kind, 2);
-            if !argument.sums_exactly() {
-                argument = leaves[3].clone();
-            }
-            let most = argument.most * 64.0;
-            if tape.below(2) == 0 {
-                let sum = if argument.kind == Kind::Double {
-                    Kind::Double
-                } else {
-                    Kind::Long
-                };
-                return of("sum", sum, most, &argument);
-            }
-            let mut mean = of("avg", Kind::Double, most, &argument);
-            mean.fraction = None;
-            mean
+        2 | 3 => sum(tape, &leaves),
+        4 => {
+            let argument = expression(tape, &leaves, Kind::Bool, 2);
+            // SQLite has no truth values: false is 0, and true is 1.
+            let (function, theirs) = tape.one_of(&[("bool_and", "min"), ("bool_or", "max")]);
+            let mut made = over(function, Kind::Bool, "", &argument);
+            made.theirs = format!("{theirs}({})", argument.theirs);
+            made
+        }
+        5 => {
+            let argument = expression(tape, &leaves, Kind::Text, 2);
+            let mut joined = over("string_agg", Kind::Text, "", &argument);
+            joined.ours = format!("string_agg({}, '-')", argument.ours);
+            // SQLite promises no order unless it is asked for.
+            joined.theirs = format!("group_concat({}, '-' ORDER BY seq)", argument.theirs);
+            joined
         }
         _ => {
             let function = tape.one_of(&["min", "max"]);
             let argument = any(tape, &leaves, 2);
-            of(function, argument.kind, argument.most, &argument)
+            over(function, argument.kind, "", &argument)
         }
+    };
+    if tape.below(4) < 3 {
+        return made;
     }
+    let condition = expression(tape, &leaves, Kind::Bool, 2);
+    made.ours += &format!(" FILTER (WHERE {})", condition.ours);
+    made.theirs += &format!(" FILTER (WHERE {})", condition.theirs);
+    made
+}
+
+/// An aggregate over an argument, as large as that can get.
+fn over(function: &str, kind: Kind, distinct: &str, argument: &Expression) -> Expression {
+    let mut made = column("", kind, argument.most, 0);
+    made.ours = format!("{function}({distinct}{})", argument.ours);
+    made.theirs = format!("{function}({distinct}{})", argument.theirs);
+    made.fraction = argument.fraction;
+    made
+}
+
+/// Sums are compared to the last digit: only those that are exact whatever is added first.
+fn sum(tape: &mut Tape<'_>, leaves: &Leaves) -> Expression {
+    let kind = tape.one_of(&[Kind::Int, Kind::Long, Kind::Double]);
+    let mut argument = expression(tape, leaves, kind, 2);
+    if !argument.sums_exactly() {
+        argument = leaves[3].clone();
+    }
+    let distinct = tape.one_of(&["", "", "DISTINCT "]);
+    let mut made = if tape.below(2) == 0 {
+        let kind = if argument.kind == Kind::Double {
+            Kind::Double
+        } else {
+            Kind::Long
+        };
+        over("sum", kind, distinct, &argument)
+    } else {
+        let mut mean = over("avg", Kind::Double, distinct, &argument);
+        mean.fraction = None;
+        mean
+    };
+    made.most *= 64.0;
+    made
 }
 
 /// Keys of ORDER BY, each followed by a comma in SQLite's spelling. NULL is the largest of all
