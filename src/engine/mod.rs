@@ -11,6 +11,7 @@ mod expr;
 mod feed;
 mod group;
 mod grouped;
+mod join;
 mod like;
 mod node;
 mod output;
