@@ -260,6 +260,10 @@ impl Changes for Grouped {
         self.groups.slots = slots;
     }
 
+    fn together(&mut self, at: Stamp) {
+        self.output.close_matches(at);
+    }
+
     fn close(&mut self, at: Stamp) {
         self.give_groups(at);
         let groups = &mut self.groups;

@@ -7,7 +7,7 @@ use super::distinct::Unique;
 use super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Stamp, Value};
-use crate::sql::plan::{Flow, Query, SortKey};
+use crate::sql::plan::{ExprKind, Flow, Query, SortKey};
 
 /// The tail of a query, over input rows or group rows.
 pub(super) struct Output {
@@ -31,6 +31,12 @@ pub(super) struct Output {
     /// Where the output columns and sort keys lie in the row, when they all just repeat a column
     /// of it and HAVING keeps every row.
     plain: Option<Vec<usize>>,
+    /// For each output column the column of the row that it repeats, if it does no more.
+    repeats: Vec<Option<usize>>,
+    /// Whether anything else reads a column of the row.
+    reads: Vec<bool>,
+    /// Whether the joined rows that one row has brought about are put in order and counted.
+    pub(super) gathers: bool,
     pub(super) faults: Cell<u64>,
 }
 
@@ -66,8 +72,25 @@ impl Output {
             out: Batch::new(query.select.len()),
             order: Vec::new(),
             plain: None,
+            repeats: Vec::new(),
+            reads: Vec::new(),
+            gathers: query.orders_matches(),
             faults: Cell::new(0),
         };
+        output.repeats = output.select.iter().map(Compiled::column).collect();
+        let computed = output.repeats.iter().zip(&query.select);
+        let computed = computed.filter(|(repeated, _)| repeated.is_none());
+        for expr in computed.map(|(_, expr)| expr).chain(&query.having) {
+            expr.walk(&mut |expr| {
+                if let ExprKind::Column(column) = expr.kind {
+                    let columns = output.reads.len().max(column + 1);
+                    output.reads.resize(columns, false);
+                    if let Some(reads) = output.reads.get_mut(column) {
+                        *reads = true;
+                    }
+                }
+            });
+        }
         // Rows that come out together.
         let (batch, snapshots) = (query.flow() == Flow::Batch, query.shows_snapshots());
         if query.distinct && (batch || snapshots) {
@@ -103,18 +126,54 @@ impl Output {
         stamp: Stamp,
         at: Stamp,
     ) {
-        let Some(plain) = &self.plain else {
-            row.clear();
-            (0..width).for_each(|column| cell(column, row));
-            self.single(row, stamp, at);
+        if self.gathers {
+            self.gather_of(row, width, cell, at);
             return;
-        };
+        }
         if self.offset > 0 || self.limit == 0 {
             return;
         }
+        let Some(plain) = &self.plain else {
+            self.compute_of(row, width, cell, stamp, at);
+            return;
+        };
         let columns = plain.iter().take(self.out.width());
         self.out.push_with(at, |values| {
             columns.for_each(|column| cell(*column, values))
+        });
+    }
+
+    /// Of the row only those columns are made that expressions read; the others go straight to
+    /// where they are repeated.
+    #[inline]
+    fn compute_of(
+        &mut self,
+        row: &mut Vec<Value>,
+        width: usize,
+        cell: impl Fn(usize, &mut Vec<Value>),
+        stamp: Stamp,
+        at: Stamp,
+    ) {
+        row.clear();
+        for column in 0..width {
+            match self.reads.get(column) {
+                Some(true) => cell(column, row),
+                Some(false) | None => row.push(Value::Null),
+            }
+        }
+        let env = Env::new(row, stamp, at, &self.faults);
+        let having = self.having.as_ref();
+        if having.is_some_and(|having| having.get(&env) != Some(true)) {
+            return;
+        }
+        let columns = self.select.iter().zip(&self.repeats);
+        self.out.push_with(at, |values| {
+            for (expr, repeated) in columns {
+                match repeated {
+                    Some(column) => cell(*column, values),
+                    None => expr.push_to(&env, values),
+                }
+            }
         });
     }
 
@@ -194,6 +253,13 @@ impl Output {
         self.out.push_with(at, |values| {
             select.iter().for_each(|expr| expr.push_to(&env, values));
         });
+    }
+
+    /// All that one row has brought about has come.
+    pub(super) fn close_matches(&mut self, at: Stamp) {
+        if self.gathers && !self.pending.is_empty() {
+            self.close(at);
+        }
     }
 
     /// A row of the batch that is open.

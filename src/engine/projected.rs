@@ -42,10 +42,10 @@ impl Projected {
             Flow::Endless | Flow::Sliding | Flow::Batch => Look::Each,
         };
         Projected {
-            output,
-            batch: flow == Flow::Batch,
+            batch: flow == Flow::Batch || output.gathers,
             emit: query.emit,
             look,
+            output,
         }
     }
 
@@ -113,6 +113,10 @@ impl Changes for Projected {
             Look::Counts(counted) => counted.leave(row, at, &mut self.output),
             Look::Content(live) => live.leave(row),
         }
+    }
+
+    fn together(&mut self, at: Stamp) {
+        self.output.close_matches(at);
     }
 
     fn close(&mut self, at: Stamp) {

@@ -101,7 +101,8 @@ impl Running {
             Input::Stream(input) => Feed::Stream(Box::new(StreamFeed::new(input, emit, stores))),
             Input::Join(input) => {
                 let seen = query.grouping.is_some() || emit != Emit::Current || query.distinct;
-                Feed::Join(Box::new(Joiner::new(input, stores, seen)))
+                let asks = query.asks_tables();
+                Feed::Join(Box::new(Joiner::new(input, stores, seen, asks)))
             }
         };
         Running::of(Arc::new(query.clone()), stores, feed)

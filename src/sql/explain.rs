@@ -1,5 +1,6 @@
 //! The plan as text: for people, and for fingerprints.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::plan::{
@@ -151,7 +152,8 @@ pub(super) fn fingerprint_text(query: &Query, application: &Application) -> Stri
             let _ = writeln!(text, "over {}", stream.schema);
         }
     }
-    for (store, _) in query.stores() {
+    let stores: BTreeSet<Store> = query.stores().into_iter().map(|(store, _)| store).collect();
+    for store in stores {
         let schema = match store {
             Store::Table(id) => application.tables.get(id.0).map(|one| &one.schema),
             Store::Aggregation(id) => application.aggregations.get(id.0).map(|one| &one.schema),

@@ -108,6 +108,9 @@ impl Statements<'_> {
             None => (piece, &[][..]),
         };
         if !is_blank(statement) {
+            if let Some(body) = &mut self.open {
+                body.is_empty = false;
+            }
             match StatementParser::new(self.path, statement).statement() {
                 Ok(statement) => match &mut self.open {
                     Some(body) => body.take(self.path, statement, &mut self.diagnostics),
@@ -122,8 +125,15 @@ impl Statements<'_> {
                     Diagnostic::error(self.path, place_of(extra.span), "expected ';' behind END");
                 self.diagnostics.push(fault);
             }
-            let partition = self.open.take().and_then(|body| body.partition);
-            self.found.extend(partition.map(Statement::Partition));
+            let body = self.open.take();
+            self.found.extend(body.and_then(|body| {
+                if body.is_empty {
+                    let message = "a partition needs a query";
+                    let fault = Diagnostic::error(self.path, body.place, message);
+                    self.diagnostics.push(fault);
+                }
+                body.partition.map(Statement::Partition)
+            }));
         }
     }
 }
@@ -132,6 +142,7 @@ impl Statements<'_> {
 struct Body {
     /// None when its head is faulty.
     partition: Option<Partition>,
+    is_empty: bool,
     place: Place,
 }
 
@@ -149,6 +160,7 @@ impl Body {
         let partition = parser.partition_head();
         let body = Body {
             partition: partition.map_err(|fault| diagnostics.push(fault)).ok(),
+            is_empty: true,
             place,
         };
         (body, rest)
@@ -301,6 +313,9 @@ impl<'a> StatementParser<'a> {
     }
 
     fn unknown_statement(&self) -> Diagnostic {
+        if self.peek_word("PARTITION") {
+            return self.error_here("a PARTITION inside a PARTITION is not supported");
+        }
         if self.peek_word("EXPLAIN") {
             let fault = self.error_here("EXPLAIN is no statement");
             return fault.with_hint("run `eventflux explain`");
@@ -344,6 +359,9 @@ impl<'a> StatementParser<'a> {
             "INSERT",
         ];
         let found = self.peek().to_string();
+        if let Some(clause) = clauses.iter().find(|clause| self.peek_word(clause)) {
+            return self.error_here(format!("{clause} does not belong here"));
+        }
         let message = format!("unexpected '{found}'; expected ';' or the next clause");
         let alias = self.bare_alias.as_ref().and_then(|alias| {
             let hint = did_you_mean(&alias.text, clauses)?;

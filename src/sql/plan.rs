@@ -169,6 +169,14 @@ impl Query {
         }
     }
 
+    /// Whether ORDER BY, LIMIT or OFFSET concern the joined rows that one row brings about.
+    #[must_use]
+    pub fn orders_matches(&self) -> bool {
+        let counts = self.limit.is_some() || self.offset > 0;
+        let joined = matches!(self.input, Input::Join(_)) && !self.shows_snapshots();
+        joined && (counts || !self.order_by.is_empty())
+    }
+
     /// Whether it gives what its result is from time to time.
     #[must_use]
     pub fn shows_snapshots(&self) -> bool {
@@ -207,7 +215,17 @@ impl Query {
         found
     }
 
-    /// The tables and aggregations that it reads or writes; a table that is both, twice.
+    /// Whether an expression of it asks a table (`x IN table`).
+    #[must_use]
+    pub fn asks_tables(&self) -> bool {
+        let mut asks = false;
+        for expr in self.exprs() {
+            expr.walk(&mut |expr| asks |= matches!(expr.kind, ExprKind::InTable(..)));
+        }
+        asks
+    }
+
+    /// The tables and aggregations that it reads or writes, each as often as it does so.
     #[must_use]
     pub fn stores(&self) -> Vec<(Store, Access)> {
         let mut found = Vec::new();
@@ -221,8 +239,6 @@ impl Query {
         if let Input::Join(input) = &self.input {
             input.join.stores(&mut found);
         }
-        found.sort_unstable();
-        found.dedup();
         if let Target::Table { table, .. } = self.target {
             found.push((Store::Table(table), Access::Writes));
         }

@@ -66,8 +66,9 @@ const HELD: u16 = 0x8000;
 const TAKE_ROWS_MAX: usize = 1024;
 
 impl Joiner {
-    /// `seen`: whether anybody looks at rows that leave.
-    pub(super) fn new(plan: &JoinInput, stores: &Stores, seen: bool) -> Joiner {
+    /// `seen`: whether anybody looks at rows that leave. `asks`: whether an expression of whoever
+    /// takes the joined rows may ask a table.
+    pub(super) fn new(plan: &JoinInput, stores: &Stores, seen: bool, asks: bool) -> Joiner {
         let cx = stores.cx(&[]);
         let mut build = Build {
             stores,
@@ -92,6 +93,7 @@ impl Joiner {
                     seen,
                     pairs,
                 },
+                asks,
                 number: 0,
                 faults: Cell::new(0),
             },
@@ -134,6 +136,7 @@ impl Joiner {
             tree: Tree {
                 nodes: nodes.collect(),
                 exit: self.tree.exit.fresh(),
+                asks: self.tree.asks,
                 number: 0,
                 faults: Cell::new(0),
             },
@@ -174,7 +177,7 @@ impl Joiner {
                 for port in self.ports.iter_mut().filter(|port| port.stream() == stream) {
                     port.take(head, &self.tree.faults);
                 }
-                self.take_steps(to);
+                self.take_steps(false, to);
             }
             rest = tail;
         }
@@ -196,7 +199,7 @@ impl Joiner {
             return;
         }
         port.take(rows, &self.tree.faults);
-        self.take_steps(to);
+        self.take_steps(true, to);
     }
 
     /// The clock has reached a deadline.
@@ -204,13 +207,13 @@ impl Joiner {
         for port in &mut self.ports {
             port.fire(at, &self.tree.faults);
         }
-        self.take_steps(to);
+        self.take_steps(true, to);
         self.tree.tidy();
     }
 
     /// Takes in what the windows have done, round by round: rows leave, rows enter, those that
     /// have entered look for matches.
-    fn take_steps(&mut self, to: &mut impl Changes) {
+    fn take_steps(&mut self, each: bool, to: &mut impl Changes) {
         loop {
             let mut any = false;
             for port in &mut self.ports {
@@ -227,7 +230,7 @@ impl Joiner {
             for reaches in [false, true] {
                 self.enter(reaches);
                 any |= !self.waiting.is_empty();
-                self.trigger(to);
+                self.trigger(each, to);
             }
             if !any {
                 break;
@@ -265,8 +268,10 @@ impl Joiner {
         }
     }
 
-    /// Rows that have entered look for their matches.
-    fn trigger(&mut self, to: &mut impl Changes) {
+    /// Rows that have entered look for their matches. `each`: each of them is a row of its own,
+    /// not one of a batch, or one that several sides read.
+    fn trigger(&mut self, each: bool, to: &mut impl Changes) {
+        let mut last = None;
         for (port, one) in &self.waiting {
             let Some(port) = self.ports.get(*port) else {
                 continue;
@@ -276,8 +281,16 @@ impl Joiner {
                 .row(one.place)
                 .filter(|_| side.is_some_and(|s| s.triggers))
             {
+                let batch = port.is_batch();
                 self.tree.trigger(port.place, one.coming(row), to);
+                last = Some(row.stamp);
+                if each && !batch {
+                    to.together(row.stamp);
+                }
             }
+        }
+        if let Some(at) = last {
+            to.together(at);
         }
     }
 

@@ -81,6 +81,9 @@ pub(super) trait Changes {
     }
     /// A row has left; `at` is when and because of what.
     fn leave(&mut self, row: Row<'_>, at: Stamp);
+    /// The joined rows that have come in since the last call belong together: one row has brought
+    /// them about, or one batch that closed.
+    fn together(&mut self, _at: Stamp) {}
     /// Rows have come in one after another, and others have left before each of them.
     fn slide(&mut self, slide: Slide<'_>) {
         slide.one_by_one(self);

@@ -135,7 +135,7 @@ fn inner(scope: &mut Scope<'_>, bind: impl FnOnce(&mut Scope<'_>) -> Bound) -> B
         aliases_first: false,
         aggregates: Err("inside another aggregate"),
         place: scope.place,
-        steps: scope.steps,
+        progress: scope.progress,
         diagnostics: scope.diagnostics,
     };
     bind(&mut scope)

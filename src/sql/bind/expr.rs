@@ -35,9 +35,17 @@ pub(super) struct Scope<'a> {
     pub(super) place: Place,
     /// The tables, for `x IN table`.
     pub(super) tables: &'a [Table],
-    /// How many expressions have been bound, copies included.
-    pub(super) steps: &'a Cell<usize>,
+    pub(super) progress: &'a Progress,
     pub(super) diagnostics: &'a mut Vec<Diagnostic>,
+}
+
+/// What binding the expressions of a statement has come to.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// How many expressions have been bound, copies included.
+    steps: Cell<usize>,
+    /// Whether a name was met that no source has.
+    pub(super) unknown: Cell<bool>,
 }
 
 /// A source of columns.
@@ -52,8 +60,8 @@ pub(super) struct Named<'a> {
     pub(super) what: &'static str,
 }
 
-impl Named<'_> {
-    fn shown(&self) -> &str {
+impl<'a> Named<'a> {
+    pub(super) fn shown(&self) -> &'a str {
         self.names
             .iter()
             .flatten()
@@ -100,12 +108,13 @@ impl<'s> Scope<'s> {
 
     /// Counts an expression; the one too many is reported, those behind it just fail.
     fn step(&mut self) -> Result<(), Failed> {
-        self.steps.set(self.steps.get() + 1);
-        if self.steps.get() == STEPS_MAX + 1 {
+        let steps = &self.progress.steps;
+        steps.set(steps.get() + 1);
+        if steps.get() == STEPS_MAX + 1 {
             let message = format!("more than {STEPS_MAX} expressions in one statement");
             return self.fail(self.place, message);
         }
-        if self.steps.get() > STEPS_MAX {
+        if self.progress.steps.get() > STEPS_MAX {
             Err(Failed)
         } else {
             Ok(())
@@ -254,10 +263,17 @@ impl<'s> Scope<'s> {
         }
     }
 
-    /// The source that is called `name`.
+    /// The source that is called `name`: by its alias, or by its own name where only one has it.
     pub(super) fn source_named(&self, name: &str) -> Option<&'s Named<'s>> {
-        let called = |source: &&Named<'_>| source.names.contains(&Some(name));
-        self.sources.iter().find(called)
+        let shown = self.sources.iter().find(|source| source.shown() == name);
+        let mut own = self.sources_of(name);
+        shown.or_else(|| own.next().filter(|_| own.next().is_none()))
+    }
+
+    /// The sources that read what is called `name`, whatever their aliases are.
+    fn sources_of(&self, name: &str) -> impl Iterator<Item = &'s Named<'s>> {
+        let called = move |source: &&Named<'_>| source.names.contains(&Some(name));
+        self.sources.iter().filter(called)
     }
 
     /// The same scope, for expressions that may use other things.
@@ -270,7 +286,7 @@ impl<'s> Scope<'s> {
             aggregates: Err("here"),
             place: self.place,
             tables: self.tables,
-            steps: self.steps,
+            progress: self.progress,
             diagnostics: self.diagnostics,
         }
     }
@@ -308,6 +324,7 @@ impl<'s> Scope<'s> {
         if let (None, Some(expr)) = (stream, self.alias(&name.value)) {
             return Ok(expr);
         }
+        self.progress.unknown.set(true);
         let columns = sources.iter().flat_map(|source| source.schema.fields());
         let columns = columns.map(|field| field.name.as_str());
         let aliases = self.aliases.iter().map(|(alias, _)| alias.as_str());
@@ -330,7 +347,14 @@ impl<'s> Scope<'s> {
         self.fail_with(place_of(name.span), message, hint)
     }
 
-    fn unknown_source(&mut self, stream: &ast::Ident) -> Bound {
+    pub(super) fn unknown_source(&mut self, stream: &ast::Ident) -> Bound {
+        self.progress.unknown.set(true);
+        let several: Vec<&str> = self.sources_of(&stream.value).map(Named::shown).collect();
+        if let [first, .., last] = several.as_slice() {
+            let hint = Some(format!("write {first} or {last}"));
+            let message = format!("'{}' is read more than once here", stream.value);
+            return self.fail_with(place_of(stream.span), message, hint);
+        }
         let known = self.sources.iter().flat_map(|source| source.names);
         let hint = did_you_mean(&stream.value, known.flatten());
         let message = format!("unknown stream or alias '{}'", stream.value);
@@ -340,7 +364,7 @@ impl<'s> Scope<'s> {
     fn alias(&self, name: &str) -> Option<Expr> {
         let (_, expr) = self.aliases.iter().find(|(alias, _)| alias == name)?;
         // A copy may be as large as what one statement binds.
-        self.steps.set(self.steps.get() + 10);
+        self.progress.steps.set(self.progress.steps.get() + 10);
         Some(expr.clone())
     }
 
@@ -613,7 +637,20 @@ impl<'s> Scope<'s> {
             let message = format!("cannot look up {} among {}", needle.ty, field.ty);
             return self.fail(place(x), message);
         }
-        let found = boolean(ExprKind::InTable(widen(needle, field.ty).into(), id));
+        let is_float = |ty: Type| matches!(ty, Type::Float | Type::Double);
+        if is_float(needle.ty) && field.ty.is_integral() {
+            let message = format!("cannot look up {} among {}", needle.ty, field.ty);
+            let hint = Some(format!("write CAST(… AS {})", field.ty));
+            return self.fail_with(place(x), message, hint);
+        }
+        // Whole numbers of all types lie in a row alike, and so do the others.
+        let alike = needle.ty.is_integral() && field.ty.is_integral() || is_float(needle.ty);
+        let needle = if alike {
+            needle
+        } else {
+            widen(needle, field.ty)
+        };
+        let found = boolean(ExprKind::InTable(needle.into(), id));
         Ok(if negated { not(found) } else { found })
     }
 

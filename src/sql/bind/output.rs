@@ -25,6 +25,7 @@ impl Binder<'_> {
         let found = [
             output.and_then(|place| snapshot(place, query)),
             distinct(select.place, query),
+            matches(select.place, query),
         ];
         let mut refused = Ok(());
         for refusal in found.into_iter().flatten() {
@@ -83,6 +84,23 @@ fn distinct(place: Place, query: &Query) -> Option<Refusal> {
         ),
         (Flow::Endless | Flow::Sliding | Flow::Batch, _) => None,
     }
+}
+
+/// ORDER BY, LIMIT and OFFSET concern what one row finds in a join.
+fn matches(place: Place, query: &Query) -> Option<Refusal> {
+    let hint = "do that in a query of its own, which reads this one";
+    let message = match (query.orders_matches(), query.distinct, query.emit) {
+        (true, true, _) => "DISTINCT with ORDER BY, LIMIT or OFFSET over a join",
+        (true, false, Emit::Expired | Emit::All) => {
+            "ORDER BY, LIMIT and OFFSET concern the rows that come, not those that leave"
+        }
+        (true, false, Emit::Current) | (false, ..) => return None,
+    };
+    Some(Refusal {
+        place,
+        message,
+        hint,
+    })
 }
 
 fn asks_tables(query: &Query) -> bool {

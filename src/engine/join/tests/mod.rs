@@ -113,7 +113,7 @@ fn feed(
         tables: tables.into(),
         aggregations: Arc::new([]),
     };
-    let start = || Joiner::new(plan, &stores, seen);
+    let start = || Joiner::new(plan, &stores, seen, seen);
     let mut joiner = start();
     let mut out = Seen::default();
     let (mut rest, mut pushes) = (events, 0);
