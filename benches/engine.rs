@@ -173,8 +173,7 @@ impl Ours {
     /// The same when a stream has had these rows before anything else.
     fn told(mut self, stream: &str, rows: &Batch) -> Ours {
         let (stream, _) = self.engine.plan().stream_named(stream).expect("the stream");
-        self.engine
-            .push(stream, rows.rows(), &mut Tally::default());
+        self.engine.push(stream, rows.rows(), &mut Tally::default());
         self
     }
 }

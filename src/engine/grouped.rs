@@ -14,6 +14,8 @@ pub(super) struct Grouped {
     pub(super) groups: Groups,
     pub(super) output: Output,
     straight: Option<Straight>,
+    /// Whether a batch is complete when what belongs together has come.
+    comes_in_batches: bool,
 }
 
 /// Where the columns of the group row lie in the output, when every aggregate lies there once and
@@ -46,8 +48,9 @@ impl Straight {
 }
 
 impl Grouped {
-    pub(super) fn new(groups: Groups, output: Output) -> Grouped {
+    pub(super) fn new(groups: Groups, output: Output, comes_in_batches: bool) -> Grouped {
         Grouped {
+            comes_in_batches,
             straight: Straight::new(&groups, &output),
             groups,
             output,
@@ -240,6 +243,7 @@ impl Changes for Grouped {
             groups,
             output,
             straight,
+            ..
         } = self;
         groups.find_all(slide, output);
         let slots = std::mem::take(&mut groups.slots);
@@ -261,7 +265,11 @@ impl Changes for Grouped {
     }
 
     fn together(&mut self, at: Stamp) {
-        self.output.close_matches(at);
+        if self.comes_in_batches {
+            self.close(at);
+        } else if self.output.gathers {
+            self.output.close(at);
+        }
     }
 
     fn close(&mut self, at: Stamp) {

@@ -7,7 +7,7 @@ use super::distinct::Unique;
 use super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Stamp, Value};
-use crate::sql::plan::{ExprKind, Flow, Query, SortKey};
+use crate::sql::plan::{Expr, ExprKind, Flow, Input, Query, SortKey};
 
 /// The tail of a query, over input rows or group rows.
 pub(super) struct Output {
@@ -31,13 +31,58 @@ pub(super) struct Output {
     /// Where the output columns and sort keys lie in the row, when they all just repeat a column
     /// of it and HAVING keeps every row.
     plain: Option<Vec<usize>>,
-    /// For each output column the column of the row that it repeats, if it does no more.
-    repeats: Vec<Option<usize>>,
-    /// Whether anything else reads a column of the row.
-    reads: Vec<bool>,
+    /// How a row is made of cells, when some output columns are computed.
+    cells: Option<Cells>,
     /// Whether the joined rows that one row has brought about are put in order and counted.
     pub(super) gathers: bool,
     pub(super) faults: Cell<u64>,
+}
+
+/// The output columns over a row of which only those columns are there that are computed with.
+struct Cells {
+    /// These columns.
+    reads: Vec<usize>,
+    having: Option<Operand<bool>>,
+    select: Vec<OfCells>,
+}
+
+enum OfCells {
+    /// A column of the whole row.
+    Repeated(usize),
+    /// An expression over the columns that are there.
+    Computed(Compiled),
+}
+
+impl Cells {
+    fn new(query: &Query, cx: Cx<'_>) -> Cells {
+        let repeated = |expr: &Expr| match expr.kind {
+            ExprKind::Column(column) => Some(column),
+            _ => None,
+        };
+        let mut reads = Vec::new();
+        let computed = query.select.iter().filter(|expr| repeated(expr).is_none());
+        for expr in computed.chain(&query.having) {
+            expr.walk(&mut |expr| reads.extend(repeated(expr)));
+        }
+        reads.sort_unstable();
+        reads.dedup();
+        let columns = reads.last().map_or(0, |last| last + 1);
+        let place = |column| reads.binary_search(&column).unwrap_or(0);
+        let places: Vec<usize> = (0..columns).map(place).collect();
+        let there = Cx {
+            columns: &places,
+            ..cx
+        };
+        let select = query.select.iter().map(|expr| match repeated(expr) {
+            Some(column) => OfCells::Repeated(column),
+            None => OfCells::Computed(compile(expr, there)),
+        });
+        Cells {
+            having: query.having.as_ref().map(|having| predicate(having, there)),
+            select: select.collect(),
+            reads,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -72,25 +117,10 @@ impl Output {
             out: Batch::new(query.select.len()),
             order: Vec::new(),
             plain: None,
-            repeats: Vec::new(),
-            reads: Vec::new(),
+            cells: None,
             gathers: query.orders_matches(),
             faults: Cell::new(0),
         };
-        output.repeats = output.select.iter().map(Compiled::column).collect();
-        let computed = output.repeats.iter().zip(&query.select);
-        let computed = computed.filter(|(repeated, _)| repeated.is_none());
-        for expr in computed.map(|(_, expr)| expr).chain(&query.having) {
-            expr.walk(&mut |expr| {
-                if let ExprKind::Column(column) = expr.kind {
-                    let columns = output.reads.len().max(column + 1);
-                    output.reads.resize(columns, false);
-                    if let Some(reads) = output.reads.get_mut(column) {
-                        *reads = true;
-                    }
-                }
-            });
-        }
         // Rows that come out together.
         let (batch, snapshots) = (query.flow() == Flow::Batch, query.shows_snapshots());
         if query.distinct && (batch || snapshots) {
@@ -99,6 +129,10 @@ impl Output {
         output.latest_only = batch && snapshots;
         if output.having.is_none() {
             output.plain = output.exprs().map(Compiled::column).collect();
+        }
+        let of_cells = query.grouping.is_some() || matches!(query.input, Input::Join(_));
+        if of_cells && output.plain.is_none() {
+            output.cells = Some(Cells::new(query, cx));
         }
         output
     }
@@ -134,7 +168,7 @@ impl Output {
             return;
         }
         let Some(plain) = &self.plain else {
-            self.compute_of(row, width, cell, stamp, at);
+            self.compute_of(row, cell, stamp, at);
             return;
         };
         let columns = plain.iter().take(self.out.width());
@@ -143,35 +177,38 @@ impl Output {
         });
     }
 
-    /// Of the row only those columns are made that expressions read; the others go straight to
-    /// where they are repeated.
+    /// Of the row only those columns are made, in `row`, that expressions read; the others go
+    /// straight to where they are repeated.
     #[inline]
     fn compute_of(
         &mut self,
         row: &mut Vec<Value>,
-        width: usize,
         cell: impl Fn(usize, &mut Vec<Value>),
         stamp: Stamp,
         at: Stamp,
     ) {
+        let Some(Cells {
+            reads,
+            having,
+            select,
+        }) = &self.cells
+        else {
+            return;
+        };
         row.clear();
-        for column in 0..width {
-            match self.reads.get(column) {
-                Some(true) => cell(column, row),
-                Some(false) | None => row.push(Value::Null),
-            }
-        }
+        reads.iter().for_each(|column| cell(*column, row));
         let env = Env::new(row, stamp, at, &self.faults);
-        let having = self.having.as_ref();
-        if having.is_some_and(|having| having.get(&env) != Some(true)) {
+        if having
+            .as_ref()
+            .is_some_and(|having| having.get(&env) != Some(true))
+        {
             return;
         }
-        let columns = self.select.iter().zip(&self.repeats);
         self.out.push_with(at, |values| {
-            for (expr, repeated) in columns {
-                match repeated {
-                    Some(column) => cell(*column, values),
-                    None => expr.push_to(&env, values),
+            for column in select {
+                match column {
+                    OfCells::Repeated(column) => cell(*column, values),
+                    OfCells::Computed(expr) => expr.push_to(&env, values),
                 }
             }
         });
@@ -253,13 +290,6 @@ impl Output {
         self.out.push_with(at, |values| {
             select.iter().for_each(|expr| expr.push_to(&env, values));
         });
-    }
-
-    /// All that one row has brought about has come.
-    pub(super) fn close_matches(&mut self, at: Stamp) {
-        if self.gathers && !self.pending.is_empty() {
-            self.close(at);
-        }
     }
 
     /// A row of the batch that is open.

@@ -116,7 +116,9 @@ impl Changes for Projected {
     }
 
     fn together(&mut self, at: Stamp) {
-        self.output.close_matches(at);
+        if self.batch {
+            self.output.close(at);
+        }
     }
 
     fn close(&mut self, at: Stamp) {

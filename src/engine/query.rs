@@ -100,7 +100,9 @@ impl Running {
         let feed = match &query.input {
             Input::Stream(input) => Feed::Stream(Box::new(StreamFeed::new(input, emit, stores))),
             Input::Join(input) => {
-                let seen = query.grouping.is_some() || emit != Emit::Current || query.distinct;
+                // In batches nothing of a batch is left when the next one closes.
+                let sees = query.grouping.is_some() || emit != Emit::Current || query.distinct;
+                let seen = sees && query.flow() != Flow::Batch;
                 let asks = query.asks_tables();
                 Feed::Join(Box::new(Joiner::new(input, stores, seen, asks)))
             }
@@ -115,7 +117,9 @@ impl Running {
                 let columns: &[usize] = if feed.keeps_rows() { &[] } else { &input.keep };
                 (columns, feed.leaves())
             }
-            (Input::Join(input), _) if Joiner::can_leave(input) => (&[][..], Leaves::AnyOrder),
+            (Input::Join(input), _) if query.flow() != Flow::Batch && Joiner::can_leave(input) => {
+                (&[][..], Leaves::AnyOrder)
+            }
             (Input::Join(_) | Input::Stream(_), _) => (&[][..], Leaves::Never),
         };
         let cx = stores.cx(columns);
@@ -125,7 +129,7 @@ impl Running {
                 let together = batch || query.shows_snapshots();
                 let groups = Groups::new(grouping, cx, leaves, together, query.emit);
                 let output = Output::new(&query, stores.cx(&[]));
-                Stage::Grouped(Box::new(Grouped::new(groups, output)))
+                Stage::Grouped(Box::new(Grouped::new(groups, output, batch)))
             }
             None => {
                 let output = Output::new(&query, cx);

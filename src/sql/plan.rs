@@ -160,6 +160,9 @@ impl Query {
                 Some(window) if window.is_batch() => return Flow::Batch,
                 Some(_) => true,
             },
+            Input::Join(input) if self.emit == Emit::Current && input.join.comes_in_batches() => {
+                return Flow::Batch;
+            }
             Input::Join(input) => input.join.forgets(),
         };
         if forgets {
@@ -174,7 +177,7 @@ impl Query {
     pub fn orders_matches(&self) -> bool {
         let counts = self.limit.is_some() || self.offset > 0;
         let joined = matches!(self.input, Input::Join(_)) && !self.shows_snapshots();
-        joined && (counts || !self.order_by.is_empty())
+        joined && self.flow() != Flow::Batch && (counts || !self.order_by.is_empty())
     }
 
     /// Whether it gives what its result is from time to time.

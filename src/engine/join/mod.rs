@@ -230,7 +230,10 @@ impl Joiner {
             for reaches in [false, true] {
                 self.enter(reaches);
                 any |= !self.waiting.is_empty();
-                self.trigger(each, to);
+                let last = self.trigger(each, to);
+                if let Some(at) = last.filter(|_| reaches) {
+                    to.together(at);
+                }
             }
             if !any {
                 break;
@@ -269,8 +272,8 @@ impl Joiner {
     }
 
     /// Rows that have entered look for their matches. `each`: each of them is a row of its own,
-    /// not one of a batch, or one that several sides read.
-    fn trigger(&mut self, each: bool, to: &mut impl Changes) {
+    /// not one of a batch, or one that several sides read. Gives when the last one came.
+    fn trigger(&mut self, each: bool, to: &mut impl Changes) -> Option<Stamp> {
         let mut last = None;
         for (port, one) in &self.waiting {
             let Some(port) = self.ports.get(*port) else {
@@ -289,9 +292,7 @@ impl Joiner {
                 }
             }
         }
-        if let Some(at) = last {
-            to.together(at);
-        }
+        last
     }
 
     /// When it must be fired next, as things are.

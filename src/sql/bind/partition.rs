@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use sqlparser::ast::Expr as WrittenExpr;
 
 use super::super::ast::{self, KeyForm, Properties};
-use super::super::plan::{
-    Application, Expr, ExprKind, Partition, PartitionKey, Query, StreamId,
-};
+use super::super::plan::{Application, Expr, ExprKind, Partition, PartitionKey, Query, StreamId};
 use super::super::types;
 use super::expr::{Bound, Failed, Named, Progress, Scope, place, widen};
 use super::source::Origin;
@@ -109,7 +107,10 @@ impl Binder<'_> {
             ..
         } = &self.application;
         let own = partitions.get(number).map(|partition| &partition.queries);
-        let own = own.into_iter().flatten().filter_map(|one| queries.get(*one));
+        let own = own
+            .into_iter()
+            .flatten()
+            .filter_map(|one| queries.get(*one));
         let own: Vec<&Query> = own.collect();
         // What failed has been reported, and might have read it.
         let failed = |fault: &Diagnostic| fault.severity == Severity::Error;

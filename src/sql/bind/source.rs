@@ -103,7 +103,8 @@ impl Binder<'_> {
 
     /// UNIDIRECTIONAL says which of the sides that could trigger does.
     fn check_unidirectional(&mut self, path: &str, origins: &[Origin]) -> Result<(), Failed> {
-        let could = |origin: &&Origin| matches!(origin.kind, OriginKind::Stream { named: false, .. });
+        let could =
+            |origin: &&Origin| matches!(origin.kind, OriginKind::Stream { named: false, .. });
         let mut marked = origins.iter().filter(|origin| origin.unidirectional);
         if let Some(origin) = marked.clone().find(|origin| !could(origin)) {
             let message = format!("'{}' never triggers: it is looked up", origin.name);

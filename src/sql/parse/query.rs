@@ -70,7 +70,10 @@ impl StatementParser<'_> {
         }
         loop {
             let name = self.name("a name for the subquery")?;
-            if tables.iter().any(|(known, _): &(Name, _)| known.text == name.text) {
+            if tables
+                .iter()
+                .any(|(known, _): &(Name, _)| known.text == name.text)
+            {
                 let message = format!("two queries of WITH are called '{}'", name.text);
                 return Err(Diagnostic::error(self.path, name.place, message));
             }

@@ -51,6 +51,22 @@ impl Join {
         streams.all(|forgets| forgets)
     }
 
+    /// Whether joined rows come only when batches close: every stream that triggers has a batch
+    /// window.
+    #[must_use]
+    pub fn comes_in_batches(&self) -> bool {
+        let sides = [&self.left, &self.right].into_iter();
+        let mut triggers = sides.filter(|side| side.triggers);
+        triggers.all(|side| match &side.source {
+            Source::Stream(input) => {
+                let window = input.window.as_ref();
+                window.is_some_and(|window| window.is_batch())
+            }
+            Source::Join(join) => join.comes_in_batches(),
+            Source::Table { .. } | Source::Aggregation { .. } => true,
+        })
+    }
+
     /// Every expression of it but those of its streams.
     pub fn exprs<'a>(&'a self, found: &mut Vec<&'a Expr>) {
         found.extend(self.keys.iter().flat_map(|(x, y)| [x, y]));
