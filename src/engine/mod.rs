@@ -13,6 +13,7 @@ mod grouped;
 mod like;
 mod output;
 mod query;
+mod rollup;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -47,6 +47,10 @@ pub(super) enum Part {
     Groups = 3,
     /// Nothing but that there is a state.
     Present = 4,
+    /// What an aggregation knows besides rows.
+    Rollup = 24,
+    /// The rows of an aggregation's buckets, in runs of slots.
+    BucketRows = 25,
 }
 
 impl Part {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::plan::{Aggregate, Expr, Grouping, Input, Query, Role, Stream, Window};
+use super::plan::{Aggregate, Aggregation, Expr, Grouping, Input, Query, Role, Stream, Window};
 use super::plan::{Application, ArithmeticOp, CompareOp, Emit, ExprKind, SortKey};
 use crate::event::{Value, format_duration_ms};
 
@@ -17,6 +17,14 @@ pub fn explain(application: &Application) -> String {
             Role::Sink => format!("to {}", stream.connector.as_deref().unwrap_or("?")),
         };
         let _ = writeln!(out, "stream {} ({}) {role}", stream.name, stream.schema);
+    }
+    for aggregation in &application.aggregations {
+        let _ = writeln!(
+            out,
+            "aggregation {} ({})   {}:{}",
+            aggregation.name, aggregation.schema, aggregation.path, aggregation.place.line
+        );
+        indent(&mut out, &aggregation_lines(aggregation, application, true));
     }
     for (number, query) in application.queries.iter().enumerate() {
         let target = application.target_name(query);
@@ -109,10 +117,87 @@ fn tree(query: &Query, streams: &[Stream]) -> String {
     ));
 
     let mut out = String::new();
+    indent(&mut out, &lines);
+    out
+}
+
+fn indent(out: &mut String, lines: &[String]) {
     for (depth, line) in lines.iter().enumerate() {
         let _ = writeln!(out, "  {}{line}", "  ".repeat(depth));
     }
-    out
+}
+
+/// The written form from which [`Aggregation::fingerprint`] is made.
+pub(super) fn aggregation_text(aggregation: &Aggregation, application: &Application) -> String {
+    let lines = aggregation_lines(aggregation, application, false);
+    let stream = application.stream(aggregation.input.stream);
+    let schema = stream.map_or(String::new(), |stream| stream.schema.to_string());
+    let lines = lines.join("\n");
+    format!("aggregation {}\n{lines}\nover {schema}", aggregation.name)
+}
+
+/// From what it gives down to what it reads. `bounds`: what may change while its state stays.
+fn aggregation_lines(
+    aggregation: &Aggregation,
+    application: &Application,
+    bounds: bool,
+) -> Vec<String> {
+    let input = &aggregation.input;
+    let source = application.stream(input.stream);
+    let columns: Vec<String> = source
+        .map(|stream| {
+            let fields = stream.schema.fields().iter();
+            fields.map(|field| field.name.clone()).collect()
+        })
+        .unwrap_or_default();
+    let kept = input.keep.iter().filter_map(|index| columns.get(*index));
+    let kept: Vec<String> = kept.cloned().collect();
+    let keys = aggregation.keys.iter().map(|key| show(key, &kept));
+    let aggregates = aggregation.aggregates.iter();
+    let aggregates = aggregates.map(|one| show_aggregate(one, &kept));
+    let row: Vec<String> = keys.clone().chain(aggregates.clone()).collect();
+    // The first column is the start of the bucket.
+    let fields = aggregation.schema.fields().iter().skip(1);
+    let select = fields
+        .zip(&aggregation.select)
+        .map(|(field, expr)| format!("{} AS {} {}", show(expr, &row), field.name, expr.ty));
+    let durations = aggregation.durations.iter().map(|one| {
+        let kept = match one.keep_ms {
+            Some(keep_ms) => format!("for {}", format_duration_ms(keep_ms)),
+            None => "for ever".to_owned(),
+        };
+        let name = one.bucket.name();
+        if bounds {
+            format!("{name} {kept}")
+        } else {
+            name.to_owned()
+        }
+    });
+    let by = aggregation.by.as_ref();
+    let by = by.map_or("the row's time".to_owned(), |by| show(by, &kept));
+    let most = if bounds {
+        format!(", at most {} rows", aggregation.rows_max)
+    } else {
+        String::new()
+    };
+    let mut lines = vec![
+        format!("select {}", select.collect::<Vec<_>>().join(", ")),
+        format!(
+            "buckets of {}{most}",
+            durations.collect::<Vec<_>>().join(", ")
+        ),
+        format!(
+            "aggregate [{}] by [{}] at {by}",
+            aggregates.collect::<Vec<_>>().join(", "),
+            keys.collect::<Vec<_>>().join(", ")
+        ),
+    ];
+    if let Some(filter) = &input.filter {
+        lines.push(format!("where {}", show(filter, &columns)));
+    }
+    let name = source.map_or("?", |stream| stream.name.as_str());
+    lines.push(format!("from {name}"));
+    lines
 }
 
 fn show_key(key: &SortKey, row: &[String]) -> String {

@@ -9,8 +9,8 @@ mod relation;
 use std::sync::Arc;
 
 pub use relation::{
-    Aggregation, AggregationId, Bucket, Eviction, Join, JoinKind, Match, Partition, PartitionKey,
-    Side, Source, Table, TableId, Target, Trigger, TriggerAt, Write,
+    Aggregation, AggregationId, Bucket, Duration, Eviction, Join, JoinKind, Match, Partition,
+    PartitionKey, Side, Source, Table, TableId, Target, Trigger, TriggerAt, Write,
 };
 
 use super::aggregates::AggregateFunction;
@@ -164,11 +164,15 @@ impl Query {
     /// that state finds its query again (CRC-32C over the plan's written form, twice).
     #[must_use]
     pub fn fingerprint(&self, application: &Application) -> u64 {
-        let text = super::explain::fingerprint_text(self, application);
-        let low = crc32c::crc32c(text.as_bytes());
-        let high = crc32c::crc32c_append(low ^ 0x9E37_79B9, text.as_bytes());
-        (u64::from(high) << 32) | u64::from(low)
+        print_of(&super::explain::fingerprint_text(self, application))
     }
+}
+
+/// CRC-32C, twice.
+fn print_of(text: &str) -> u64 {
+    let low = crc32c::crc32c(text.as_bytes());
+    let high = crc32c::crc32c_append(low ^ 0x9E37_79B9, text.as_bytes());
+    (u64::from(high) << 32) | u64::from(low)
 }
 
 /// When output rows reach the target.
