@@ -11,10 +11,11 @@ use ecow::EcoString;
 
 use super::cast;
 use super::like::LikePattern;
+use super::table::SharedTable;
 use super::window::Picked;
 use crate::event::{Stamp, Type, Value};
 use crate::sql::functions::{Function, Moment, Nulls};
-use crate::sql::plan::{ArithmeticOp, CompareOp, Expr, ExprKind};
+use crate::sql::plan::{ArithmeticOp, CompareOp, Expr, ExprKind, TableId};
 
 /// What an expression is evaluated over.
 #[derive(Clone, Copy)]
@@ -212,11 +213,17 @@ pub(super) struct Cx<'a> {
     /// Where the columns of the plan lie in the rows that will be given; empty means that column
     /// `i` lies at `i`.
     pub(super) columns: &'a [usize],
+    /// The tables, for `x IN table`.
+    pub(super) tables: &'a [SharedTable],
 }
 
 impl Cx<'_> {
-    /// Rows that have just the columns of the plan.
-    pub(super) const PLAIN: Cx<'static> = Cx { columns: &[] };
+    /// Rows that have just the columns of the plan, and no tables.
+    #[cfg(test)]
+    pub(super) const PLAIN: Cx<'static> = Cx {
+        columns: &[],
+        tables: &[],
+    };
 
     /// Where a column of the plan lies.
     pub(super) fn place(self, index: usize) -> usize {
@@ -470,6 +477,7 @@ fn boolean(expr: &Expr, cx: Cx<'_>) -> Operand<bool> {
         }
         ExprKind::Compare(op, x, y) => compare(*op, x, y, cx),
         ExprKind::InList(x, list) => in_list(x, list, cx),
+        ExprKind::InTable(x, table) => in_table(x, *table, cx),
         ExprKind::Like {
             text,
             pattern,
@@ -570,6 +578,22 @@ fn in_list(x: &Expr, list: &[Expr], cx: Cx<'_>) -> Operand<bool> {
             }
         }
         (!unknown).then_some(false)
+    })
+}
+
+/// `x IN table`, as the table is at that moment.
+fn in_table(x: &Expr, table: TableId, cx: Cx<'_>) -> Operand<bool> {
+    let Some(table) = cx.tables.get(table.0).cloned() else {
+        return computed(|_| None);
+    };
+    let seek = table.lock().member_seek();
+    let x = compile(x, cx);
+    computed(move |env| {
+        let needle = x.value(env);
+        if needle.is_null() {
+            return None;
+        }
+        Some(table.lock().contains(&seek, &needle, env.moment.now))
     })
 }
 

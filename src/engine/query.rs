@@ -1,30 +1,53 @@
-//! A running query: filter, window, groups or projection, output.
+//! A running query: what feeds it, groups or projection, output.
 
-use super::expr::{Cx, Operand, predicate};
+use std::sync::Arc;
+
+use super::feed::StreamFeed;
 use super::group::Groups;
 use super::grouped::Grouped;
+use super::node::Stores;
 use super::output::Output;
 use super::state::{Load, Part, Save, StateError};
-use super::window::{AnyWindow, Changes, Picked};
+use super::table::TableWrite;
+use super::window::Changes;
 use crate::event::{Batch, Row, Rows, Stamp, Timestamp};
-use crate::sql::plan::{Emit, Input, Query};
+use crate::sql::plan::{Emit, Input, Query, Target};
 
 /// One query with its state.
 pub(super) struct Running {
-    filter: Option<Operand<bool>>,
-    window: AnyWindow,
+    plan: Arc<Query>,
+    stores: Stores,
+    feed: Feed,
     stage: Stage,
-    /// The rows of a push that have passed the filter.
-    picked: Vec<usize>,
+    /// What the rows do to a table, when they go to one.
+    write: Option<TableWrite>,
 }
 
-/// Rows that are filtered in one go.
-const PICK_ROWS_MAX: usize = 1024;
+/// Where the rows come from.
+enum Feed {
+    Stream(StreamFeed),
+}
 
 /// What looks through the window.
 enum Stage {
     Projected(Box<Projected>),
     Grouped(Box<Grouped>),
+}
+
+/// Calls a method of the feed with whatever the stage is.
+macro_rules! feed {
+    ($running:ident, $feed:ident, $stage:ident => $call:expr) => {
+        match (&mut $running.feed, &mut $running.stage) {
+            (Feed::Stream($feed), Stage::Projected(stage)) => {
+                let $stage = &mut **stage;
+                $call
+            }
+            (Feed::Stream($feed), Stage::Grouped(stage)) => {
+                let $stage = &mut **stage;
+                $call
+            }
+        }
+    };
 }
 
 /// Without groups every row stands for itself.
@@ -55,25 +78,36 @@ impl Changes for Projected {
     }
 }
 
+impl Stage {
+    fn output(&self) -> &Output {
+        match self {
+            Stage::Projected(stage) => &stage.output,
+            Stage::Grouped(stage) => &stage.output,
+        }
+    }
+
+    fn output_mut(&mut self) -> &mut Output {
+        match self {
+            Stage::Projected(stage) => &mut stage.output,
+            Stage::Grouped(stage) => &mut stage.output,
+        }
+    }
+}
+
 impl Running {
-    pub(super) fn new(query: &Query) -> Running {
+    pub(super) fn new(query: &Query, stores: &Stores) -> Running {
         let Input::Stream(input) = &query.input else {
             unreachable!("joins")
         };
-        let window = AnyWindow::new(input.window, query.emit, &input.keep);
+        let feed = StreamFeed::new(input, query.emit, stores);
         // A window that keeps rows shows the kept columns alone; else the whole row is seen.
-        let cx = if window.keeps_rows() {
-            Cx::PLAIN
-        } else {
-            Cx {
-                columns: &input.keep,
-            }
-        };
+        let columns: &[usize] = if feed.keeps_rows() { &[] } else { &input.keep };
+        let cx = stores.cx(columns);
         let batch = input.window.is_some_and(|window| window.is_batch());
         let stage = match &query.grouping {
             Some(grouping) => Stage::Grouped(Box::new(Grouped::new(
-                Groups::new(grouping, cx, window.keeps_rows(), batch, query.emit),
-                Output::new(query, Cx::PLAIN),
+                Groups::new(grouping, cx, feed.leaves(), batch, query.emit),
+                Output::new(query, stores.cx(&[])),
             ))),
             None => Stage::Projected(Box::new(Projected {
                 output: Output::new(query, cx),
@@ -81,88 +115,80 @@ impl Running {
                 emit: query.emit,
             })),
         };
-        let filter = input
-            .filter
-            .as_ref()
-            .map(|filter| predicate(filter, Cx::PLAIN));
-        Running {
-            filter,
-            window,
-            stage,
-            picked: Vec::new(),
-        }
-    }
-
-    /// Takes rows; what comes out is in [`Running::output`].
-    pub(super) fn push(&mut self, rows: Rows<'_>) {
-        let mut rest = rows;
-        while !rest.is_empty() {
-            let (head, tail) = rest.split_at(PICK_ROWS_MAX);
-            self.pick(head);
-            let picked = Picked::new(head, &self.picked);
-            match &mut self.stage {
-                Stage::Projected(stage) => self.window.push(picked, &mut **stage),
-                Stage::Grouped(stage) => self.window.push(picked, &mut **stage),
+        let write = match &query.target {
+            Target::Stream(_) => None,
+            Target::Table { table, write } => {
+                let table = stores.tables.get(table.0);
+                table.map(|table| TableWrite::new(write, table.clone(), stores.cx(&[])))
             }
-            rest = tail;
-        }
-    }
-
-    /// Notes the rows for which the filter is true. It sees the whole row.
-    fn pick(&mut self, rows: Rows<'_>) {
-        self.picked.clear();
-        let output = match &self.stage {
-            Stage::Projected(stage) => &stage.output,
-            Stage::Grouped(stage) => &stage.output,
         };
-        match &self.filter {
-            None => self.picked.extend(0..rows.len()),
-            Some(filter) => {
-                let passing = (0..).zip(rows.iter()).filter(|(_, row)| {
-                    filter.get(&output.env(row.values, row.stamp, row.stamp)) == Some(true)
-                });
-                self.picked.extend(passing.map(|(place, _)| place));
-            }
+        Running {
+            plan: Arc::new(query.clone()),
+            stores: stores.clone(),
+            feed: Feed::Stream(feed),
+            stage,
+            write,
         }
+    }
+
+    /// The same query without anything to remember.
+    pub(super) fn fresh(&self) -> Running {
+        Running::new(&self.plan, &self.stores)
+    }
+
+    /// Takes rows of one of its inputs; what comes out is in [`Running::output`].
+    pub(super) fn push(&mut self, _input: usize, rows: Rows<'_>) {
+        feed!(self, feed, stage => feed.push(rows, stage));
+        self.finish();
     }
 
     /// The clock has reached the query's deadline.
     pub(super) fn fire(&mut self, at: Stamp) {
-        match &mut self.stage {
-            Stage::Projected(stage) => self.window.fire(at, &mut **stage),
-            Stage::Grouped(stage) => self.window.fire(at, &mut **stage),
+        feed!(self, feed, stage => feed.fire(at, stage));
+        self.finish();
+    }
+
+    /// After something has come out: rows for a table go there.
+    fn finish(&mut self) {
+        let output = self.stage.output_mut();
+        if let Some(write) = &mut self.write {
+            if !output.out.is_empty() {
+                write.apply(output.out.rows(), &output.faults);
+                output.out.clear();
+            }
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        self.window.deadline()
+        match &self.feed {
+            Feed::Stream(feed) => feed.deadline(),
+        }
     }
 
     pub(super) fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
-        self.window.earliest(time)
+        match &self.feed {
+            Feed::Stream(feed) => feed.earliest(time),
+        }
     }
 
     /// The rows that have come out, for the caller to take.
     pub(super) fn output(&mut self) -> &mut Batch {
-        match &mut self.stage {
-            Stage::Projected(stage) => &mut stage.output.out,
-            Stage::Grouped(stage) => &mut stage.output.out,
-        }
+        &mut self.stage.output_mut().out
     }
 
     /// Whether there is anything to remember between two rows.
     pub(super) fn has_state(&self) -> bool {
-        !matches!(
-            (&self.window, &self.stage),
-            (AnyWindow::Unbounded, Stage::Projected(_))
-        )
+        match (&self.feed, &self.stage) {
+            (_, Stage::Grouped(_)) => true,
+            (Feed::Stream(feed), Stage::Projected(_)) => feed.has_state(),
+        }
     }
 
     pub(super) fn take_faults(&self) -> u64 {
-        match &self.stage {
-            Stage::Projected(stage) => stage.output.take_faults(),
-            Stage::Grouped(stage) => stage.output.take_faults(),
-        }
+        let feed = match &self.feed {
+            Feed::Stream(feed) => feed.take_faults(),
+        };
+        feed + self.stage.output().take_faults()
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
@@ -170,24 +196,22 @@ impl Running {
             // So that a state which happens to be empty is not taken for one that is missing.
             save.put(Part::Present, 0, &true)?;
         }
-        self.window.save(save)?;
-        match &self.stage {
-            Stage::Projected(stage) => stage.output.save(save),
-            Stage::Grouped(stage) => {
-                stage.groups.save(save)?;
-                stage.output.save(save)
-            }
+        match &self.feed {
+            Feed::Stream(feed) => feed.save(save)?,
         }
+        if let Stage::Grouped(stage) = &self.stage {
+            stage.groups.save(save)?;
+        }
+        self.stage.output().save(save)
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
-        self.window.load(load)?;
-        match &mut self.stage {
-            Stage::Projected(stage) => stage.output.load(load),
-            Stage::Grouped(stage) => {
-                stage.groups.load(load)?;
-                stage.output.load(load)
-            }
+        match &mut self.feed {
+            Feed::Stream(feed) => feed.load(load)?,
         }
+        if let Stage::Grouped(stage) = &mut self.stage {
+            stage.groups.load(load)?;
+        }
+        self.stage.output_mut().load(load)
     }
 }

@@ -1,8 +1,9 @@
 //! State as chunks: what an operator gives to a checkpoint and takes back from it.
 //!
-//! A chunk's key is the part it belongs to (the high byte) and its number within the part. Rows
-//! of a window are chunked in blocks, groups in runs of slots, so that a small change to a large
-//! state touches few chunks. Chunks are CBOR.
+//! A chunk's key is the part it belongs to (8 bits), which of several alike, as the sides of a join
+//! are (16 bits), and its number within the part (40 bits). Rows of a window are chunked in blocks,
+//! groups in runs of slots, so that a small change to a large state touches few chunks. Chunks are
+//! CBOR.
 
 use std::collections::BTreeMap;
 
@@ -47,17 +48,30 @@ pub(super) enum Part {
     Groups = 3,
     /// Nothing but that there is a state.
     Present = 4,
+    /// Rows of a table or of a join's side, in runs of numbers.
+    Rows = 16,
+    /// What a table or a join knows besides rows.
+    Holder = 17,
+    /// The states of aggregates beyond what lies in their groups.
+    GroupAggregates = 24,
     /// What an aggregation knows besides rows.
-    Rollup = 24,
+    Rollup = 32,
     /// The rows of an aggregation's buckets, in runs of slots.
-    BucketRows = 25,
+    BucketRows = 33,
+    /// The states of aggregates beyond what lies in their groups.
+    BucketAggregates = 34,
 }
 
 impl Part {
     fn key(self, number: u64) -> u64 {
-        ((self as u64) << 56) | (number & 0x00FF_FFFF_FFFF_FFFF)
+        ((self as u64) << 56) | (number & NUMBER)
     }
 }
+
+/// The bits of a key that are the number within a part.
+const NUMBER: u64 = (1 << 40) - 1;
+/// The bits that say which of several.
+const WHICH: u64 = 0xFFFF << 40;
 
 /// Collects the chunks of one operator.
 pub(super) struct Save<'a> {
@@ -80,6 +94,21 @@ impl Save<'_> {
         });
         Ok(())
     }
+
+    /// Saves one of several that are alike, each with a number of its own, from 1.
+    pub(super) fn one_of(
+        &mut self,
+        which: u16,
+        item: impl FnOnce(&mut Save<'_>) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        let before = self.chunks.len();
+        item(self)?;
+        for chunk in self.chunks.iter_mut().skip(before) {
+            debug_assert_eq!(chunk.key & WHICH, 0, "one of one of several");
+            chunk.key |= u64::from(which) << 40;
+        }
+        Ok(())
+    }
 }
 
 /// The chunks of one operator, by key.
@@ -99,9 +128,19 @@ impl<'a> Load<'a> {
         Ok(bytes.map(|bytes| cbor::decode(bytes)).transpose()?)
     }
 
+    /// What [`Save::one_of`] has saved.
+    pub(super) fn one_of(&self, which: u16) -> Load<'a> {
+        let which = u64::from(which) << 40;
+        let chunks = self.chunks.iter();
+        let chunks = chunks.filter(|(key, _)| *key & WHICH == which);
+        Load {
+            chunks: chunks.map(|(key, bytes)| (key & !WHICH, *bytes)).collect(),
+        }
+    }
+
     /// Every chunk of a part, in order.
     pub(super) fn all<T: DeserializeOwned>(&self, part: Part) -> Result<Vec<T>, StateError> {
-        let range = part.key(0)..=part.key(u64::MAX);
+        let range = part.key(0)..=part.key(NUMBER);
         let chunks = self
             .chunks
             .range(range)

@@ -1,12 +1,20 @@
 //! The plan as text: for people, and for fingerprints.
 
+mod aggregation;
+
 use std::fmt::Write as _;
 
-use super::plan::{Aggregate, Aggregation, Expr, Grouping, Input, Query, Role, Stream, Window};
-use super::plan::{Application, ArithmeticOp, CompareOp, Emit, ExprKind, SortKey};
-use crate::event::{Value, format_duration_ms};
+pub(super) use aggregation::aggregation_text;
+use aggregation::aggregation_tree;
 
-/// The whole plan as an indented tree with types.
+use super::plan::{
+    Aggregate, Application, ArithmeticOp, CompareOp, Emit, Expr, ExprKind, Grouping, Input, Join,
+    Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source, Store, StreamId,
+    StreamInput, Table, TableId, Target, Window, Write,
+};
+use crate::event::{Schema, Value, format_duration_ms};
+
+/// The whole plan as an indented tree with types, and what it may grow to.
 #[must_use]
 pub fn explain(application: &Application) -> String {
     let mut out = String::new();
@@ -18,78 +26,223 @@ pub fn explain(application: &Application) -> String {
         };
         let _ = writeln!(out, "stream {} ({}) {role}", stream.name, stream.schema);
     }
-    for aggregation in &application.aggregations {
+    for table in &application.tables {
+        let _ = writeln!(out, "{}", show_table(table));
+    }
+    for trigger in &application.triggers {
+        let name = stream_name(application, trigger.stream);
+        let _ = writeln!(out, "trigger {name} at {:?}", trigger.at);
+    }
+    for one in &application.aggregations {
+        let (schema, line) = (&one.schema, one.place.line);
         let _ = writeln!(
             out,
-            "aggregation {} ({})   {}:{}",
-            aggregation.name, aggregation.schema, aggregation.path, aggregation.place.line
+            "aggregation {} ({schema})   {}:{line}",
+            one.name, one.path
         );
-        indent(&mut out, &aggregation_lines(aggregation, application, true));
+        out.push_str(&aggregation_tree(one, application, true));
+    }
+    for (number, partition) in application.partitions.iter().enumerate() {
+        let keys = partition.keys.iter();
+        let keys: Vec<String> = keys.map(|(id, one)| key(application, *id, one)).collect();
+        let idle = partition
+            .idle_ms
+            .map_or("never".to_owned(), format_duration_ms);
+        let keys = keys.join(", ");
+        let _ = writeln!(
+            out,
+            "partition {number} by {keys}, forgets idle keys after {idle}"
+        );
     }
     for (number, query) in application.queries.iter().enumerate() {
         let target = application.target_name(query);
         let place = query.place;
+        let inside = query
+            .partition
+            .map(|partition| format!(" per key of partition {partition}"))
+            .unwrap_or_default();
         let _ = writeln!(
             out,
-            "query {number} → {target}   {}:{}",
+            "query {number} → {target}{inside}   {}:{}",
             query.path, place.line
         );
-        out.push_str(&tree(query, &application.streams));
+        out.push_str(&tree(query, application));
+    }
+    for warning in warnings(application) {
+        let _ = writeln!(out, "warning: {warning}");
     }
     out
 }
 
-/// The written form from which [`Query::fingerprint`] is made: the same tree without places.
+/// What can grow without a bound.
+#[must_use]
+pub fn warnings(application: &Application) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, query) in application.queries.iter().enumerate() {
+        let windowed = match &query.input {
+            Input::Stream(input) => input.window.is_some(),
+            Input::Join(input) => input.join.forgets(),
+        };
+        let keys = query.grouping.as_ref().map_or(0, |one| one.keys.len());
+        if keys > 0 && !windowed {
+            found.push(format!(
+                "query {number} keeps a state for every group there ever was: no row leaves it"
+            ));
+        }
+        let grouping = query.grouping.as_ref();
+        if !windowed && grouping.is_some_and(|one| one.aggregates.iter().any(Aggregate::grows)) {
+            found.push(format!(
+                "query {number} keeps every different value that it aggregates: it has no window"
+            ));
+        }
+        if query.distinct && !windowed {
+            found.push(format!(
+                "query {number} keeps every row it has given: DISTINCT without a window"
+            ));
+        }
+    }
+    for (number, partition) in application.partitions.iter().enumerate() {
+        if partition.idle_ms.is_none() {
+            found.push(format!(
+                "partition {number} keeps every key for ever: it has no 'partition.idle'"
+            ));
+        }
+    }
+    for table in &application.tables {
+        let bounded = table.rows_max.is_some() || table.ttl_ms.is_some();
+        if !bounded && table.primary_key.is_empty() {
+            found.push(format!(
+                "table {} can grow for ever: it has neither key, 'max_rows' nor 'ttl'",
+                table.name
+            ));
+        }
+    }
+    found
+}
+
+fn show_table(table: &Table) -> String {
+    let columns = |columns: &[usize]| {
+        let fields = table.schema.fields();
+        let names = columns.iter().filter_map(|column| fields.get(*column));
+        let names: Vec<&str> = names.map(|field| field.name.as_str()).collect();
+        names.join(", ")
+    };
+    let mut out = format!("table {} ({})", table.name, table.schema);
+    if !table.primary_key.is_empty() {
+        let _ = write!(out, " key [{}]", columns(&table.primary_key));
+    }
+    for index in &table.indexes {
+        let _ = write!(out, " index [{}]", columns(index));
+    }
+    if let Some(rows_max) = table.rows_max {
+        let eviction = format!("{:?}", table.eviction).to_lowercase();
+        let _ = write!(out, " at most {rows_max} rows, then {eviction}");
+    }
+    if let Some(ttl_ms) = table.ttl_ms {
+        let _ = write!(out, " each for {}", format_duration_ms(ttl_ms));
+    }
+    out
+}
+
+/// The written form from which [`Query::fingerprint`] is made: the same tree without places, and
+/// the columns of all that is read.
 pub(super) fn fingerprint_text(query: &Query, application: &Application) -> String {
-    let streams = &application.streams;
-    let schemas: Vec<String> = query
-        .input
-        .streams()
-        .into_iter()
-        .filter_map(|input| Some(streams.get(input.stream.0)?.schema.to_string()))
-        .collect();
     let target = application.target_name(query);
-    let schemas = schemas.join("\nover ");
-    format!("into {target}\n{}over {schemas}", tree(query, streams))
+    let mut text = format!("into {target}\n{}", tree(query, application));
+    for input in query.input.streams() {
+        if let Some(stream) = application.stream(input.stream) {
+            let _ = write!(text, "over {}\n", stream.schema);
+        }
+    }
+    for (store, _) in query.stores() {
+        let schema = match store {
+            Store::Table(id) => application.tables.get(id.0).map(|one| &one.schema),
+            Store::Aggregation(id) => application.aggregations.get(id.0).map(|one| &one.schema),
+        };
+        if let Some(schema) = schema {
+            let _ = write!(text, "over {schema}\n");
+        }
+    }
+    text
+}
+
+fn stream_name(application: &Application, stream: StreamId) -> &str {
+    application
+        .stream(stream)
+        .map_or("?", |stream| stream.name.as_str())
+}
+
+/// How the rows of a stream find their keys in a partition.
+pub(super) fn key(application: &Application, stream: StreamId, key: &PartitionKey) -> String {
+    let Some(stream) = application.stream(stream) else {
+        return String::new();
+    };
+    let columns: Vec<String> = stream
+        .schema
+        .fields()
+        .iter()
+        .map(|field| field.name.clone())
+        .collect();
+    let shown: Vec<String> = match key {
+        PartitionKey::Values(exprs) => exprs.iter().map(|expr| show(expr, &columns)).collect(),
+        PartitionKey::Ranges(ranges) => ranges
+            .iter()
+            .map(|(condition, label)| format!("{} AS '{label}'", show(condition, &columns)))
+            .collect(),
+    };
+    format!("[{}] of {}", shown.join(", "), stream.name)
+}
+
+/// Lines of a tree, each with its depth.
+#[derive(Default)]
+struct Tree {
+    lines: Vec<(usize, String)>,
+    depth: usize,
+}
+
+impl Tree {
+    /// A line, and everything behind it below it.
+    fn down(&mut self, line: String) {
+        self.lines.push((self.depth, line));
+        self.depth += 1;
+    }
+
+    fn written(&self) -> String {
+        let mut out = String::new();
+        for (depth, line) in &self.lines {
+            let _ = writeln!(out, "  {}{line}", "  ".repeat(*depth));
+        }
+        out
+    }
 }
 
 /// From the output down to the input, one operator a line.
-fn tree(query: &Query, streams: &[Stream]) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    let Input::Stream(input) = &query.input else {
-        return String::new();
-    };
-    let source = streams.get(input.stream.0);
-    let columns: Vec<String> = source
-        .map(|stream| {
-            stream
-                .schema
-                .fields()
-                .iter()
-                .map(|field| field.name.clone())
-                .collect()
-        })
-        .unwrap_or_default();
-    let kept: Vec<String> = input
-        .keep
-        .iter()
-        .filter_map(|index| columns.get(*index).cloned())
-        .collect();
+fn tree(query: &Query, application: &Application) -> String {
+    let mut tree = Tree::default();
+    let kept = input_columns(query, application);
     let row = query
         .grouping
         .as_ref()
         .map_or_else(|| kept.clone(), |g| group_row(g, &kept));
-
-    let select = query.names.iter().zip(&query.select);
-    let select: Vec<String> = select
-        .map(|(name, expr)| format!("{} AS {name} {}", show(expr, &row), expr.ty))
-        .collect();
-    lines.push(format!("select {}", select.join(", ")));
+    if let Target::Table { table, write } = &query.target {
+        tree.down(show_write(write, *table, query, &row, application));
+    }
+    if let Some(rate) = query.rate {
+        tree.down(show_rate(rate));
+    }
+    let names = query.names.iter().map(Some).chain(std::iter::repeat(None));
+    let select = query.select.iter().zip(names).map(|(expr, name)| {
+        let name = name.map_or("(hidden)", String::as_str);
+        format!("{} AS {name} {}", show(expr, &row), expr.ty)
+    });
+    let select: Vec<String> = select.collect();
+    let distinct = if query.distinct { " distinct" } else { "" };
+    tree.down(format!("select{distinct} {}", select.join(", ")));
     if query.limit.is_some() || query.offset > 0 {
         let limit = query
             .limit
             .map_or("all".to_owned(), |limit| limit.to_string());
-        lines.push(format!("limit {limit} offset {}", query.offset));
+        tree.down(format!("limit {limit} offset {}", query.offset));
     }
     if !query.order_by.is_empty() {
         let keys: Vec<String> = query
@@ -97,107 +250,200 @@ fn tree(query: &Query, streams: &[Stream]) -> String {
             .iter()
             .map(|key| show_key(key, &row))
             .collect();
-        lines.push(format!("order by {}", keys.join(", ")));
+        tree.down(format!("order by {}", keys.join(", ")));
     }
     if let Some(having) = &query.having {
-        lines.push(format!("having {}", show(having, &row)));
+        tree.down(format!("having {}", show(having, &row)));
     }
     if let Some(grouping) = &query.grouping {
-        lines.push(show_grouping(grouping, &kept));
+        tree.down(show_grouping(grouping, &kept));
     }
-    if let Some(window) = input.window {
-        lines.push(show_window(window, query, &kept));
-    }
-    if let Some(filter) = &input.filter {
-        lines.push(format!("where {}", show(filter, &columns)));
-    }
-    lines.push(format!(
-        "from {}",
-        source.map_or("?", |stream| stream.name.as_str())
-    ));
-
-    let mut out = String::new();
-    indent(&mut out, &lines);
-    out
-}
-
-fn indent(out: &mut String, lines: &[String]) {
-    for (depth, line) in lines.iter().enumerate() {
-        let _ = writeln!(out, "  {}{line}", "  ".repeat(depth));
-    }
-}
-
-/// The written form from which [`Aggregation::fingerprint`] is made.
-pub(super) fn aggregation_text(aggregation: &Aggregation, application: &Application) -> String {
-    let lines = aggregation_lines(aggregation, application, false);
-    let stream = application.stream(aggregation.input.stream);
-    let schema = stream.map_or(String::new(), |stream| stream.schema.to_string());
-    let lines = lines.join("\n");
-    format!("aggregation {}\n{lines}\nover {schema}", aggregation.name)
-}
-
-/// From what it gives down to what it reads. `bounds`: what may change while its state stays.
-fn aggregation_lines(
-    aggregation: &Aggregation,
-    application: &Application,
-    bounds: bool,
-) -> Vec<String> {
-    let input = &aggregation.input;
-    let source = application.stream(input.stream);
-    let columns: Vec<String> = source
-        .map(|stream| {
-            let fields = stream.schema.fields().iter();
-            fields.map(|field| field.name.clone()).collect()
-        })
-        .unwrap_or_default();
-    let kept = input.keep.iter().filter_map(|index| columns.get(*index));
-    let kept: Vec<String> = kept.cloned().collect();
-    let keys = aggregation.keys.iter().map(|key| show(key, &kept));
-    let aggregates = aggregation.aggregates.iter();
-    let aggregates = aggregates.map(|one| show_aggregate(one, &kept));
-    let row: Vec<String> = keys.clone().chain(aggregates.clone()).collect();
-    // The first column is the start of the bucket.
-    let fields = aggregation.schema.fields().iter().skip(1);
-    let select = fields
-        .zip(&aggregation.select)
-        .map(|(field, expr)| format!("{} AS {} {}", show(expr, &row), field.name, expr.ty));
-    let durations = aggregation.durations.iter().map(|one| {
-        let kept = match one.keep_ms {
-            Some(keep_ms) => format!("for {}", format_duration_ms(keep_ms)),
-            None => "for ever".to_owned(),
-        };
-        let name = one.bucket.name();
-        if bounds {
-            format!("{name} {kept}")
-        } else {
-            name.to_owned()
+    match &query.input {
+        Input::Stream(input) => show_input(input, query.emit, application, &mut tree),
+        Input::Join(input) => {
+            if let Some(filter) = &input.filter {
+                tree.down(format!("where {}", show(filter, &kept)));
+            }
+            show_join(&input.join, query.emit, application, &mut tree);
         }
-    });
-    let by = aggregation.by.as_ref();
-    let by = by.map_or("the row's time".to_owned(), |by| show(by, &kept));
-    let most = if bounds {
-        format!(", at most {} rows", aggregation.rows_max)
-    } else {
-        String::new()
-    };
-    let mut lines = vec![
-        format!("select {}", select.collect::<Vec<_>>().join(", ")),
-        format!(
-            "buckets of {}{most}",
-            durations.collect::<Vec<_>>().join(", ")
-        ),
-        format!(
-            "aggregate [{}] by [{}] at {by}",
-            aggregates.collect::<Vec<_>>().join(", "),
-            keys.collect::<Vec<_>>().join(", ")
-        ),
-    ];
-    if let Some(filter) = &input.filter {
-        lines.push(format!("where {}", show(filter, &columns)));
     }
-    let name = source.map_or("?", |stream| stream.name.as_str());
-    lines.push(format!("from {name}"));
-    lines
+    tree.written()
+}
+
+/// The columns of the row that a query's expressions see.
+fn input_columns(query: &Query, application: &Application) -> Vec<String> {
+    match &query.input {
+        Input::Stream(input) => kept_columns(input, application),
+        Input::Join(input) => join_columns(&input.join, application),
+    }
+}
+
+fn kept_columns(input: &StreamInput, application: &Application) -> Vec<String> {
+    let stream = application.stream(input.stream);
+    stream.map_or_else(Vec::new, |stream| columns_of(&stream.schema, &input.keep))
+}
+
+fn columns_of(schema: &Schema, keep: &[usize]) -> Vec<String> {
+    let fields = schema.fields();
+    let kept = keep.iter().filter_map(|column| fields.get(*column));
+    kept.map(|field| field.name.clone()).collect()
+}
+
+fn side_columns(side: &Side, application: &Application) -> Vec<String> {
+    let (name, columns) = match &side.source {
+        Source::Stream(input) => (
+            stream_name(application, input.stream),
+            kept_columns(input, application),
+        ),
+        Source::Table { table, keep } => match application.tables.get(table.0) {
+            Some(table) => (table.name.as_str(), columns_of(&table.schema, keep)),
+            None => ("?", Vec::new()),
+        },
+        Source::Aggregation {
+            aggregation, keep, ..
+        } => match application.aggregations.get(aggregation.0) {
+            Some(one) => (one.name.as_str(), columns_of(&one.schema, keep)),
+            None => ("?", Vec::new()),
+        },
+        Source::Join(join) => return join_columns(join, application),
+    };
+    let qualified = columns.into_iter().map(|column| format!("{name}.{column}"));
+    qualified.collect()
+}
+
+fn join_columns(join: &Join, application: &Application) -> Vec<String> {
+    let mut columns = side_columns(&join.left, application);
+    columns.extend(side_columns(&join.right, application));
+    columns
+}
+
+fn show_input(input: &StreamInput, emit: Emit, application: &Application, tree: &mut Tree) {
+    let kept = kept_columns(input, application);
+    if let Some(behind) = &input.behind {
+        tree.down(format!("where {} (behind the window)", show(behind, &kept)));
+    }
+    if let Some(window) = &input.window {
+        tree.down(show_window(window, emit, &kept));
+    }
+    if let Some(filter) = &input.filter {
+        let stream = application.stream(input.stream);
+        let all = stream.map_or(0, |stream| stream.schema.width());
+        let all: Vec<usize> = (0..all).collect();
+        let columns = stream.map_or_else(Vec::new, |one| columns_of(&one.schema, &all));
+        tree.down(format!("where {}", show(filter, &columns)));
+    }
+    tree.down(format!("from {}", stream_name(application, input.stream)));
+}
+
+fn show_join(join: &Join, emit: Emit, application: &Application, tree: &mut Tree) {
+    let left = side_columns(&join.left, application);
+    let right = side_columns(&join.right, application);
+    let keys: Vec<String> = join
+        .keys
+        .iter()
+        .map(|(x, y)| format!("{} = {}", show(x, &left), show(y, &right)))
+        .collect();
+    let kind = format!("{:?}", join.kind).to_lowercase();
+    let mut line = format!("{kind} join by hash [{}]", keys.join(", "));
+    if let Some(residual) = &join.residual {
+        let row = join_columns(join, application);
+        let _ = write!(line, " where {}", show(residual, &row));
+    }
+    tree.down(line);
+    let depth = tree.depth;
+    let sides = [(&join.left, &right), (&join.right, &left)];
+    for (side, other) in sides {
+        tree.depth = depth;
+        let part = if side.triggers {
+            "triggers"
+        } else {
+            "is looked up"
+        };
+        match &side.source {
+            Source::Stream(input) => {
+                let keeps = if input.window.is_some() {
+                    ""
+                } else {
+                    ", keeps nothing"
+                };
+                tree.down(format!("side {part}{keeps}"));
+                show_input(input, emit, application, tree);
+            }
+            Source::Table { table, .. } => {
+                let table = application.tables.get(table.0);
+                let name = table.map_or("?", |table| table.name.as_str());
+                tree.down(format!("side {part}: table {name}"));
+            }
+            Source::Aggregation {
+                aggregation,
+                within,
+                per,
+                ..
+            } => {
+                let one = application.aggregations.get(aggregation.0);
+                let name = one.map_or("?", |one| one.name.as_str());
+                let per = one.and_then(|one| one.durations.get(*per));
+                let per = per.map_or("?", |duration| duration.bucket.name());
+                let (start, end) = (show(&within.0, other), show(&within.1, other));
+                tree.down(format!(
+                    "side {part}: aggregation {name} within {start}, {end} per {per}"
+                ));
+            }
+            Source::Join(join) => {
+                tree.down(format!("side {part}"));
+                show_join(join, emit, application, tree);
+            }
+        }
+    }
+}
+
+fn show_write(
+    write: &Write,
+    table: TableId,
+    query: &Query,
+    row: &[String],
+    application: &Application,
+) -> String {
+    let Some(table) = application.tables.get(table.0) else {
+        return String::new();
+    };
+    let fields = table.schema.fields();
+    let column = |index: &usize| fields.get(*index).map_or("?", |field| field.name.as_str());
+    let mut both: Vec<String> = query.select.iter().map(|expr| show(expr, row)).collect();
+    both.extend(
+        fields
+            .iter()
+            .map(|field| format!("{}.{}", table.name, field.name)),
+    );
+    let on = |on: &Match| {
+        let keys = on.keys.iter();
+        let keys: Vec<String> = keys
+            .map(|(index, expr)| format!("{} = {}", column(index), show(expr, &both)))
+            .collect();
+        let rest = on.residual.as_ref();
+        let rest = rest.map(|expr| format!(" where {}", show(expr, &both)));
+        format!("by hash [{}]{}", keys.join(", "), rest.unwrap_or_default())
+    };
+    match write {
+        Write::Insert => "insert".to_owned(),
+        Write::Upsert { on: found } => format!("upsert {}", on(found)),
+        Write::Delete { on: found } => format!("delete {}", on(found)),
+        Write::Update { on: found, set } => {
+            let set = set.iter();
+            let set: Vec<String> = set
+                .map(|(index, expr)| format!("{} = {}", column(index), show(expr, &both)))
+                .collect();
+            format!("update set {} {}", set.join(", "), on(found))
+        }
+    }
+}
+
+fn show_rate(rate: Rate) -> String {
+    let keep = format!("{:?}", rate.keep).to_lowercase();
+    match rate.period {
+        Period::Events(count) => format!("output {keep} every {count} events"),
+        Period::Time(span_ms) => format!("output {keep} every {}", format_duration_ms(span_ms)),
+    }
 }
 
 fn show_key(key: &SortKey, row: &[String]) -> String {
@@ -220,8 +466,8 @@ fn show_grouping(grouping: &Grouping, kept: &[String]) -> String {
     )
 }
 
-fn show_window(window: Window, query: &Query, kept: &[String]) -> String {
-    let shown = match window {
+fn show_window(window: &Window, emit: Emit, kept: &[String]) -> String {
+    let shown = match *window {
         Window::Length { rows } => format!("length {rows}"),
         Window::Time { span_ms } => format!("time {}", format_duration_ms(span_ms)),
         Window::LengthBatch { rows } => format!("lengthBatch {rows}"),
@@ -235,7 +481,7 @@ fn show_window(window: Window, query: &Query, kept: &[String]) -> String {
             format!("tumbling {} + {offset_ms} ms", format_duration_ms(span_ms))
         }
     };
-    let emit = match query.emit {
+    let emit = match emit {
         Emit::Current => "current",
         Emit::Expired => "expired",
         Emit::All => "current and expired",
@@ -266,11 +512,27 @@ fn group_row(grouping: &Grouping, kept: &[String]) -> Vec<String> {
 }
 
 fn show_aggregate(aggregate: &Aggregate, row: &[String]) -> String {
-    let argument = aggregate
-        .argument
+    let name = format!("{:?}", aggregate.function).to_lowercase();
+    let distinct = if aggregate.distinct { "distinct " } else { "" };
+    let arguments = match aggregate.arguments.as_slice() {
+        [] => "*".to_owned(),
+        arguments => join(arguments, row),
+    };
+    let parameter = match &aggregate.parameter {
+        Some(Value::Str(text)) => format!(", {}", quoted(text)),
+        Some(value) => format!(", {}", functions_text(value)),
+        None => String::new(),
+    };
+    let filter = aggregate
+        .filter
         .as_ref()
-        .map_or("*".to_owned(), |expr| show(expr, row));
-    format!("{:?}({argument})", aggregate.function).to_lowercase()
+        .map(|filter| format!(" filter {}", show(filter, row)));
+    let filter = filter.unwrap_or_default();
+    format!("{name}({distinct}{arguments}{parameter}){filter}")
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn show(expr: &Expr, row: &[String]) -> String {
@@ -280,7 +542,7 @@ fn show(expr: &Expr, row: &[String]) -> String {
             .get(*index)
             .cloned()
             .unwrap_or_else(|| format!("#{index}")),
-        ExprKind::Literal(Value::Str(text)) => format!("'{}'", text.as_str().replace('\'', "''")),
+        ExprKind::Literal(Value::Str(text)) => quoted(text),
         ExprKind::Literal(value) => functions_text(value),
         ExprKind::Aggregate(index) => format!("aggregate {index}"),
         ExprKind::Negate(x) => format!("-{}", sub(x)),

@@ -17,11 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 
-use super::aggregate::{self, Aggregate};
-use super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
+use super::aggregate::{self, Aggregate, Leaves};
+use super::expr::{Compiled, Env, Operand, compile, predicate};
+use super::node::Stores;
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Row, Rows, Stamp, Timestamp, Value};
-use crate::sql::plan::{self, Aggregation, Bucket};
+use crate::sql::plan::{Aggregation, Bucket};
 use rows::{BucketRows, Group, RowsState};
 
 /// An aggregation as queries share it.
@@ -29,8 +30,8 @@ use rows::{BucketRows, Group, RowsState};
 pub(super) struct SharedRollup(Arc<Mutex<Rollup>>);
 
 impl SharedRollup {
-    pub(super) fn new(plan: &Aggregation) -> SharedRollup {
-        SharedRollup(Arc::new(Mutex::new(Rollup::new(plan))))
+    pub(super) fn new(plan: &Aggregation, stores: &Stores) -> SharedRollup {
+        SharedRollup(Arc::new(Mutex::new(Rollup::new(plan, stores))))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Rollup> {
@@ -70,9 +71,8 @@ struct Held {
     levels: Vec<Level>,
     /// Values per key.
     width: usize,
-    /// Made anew for each bucket.
-    aggregates: Vec<plan::Aggregate>,
-    columns: Vec<usize>,
+    /// Each bucket has its own of these.
+    aggregates: Vec<Box<dyn Aggregate>>,
     hasher: FixedState,
     /// Groups in all buckets.
     rows: usize,
@@ -120,10 +120,8 @@ pub(super) struct Within {
 }
 
 impl Rollup {
-    pub(super) fn new(plan: &Aggregation) -> Rollup {
-        let cx = Cx {
-            columns: &plan.input.keep,
-        };
+    pub(super) fn new(plan: &Aggregation, stores: &Stores) -> Rollup {
+        let (cx, plain) = (stores.cx(&plan.input.keep), stores.cx(&[]));
         let filter = plan.input.filter.as_ref();
         let levels = plan.durations.iter().map(|duration| Level {
             bucket: duration.bucket,
@@ -133,10 +131,12 @@ impl Rollup {
             buckets: BTreeMap::new(),
             last: 0..0,
         });
-        let select: Vec<Compiled> = plan.select.iter().map(|e| compile(e, Cx::PLAIN)).collect();
+        let select: Vec<Compiled> = plan.select.iter().map(|e| compile(e, plain)).collect();
+        let aggregates = plan.aggregates.iter();
+        let aggregates = aggregates.map(|one| aggregate::new(one, cx, Leaves::Never));
         let key_of = |column: &Compiled| column.column().filter(|key| *key < plan.keys.len());
         Rollup {
-            filter: filter.map(|filter| predicate(filter, Cx::PLAIN)),
+            filter: filter.map(|filter| predicate(filter, plain)),
             by: plan.by.as_ref().and_then(|by| match compile(by, cx) {
                 Compiled::Int(by) => Some(by),
                 // The binder lets nothing else through.
@@ -148,8 +148,7 @@ impl Rollup {
             held: Held {
                 levels: levels.collect(),
                 width: plan.keys.len(),
-                aggregates: plan.aggregates.clone(),
-                columns: plan.input.keep.clone(),
+                aggregates: aggregates.collect(),
                 hasher: FixedState::default(),
                 rows: 0,
                 rows_max: usize::try_from(plan.rows_max).unwrap_or(usize::MAX),
@@ -269,9 +268,10 @@ impl Rollup {
             chunk: self.held.chunk,
         };
         save.put(Part::Rollup, 0, &state)?;
+        let mut pieces = 0;
         for (number, level) in self.held.levels.iter().enumerate() {
             for (start, bucket) in &level.buckets {
-                bucket.save(number, *start, save)?;
+                bucket.save(number, *start, &mut pieces, save)?;
             }
         }
         Ok(())
@@ -310,18 +310,9 @@ impl Held {
         if self.rows >= self.rows_max {
             self.make_room(number, start)?;
         }
-        let Held {
-            levels,
-            aggregates,
-            columns,
-            ..
-        } = self;
-        let level = levels.get_mut(number).ok_or(Out::Untimed)?;
-        let bucket = level.buckets.entry(start).or_insert_with(|| {
-            let cx = Cx { columns };
-            let fresh = aggregates.iter().map(|one| aggregate::new(one, cx, false));
-            BucketRows::new(self.width, fresh.collect())
-        });
+        let level = self.levels.get_mut(number).ok_or(Out::Untimed)?;
+        let fresh = || BucketRows::new(self.width, &self.aggregates);
+        let bucket = level.buckets.entry(start).or_insert_with(fresh);
         let slot = bucket.insert(group, &self.hasher, &mut self.chunk);
         bucket.add(slot, env);
         self.rows += 1;
@@ -361,22 +352,14 @@ impl Held {
         }
         self.chunk = state.chunk;
         self.rows = 0;
+        let mut rest = rows::load_rest(load)?;
         for rows in load.all::<RowsState>(Part::BucketRows)? {
-            let Held {
-                levels,
-                aggregates,
-                columns,
-                ..
-            } = self;
-            let level = levels.get_mut(rows.level);
+            let level = self.levels.get_mut(rows.level);
             let level = level.ok_or(StateError::Inconsistent("a bucket of no duration"))?;
-            let bucket = level.buckets.entry(rows.start).or_insert_with(|| {
-                let cx = Cx { columns };
-                let fresh = aggregates.iter().map(|one| aggregate::new(one, cx, false));
-                BucketRows::new(self.width, fresh.collect())
-            });
+            let fresh = || BucketRows::new(self.width, &self.aggregates);
+            let bucket = level.buckets.entry(rows.start).or_insert_with(fresh);
             let before = bucket.len();
-            bucket.load(rows, &self.hasher)?;
+            bucket.load(rows, &mut rest, &self.hasher)?;
             self.rows += bucket.len() - before;
         }
         Ok(())

@@ -1,17 +1,21 @@
 //! The rows of one bucket: one for each of its groups.
 
+use std::collections::BTreeMap;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
-use super::super::aggregate::Aggregate;
+use super::super::aggregate::{Aggregate, Saved};
 use super::super::expr::Env;
 use super::super::group::hash;
-use super::super::state::{Part, Save, StateError};
+use super::super::state::{Load, Part, Save, StateError};
 use crate::event::Value;
 
 /// Groups per chunk of state.
 const CHUNK_GROUPS: usize = 64;
+/// An aggregate's state of more values than these has chunks of its own.
+const CHUNK_VALUES: usize = 1024;
 
 /// The values of the keys of GROUP BY, and their hash.
 #[derive(Clone, Copy)]
@@ -62,13 +66,14 @@ struct GroupState {
 }
 
 impl BucketRows {
-    pub(super) fn new(width: usize, aggregates: Vec<Box<dyn Aggregate>>) -> BucketRows {
+    /// `aggregates` are what each bucket has its own of.
+    pub(super) fn new(width: usize, aggregates: &[Box<dyn Aggregate>]) -> BucketRows {
         BucketRows {
             width,
             keys: Vec::new(),
             len: 0,
             table: HashTable::new(),
-            aggregates,
+            aggregates: aggregates.iter().map(|one| one.fresh()).collect(),
             chunks: Vec::new(),
         }
     }
@@ -133,24 +138,33 @@ impl BucketRows {
         }
     }
 
+    /// `pieces` counts the chunks beside those of the groups.
     pub(super) fn save(
         &self,
         level: usize,
         start: i64,
+        pieces: &mut u64,
         save: &mut Save<'_>,
     ) -> Result<(), StateError> {
         for (number, chunk) in self.chunks.iter().enumerate() {
             let first = number * CHUNK_GROUPS;
-            let slots = first..self.len.min(first + CHUNK_GROUPS);
-            let groups = slots.map(|slot| GroupState {
-                key: self.key(slot).to_vec(),
-                aggregates: self.aggregates.iter().map(|one| one.save(slot)).collect(),
-            });
+            let mut groups = Vec::new();
+            for slot in first..self.len.min(first + CHUNK_GROUPS) {
+                let mut aggregates = Vec::new();
+                for (aggregate, one) in self.aggregates.iter().enumerate() {
+                    let mut values = one.save(slot);
+                    aggregates.push(values.by_ref().take(CHUNK_VALUES).collect());
+                    let of = (level, start, slot, aggregate);
+                    save_rest(of, values, pieces, save)?;
+                }
+                let key = self.key(slot).to_vec();
+                groups.push(GroupState { key, aggregates });
+            }
             let state = RowsState {
                 level,
                 start,
                 chunk: *chunk,
-                groups: groups.collect(),
+                groups,
             };
             save.put(Part::BucketRows, *chunk, &state)?;
         }
@@ -158,7 +172,12 @@ impl BucketRows {
     }
 
     /// Takes chunks back; a bucket's come in the order of their numbers.
-    pub(super) fn load(&mut self, state: RowsState, hasher: &FixedState) -> Result<(), StateError> {
+    pub(super) fn load(
+        &mut self,
+        state: RowsState,
+        rest: &mut Rest,
+        hasher: &FixedState,
+    ) -> Result<(), StateError> {
         if self.len % CHUNK_GROUPS != 0 || state.groups.len() > CHUNK_GROUPS {
             return Err(StateError::Inconsistent("a bucket has a gap"));
         }
@@ -173,12 +192,47 @@ impl BucketRows {
                 ));
             }
             let slot = self.insert(group, hasher, &mut { state.chunk });
-            for (aggregate, state) in self.aggregates.iter_mut().zip(&saved.aggregates) {
-                aggregate.load(slot, state)?;
+            let aggregates = self.aggregates.iter_mut().zip(saved.aggregates);
+            for (number, (aggregate, mut values)) in aggregates.enumerate() {
+                let of = (state.level, state.start, slot, number);
+                values.extend(rest.remove(&of).unwrap_or_default());
+                aggregate.load(slot, &values)?;
             }
         }
         Ok(())
     }
+}
+
+/// Which state of an aggregate: the duration's place, where the bucket begins, the slot, and the
+/// place of the aggregate.
+type Of = (usize, i64, usize, usize);
+
+/// What of the aggregates' states does not lie with their groups.
+pub(super) type Rest = BTreeMap<Of, Vec<Value>>;
+
+/// Saves such a state piece by piece, so that a large one is not there twice.
+fn save_rest(
+    of: Of,
+    mut values: Saved<'_>,
+    pieces: &mut u64,
+    save: &mut Save<'_>,
+) -> Result<(), StateError> {
+    loop {
+        let piece: Vec<Value> = values.by_ref().take(CHUNK_VALUES).collect();
+        if piece.is_empty() {
+            return Ok(());
+        }
+        save.put(Part::BucketAggregates, *pieces, &(of, piece))?;
+        *pieces += 1;
+    }
+}
+
+pub(super) fn load_rest(load: &Load<'_>) -> Result<Rest, StateError> {
+    let mut rest = Rest::new();
+    for (of, piece) in load.all::<(Of, Vec<Value>)>(Part::BucketAggregates)? {
+        rest.entry(of).or_default().extend(piece);
+    }
+    Ok(rest)
 }
 
 #[inline]

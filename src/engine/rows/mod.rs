@@ -1,0 +1,354 @@
+//! Rows in memory that are found by key: what tables and the sides of joins hold.
+//!
+//! Rows lie in a slab. They are read in the order of their numbers, which grow as rows come;
+//! hash indexes find those with given values. Putting a row in, finding it and taking it out cost
+//! the same however many there are, also when all have the same key.
+
+mod chain;
+mod index;
+#[cfg(test)]
+mod tests;
+
+use foldhash::fast::FixedState;
+use serde::{Deserialize, Serialize};
+
+use super::state::{Load, Part, Save, StateError};
+use crate::event::{Seq, Stamp, Timestamp, Value};
+use chain::Chain;
+use index::{Cells, Index};
+
+/// The place of a row: its own until it is taken out, or until [`IndexedRows::tidy`].
+pub(super) type Slot = u32;
+
+/// Numbers per chunk of state.
+const CHUNK_NUMBERS: u64 = 256;
+/// A slab of fewer rows than this is not worth making smaller.
+const SLAB_ROWS_MIN: usize = if cfg!(test) { 4 } else { 1024 };
+
+/// Rows of one width.
+pub(super) struct IndexedRows {
+    width: usize,
+    values: Vec<Value>,
+    stamps: Vec<Stamp>,
+    /// The first is the order of numbers; the others are orders that the owner keeps up to date.
+    chains: Vec<Chain>,
+    indexes: Vec<Index>,
+    free: Vec<Slot>,
+    hasher: FixedState,
+}
+
+/// Rows on disk, by number.
+#[derive(Serialize, Deserialize)]
+struct RowsState {
+    numbers: Vec<u64>,
+    seqs: Vec<u64>,
+    times: Vec<i64>,
+    /// For each further order, the numbers with which the rows stand there.
+    orders: Vec<Vec<u64>>,
+    values: Vec<Value>,
+}
+
+impl IndexedRows {
+    /// No rows yet. `orders` is how many orders are kept besides that of numbers.
+    pub(super) fn new(width: usize, indexes: Vec<Vec<usize>>, orders: usize) -> IndexedRows {
+        IndexedRows {
+            width,
+            values: Vec::new(),
+            stamps: Vec::new(),
+            chains: (0..=orders).map(|_| Chain::new()).collect(),
+            indexes: indexes.into_iter().map(Index::new).collect(),
+            free: Vec::new(),
+            hasher: FixedState::default(),
+        }
+    }
+
+    /// The same with no rows.
+    pub(super) fn fresh(&self) -> IndexedRows {
+        let indexes = self.indexes.iter().map(|index| index.columns.clone());
+        IndexedRows::new(self.width, indexes.collect(), self.chains.len() - 1)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.stamps.len() - self.free.len()
+    }
+
+    /// The columns of each index.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = &[usize]> {
+        self.indexes.iter().map(|index| index.columns.as_slice())
+    }
+
+    /// One more index, over the rows that there are, too.
+    pub(super) fn add_index(&mut self, columns: &[usize]) -> usize {
+        let mut index = Index::new(columns.to_vec());
+        let (cells, order) = (cells(self.width, &self.values), self.chains.first());
+        for slot in order.into_iter().flat_map(Chain::iter) {
+            let number = |slot| order.map_or(0, |order| order.number(slot));
+            index.add(slot, cells, &self.hasher, number);
+        }
+        self.indexes.push(index);
+        self.indexes.len() - 1
+    }
+
+    /// Puts a row in. Its number is higher than those of all others; what `row` lacks is NULL.
+    #[inline]
+    pub(super) fn insert(
+        &mut self,
+        number: u64,
+        stamp: Stamp,
+        row: impl IntoIterator<Item = Value>,
+    ) -> Slot {
+        let slot = self.put(stamp, row.into_iter());
+        for chain in &mut self.chains {
+            chain.push(slot, number);
+        }
+        self.index(slot);
+        slot
+    }
+
+    /// Writes a row into a free slot.
+    #[inline]
+    fn put(&mut self, stamp: Stamp, row: impl Iterator<Item = Value>) -> Slot {
+        let row = row.chain(std::iter::repeat(Value::Null)).take(self.width);
+        if let Some(slot) = self.free.pop() {
+            if let Some(place) = self.stamps.get_mut(slot as usize) {
+                *place = stamp;
+            }
+            let places = self.values.iter_mut().skip(slot as usize * self.width);
+            places.zip(row).for_each(|(place, value)| *place = value);
+            return slot;
+        }
+        self.stamps.push(stamp);
+        self.values.extend(row);
+        // Four thousand million rows of at least 40 bytes do not fit the machines this runs on.
+        Slot::try_from(self.stamps.len() - 1).unwrap_or(chain::NONE)
+    }
+
+    fn index(&mut self, slot: Slot) {
+        let (cells, order) = (cells(self.width, &self.values), self.chains.first());
+        for index in &mut self.indexes {
+            let number = |slot| order.map_or(0, |order| order.number(slot));
+            index.add(slot, cells, &self.hasher, number);
+        }
+    }
+
+    /// Takes a row out.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        let cells = cells(self.width, &self.values);
+        for index in &mut self.indexes {
+            index.remove(slot, cells, &self.hasher);
+        }
+        for chain in &mut self.chains {
+            chain.remove(slot);
+        }
+        let places = self.values.iter_mut().skip(slot as usize * self.width);
+        places
+            .take(self.width)
+            .for_each(|place| *place = Value::Null);
+        self.free.push(slot);
+    }
+
+    /// Gives a row other values. It keeps its number.
+    pub(super) fn change(&mut self, slot: Slot, stamp: Stamp, row: &[Value]) {
+        let start = slot as usize * self.width;
+        let cells = cells(self.width, &self.values);
+        let changes = |index: &Index| {
+            let mut columns = index.columns.iter();
+            columns.any(|column| self.values.get(start + column) != row.get(*column))
+        };
+        let changed: Vec<bool> = self.indexes.iter().map(changes).collect();
+        for (index, _) in self.indexes.iter_mut().zip(&changed).filter(|pair| *pair.1) {
+            index.remove(slot, cells, &self.hasher);
+        }
+        let places = self.values.iter_mut().skip(start).take(self.width);
+        places
+            .zip(row)
+            .for_each(|(place, value)| place.clone_from(value));
+        if let Some(place) = self.stamps.get_mut(slot as usize) {
+            *place = stamp;
+        }
+        let (cells, order) = (self::cells(self.width, &self.values), self.chains.first());
+        for (index, _) in self.indexes.iter_mut().zip(&changed).filter(|pair| *pair.1) {
+            let number = |slot| order.map_or(0, |order| order.number(slot));
+            index.add(slot, cells, &self.hasher, number);
+        }
+    }
+
+    /// Sets a column that no index has.
+    pub(super) fn set(&mut self, slot: Slot, column: usize, value: Value) {
+        debug_assert!(!self.indexes().any(|columns| columns.contains(&column)));
+        if let Some(place) = self.values.get_mut(slot as usize * self.width + column) {
+            *place = value;
+        }
+    }
+
+    /// Puts a row at the end of one of the further orders, from 1.
+    pub(super) fn touch(&mut self, order: usize, slot: Slot, number: u64) {
+        if let Some(chain) = self.chains.get_mut(order) {
+            chain.remove(slot);
+            chain.push(slot, number);
+        }
+    }
+
+    /// The first row of an order; 0 is that of numbers.
+    pub(super) fn first(&self, order: usize) -> Option<Slot> {
+        self.chains.get(order)?.first()
+    }
+
+    #[inline]
+    pub(super) fn row(&self, slot: Slot) -> &[Value] {
+        let start = slot as usize * self.width;
+        self.values
+            .get(start..start + self.width)
+            .unwrap_or_default()
+    }
+
+    #[inline]
+    pub(super) fn stamp(&self, slot: Slot) -> Stamp {
+        self.stamps.get(slot as usize).copied().unwrap_or_default()
+    }
+
+    #[inline]
+    pub(super) fn number(&self, slot: Slot) -> u64 {
+        self.chains.first().map_or(0, |order| order.number(slot))
+    }
+
+    /// All rows by number.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Slot> {
+        self.chains.first().into_iter().flat_map(Chain::iter)
+    }
+
+    /// Appends the rows that have `key` in the columns of an index, by number.
+    #[inline]
+    pub(super) fn find<'k>(
+        &self,
+        index: usize,
+        key: impl IntoIterator<Item = &'k Value, IntoIter: Clone>,
+        found: &mut Vec<Slot>,
+    ) {
+        let Some(index) = self.indexes.get(index) else {
+            return;
+        };
+        let number = |slot| self.number(slot);
+        index.find(key.into_iter(), self.cells(), &self.hasher, number, found);
+    }
+
+    /// Some row that has `key` in the columns of an index.
+    #[inline]
+    pub(super) fn any<'k>(
+        &self,
+        index: usize,
+        key: impl IntoIterator<Item = &'k Value, IntoIter: Clone>,
+    ) -> Option<Slot> {
+        let index = self.indexes.get(index)?;
+        index.any(key.into_iter(), self.cells(), &self.hasher)
+    }
+
+    fn cells(&self) -> Cells<'_> {
+        cells(self.width, &self.values)
+    }
+
+    /// Gives memory back when few of many rows are left. Slots change.
+    pub(super) fn tidy(&mut self) {
+        if self.stamps.len() < SLAB_ROWS_MIN || self.len() * 4 > self.stamps.len() {
+            return;
+        }
+        let mut fresh = self.fresh();
+        let mut moved = vec![chain::NONE; self.stamps.len()];
+        let order: Vec<Slot> = self.iter().collect();
+        for slot in order {
+            let places = self.values.iter_mut().skip(slot as usize * self.width);
+            let row = places.take(self.width).map(std::mem::take);
+            let new = fresh.put(
+                self.stamps.get(slot as usize).copied().unwrap_or_default(),
+                row,
+            );
+            if let Some(place) = moved.get_mut(slot as usize) {
+                *place = new;
+            }
+        }
+        for (old, chain) in self.chains.iter().zip(&mut fresh.chains) {
+            for slot in old.iter() {
+                let new = moved.get(slot as usize).copied().unwrap_or(chain::NONE);
+                chain.push(new, old.number(slot));
+            }
+        }
+        (0..)
+            .take(fresh.stamps.len())
+            .for_each(|slot| fresh.index(slot));
+        *self = fresh;
+    }
+
+    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+        let mut rows = self.iter().peekable();
+        while let Some(chunk) = rows.peek().map(|slot| self.number(*slot) / CHUNK_NUMBERS) {
+            let mut state = RowsState {
+                numbers: Vec::new(),
+                seqs: Vec::new(),
+                times: Vec::new(),
+                orders: vec![Vec::new(); self.chains.len() - 1],
+                values: Vec::new(),
+            };
+            while let Some(slot) = rows.next_if(|slot| self.number(*slot) / CHUNK_NUMBERS == chunk)
+            {
+                state.numbers.push(self.number(slot));
+                state.seqs.push(self.stamp(slot).seq.0);
+                state.times.push(self.stamp(slot).time.0);
+                for (numbers, chain) in state.orders.iter_mut().zip(self.chains.iter().skip(1)) {
+                    numbers.push(chain.number(slot));
+                }
+                state.values.extend_from_slice(self.row(slot));
+            }
+            save.put(Part::Rows, chunk, &state)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
+        *self = self.fresh();
+        let orders = self.chains.len() - 1;
+        let mut standing: Vec<Vec<(u64, Slot)>> = vec![Vec::new(); orders];
+        let mut last = None;
+        for state in load.all::<RowsState>(Part::Rows)? {
+            let rows = state.numbers.len();
+            let fits = state.seqs.len() == rows
+                && state.times.len() == rows
+                && state.values.len() == rows * self.width
+                && state.orders.len() == orders
+                && state.orders.iter().all(|numbers| numbers.len() == rows);
+            if !fits {
+                return Err(StateError::Inconsistent("rows have another form"));
+            }
+            let mut values = state.values.into_iter();
+            let stamps = state.seqs.into_iter().zip(state.times);
+            for (place, (number, (seq, time))) in state.numbers.into_iter().zip(stamps).enumerate()
+            {
+                if last.replace(number).is_some_and(|last| last >= number) {
+                    return Err(StateError::Inconsistent("rows are out of order"));
+                }
+                let stamp = Stamp {
+                    seq: Seq(seq),
+                    time: Timestamp(time),
+                };
+                let slot = self.put(stamp, values.by_ref().take(self.width));
+                if let Some(chain) = self.chains.first_mut() {
+                    chain.push(slot, number);
+                }
+                self.index(slot);
+                for (standing, numbers) in standing.iter_mut().zip(&state.orders) {
+                    standing.extend(numbers.get(place).map(|number| (*number, slot)));
+                }
+            }
+        }
+        for (chain, mut standing) in self.chains.iter_mut().skip(1).zip(standing) {
+            standing.sort_unstable();
+            for (number, slot) in standing {
+                chain.push(slot, number);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cells(width: usize, values: &[Value]) -> Cells<'_> {
+    Cells { width, values }
+}
