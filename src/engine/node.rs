@@ -9,6 +9,7 @@ use super::join::Lookup;
 use super::partition::Partition;
 use super::query::Running;
 use super::reach::Stop;
+use super::rollup::SharedRollup;
 use super::state::{Load, Save, StateError};
 use super::table::SharedTable;
 use super::trigger::Trigger;
@@ -37,6 +38,8 @@ impl Stores {
 pub(super) enum Node {
     /// A table. Queries change it and look into it; here its state is kept.
     Table(usize, SharedTable),
+    /// An aggregation. Joins look into it.
+    Aggregation(usize, SharedRollup),
     /// A query that stands by itself.
     Query(usize, Box<Running>),
     /// The queries of a partition, for all its keys.
@@ -65,7 +68,7 @@ pub(super) struct Port {
 
 /// Every node of a plan, and what reads each stream, in the order of definition.
 pub(super) fn all(plan: &Application) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
-    let stores = Stores {
+    let mut stores = Stores {
         tables: plan.tables.iter().map(SharedTable::new).collect(),
         aggregations: Arc::new([]),
     };
@@ -74,6 +77,22 @@ pub(super) fn all(plan: &Application) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
         nodes.push(Node::Table(number, table.clone()));
     }
     let mut readers: Vec<Vec<Port>> = vec![Vec::new(); plan.streams.len()];
+    let mut lookups: Vec<Arc<dyn Lookup>> = Vec::new();
+    for (number, aggregation) in plan.aggregations.iter().enumerate() {
+        let rollup = SharedRollup::new(aggregation, &stores);
+        lookups.push(Arc::new(rollup.clone()));
+        let stream = aggregation.input.stream;
+        // In front of the queries: a row that asks an aggregation is in it already.
+        if let Some(list) = readers.get_mut(stream.0) {
+            list.push(Port {
+                node: nodes.len(),
+                stream,
+                input: 0,
+            });
+        }
+        nodes.push(Node::Aggregation(number, rollup));
+    }
+    stores.aggregations = lookups.into();
     for (number, trigger) in plan.triggers.iter().enumerate() {
         nodes.push(Node::Trigger(number, trigger.stream, Trigger::new(trigger)));
     }
@@ -119,6 +138,7 @@ impl Node {
     pub(super) fn renew(&mut self, plan: &Application, stores: &Stores) {
         match self {
             Node::Table(_, table) => table.lock().clear(),
+            Node::Aggregation(_, rollup) => rollup.lock().clear(),
             Node::Query(number, query) => {
                 if let Some(plan) = plan.queries.get(*number) {
                     **query = Running::new(plan, stores);
@@ -140,16 +160,22 @@ impl Node {
         match (self, stop) {
             (Node::Query(number, _), Stop::Query(query)) => *number == query,
             (Node::Partition(_, partition), Stop::Query(query)) => partition.has(query),
-            (Node::Table(..) | Node::Query(..) | Node::Partition(..) | Node::Trigger(..), _) => {
-                false
-            }
+            (Node::Aggregation(number, _), Stop::Aggregation(one)) => *number == one,
+            (
+                Node::Table(..)
+                | Node::Aggregation(..)
+                | Node::Query(..)
+                | Node::Partition(..)
+                | Node::Trigger(..),
+                _,
+            ) => false,
         }
     }
 
     /// Whether it wants to know when the clock is first known.
     pub(super) fn starts(&self) -> bool {
         match self {
-            Node::Table(..) | Node::Partition(..) => false,
+            Node::Table(..) | Node::Aggregation(..) | Node::Partition(..) => false,
             Node::Query(_, query) => query.starts(),
             Node::Trigger(..) => true,
         }
@@ -158,7 +184,7 @@ impl Node {
     /// The clock is known for the first time.
     pub(super) fn start(&mut self, at: Stamp) {
         match self {
-            Node::Table(..) | Node::Partition(..) => {}
+            Node::Table(..) | Node::Aggregation(..) | Node::Partition(..) => {}
             Node::Query(_, query) => query.start(at),
             Node::Trigger(_, _, trigger) => trigger.start(at),
         }
@@ -169,6 +195,7 @@ impl Node {
         match self {
             Node::Query(_, query) => query.push(port.input, rows),
             Node::Partition(_, partition) => partition.push(port.stream, rows),
+            Node::Aggregation(_, rollup) => rollup.lock().push(rows),
             Node::Table(..) | Node::Trigger(..) => {}
         }
     }
@@ -179,7 +206,7 @@ impl Node {
             Node::Query(_, query) => query.fire(at),
             Node::Partition(_, partition) => partition.fire(at),
             Node::Trigger(_, _, trigger) => trigger.fire(at),
-            Node::Table(..) => {}
+            Node::Table(..) | Node::Aggregation(..) => {}
         }
     }
 
@@ -189,7 +216,7 @@ impl Node {
             Node::Query(_, query) => query.deadline(),
             Node::Partition(_, partition) => partition.deadline(),
             Node::Trigger(_, _, trigger) => trigger.deadline(),
-            Node::Table(..) => None,
+            Node::Table(..) | Node::Aggregation(..) => None,
         }
     }
 
@@ -198,7 +225,7 @@ impl Node {
         match self {
             Node::Query(_, query) => query.earliest(time),
             Node::Partition(_, partition) => partition.earliest(time),
-            Node::Table(..) | Node::Trigger(..) => None,
+            Node::Table(..) | Node::Aggregation(..) | Node::Trigger(..) => None,
         }
     }
 
@@ -211,7 +238,7 @@ impl Node {
                 return Some((Source::Query(query), out));
             }
             Node::Trigger(_, stream, trigger) => (Source::Stream(*stream), &mut trigger.out),
-            Node::Table(..) => return None,
+            Node::Table(..) | Node::Aggregation(..) => return None,
         };
         if out.is_empty() {
             return None;
@@ -235,6 +262,7 @@ impl Node {
         match self {
             Node::Query(_, query) => query.take_faults(),
             Node::Partition(_, partition) => partition.take_faults(),
+            Node::Aggregation(_, rollup) => rollup.lock().take_faults(),
             Node::Table(..) | Node::Trigger(..) => 0,
         }
     }
@@ -243,7 +271,9 @@ impl Node {
     pub(super) fn has_state(&self) -> bool {
         match self {
             Node::Query(_, query) => query.has_state(),
-            Node::Table(..) | Node::Partition(..) | Node::Trigger(..) => true,
+            Node::Table(..) | Node::Aggregation(..) | Node::Partition(..) | Node::Trigger(..) => {
+                true
+            }
         }
     }
 
@@ -254,6 +284,10 @@ impl Node {
                 .tables
                 .get(*number)
                 .map(|table| format!("the table '{}'", table.name)),
+            Node::Aggregation(number, _) => plan
+                .aggregations
+                .get(*number)
+                .map(|one| format!("the aggregation '{}'", one.name)),
             Node::Query(number, _) => plan.queries.get(*number).map(|query| {
                 let target = plan.target_name(query);
                 let line = query.place.line;
@@ -274,6 +308,10 @@ impl Node {
     pub(super) fn fingerprint(&self, plan: &Application) -> u64 {
         let print = match self {
             Node::Table(number, _) => plan.tables.get(*number).map(Table::fingerprint),
+            Node::Aggregation(number, _) => plan
+                .aggregations
+                .get(*number)
+                .map(|one| one.fingerprint(plan)),
             Node::Query(number, _) => plan.queries.get(*number).map(|q| q.fingerprint(plan)),
             Node::Partition(number, _) => plan
                 .partitions
@@ -293,6 +331,7 @@ impl Node {
             Node::Partition(_, partition) => partition.save(save),
             Node::Trigger(_, _, trigger) => trigger.save(save),
             Node::Table(_, table) => table.lock().save(save),
+            Node::Aggregation(_, rollup) => rollup.lock().save(save),
         }
     }
 
@@ -310,6 +349,7 @@ impl Node {
             Node::Partition(_, partition) => partition.load(operator, all),
             Node::Trigger(_, _, trigger) => trigger.load(load),
             Node::Table(_, table) => table.lock().load(load),
+            Node::Aggregation(_, rollup) => rollup.lock().load(load),
         }
     }
 }

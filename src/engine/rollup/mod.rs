@@ -19,9 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use super::aggregate::{self, Aggregate, Leaves};
 use super::expr::{Compiled, Env, Operand, compile, predicate};
+use super::join::{Lookup, Wanted};
 use super::node::Stores;
 use super::state::{Load, Part, Save, StateError};
-use crate::event::{Row, Rows, Stamp, Timestamp, Value};
+use crate::event::{Row, Rows, Seq, Stamp, Timestamp, Value};
 use crate::sql::plan::{Aggregation, Bucket};
 use rows::{BucketRows, Group, RowsState};
 
@@ -39,6 +40,12 @@ impl SharedRollup {
     }
 }
 
+impl Lookup for SharedRollup {
+    fn fetch(&self, wanted: &Wanted<'_>, to: &mut Vec<Value>) -> usize {
+        self.lock().fetch(wanted, to)
+    }
+}
+
 /// One aggregation with its buckets.
 pub(super) struct Rollup {
     filter: Option<Operand<bool>>,
@@ -51,19 +58,7 @@ pub(super) struct Rollup {
     key_of: Vec<Option<usize>>,
     held: Held,
     key: Vec<Value>,
-    dropped: Dropped,
     faults: Cell<u64>,
-}
-
-/// Rows that are in no bucket, or not in all that are theirs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Dropped {
-    /// AGGREGATE BY gave no time, or one outside the calendar.
-    pub(super) untimed: u64,
-    /// A bucket was gone already.
-    pub(super) late: u64,
-    /// A group was new, and there was no room.
-    pub(super) full: u64,
 }
 
 /// The buckets of all durations.
@@ -102,22 +97,9 @@ struct RollupState {
     chunk: u64,
 }
 
-/// Why a row is not in a bucket.
-enum Out {
-    Untimed,
-    Late,
-    Full,
-}
-
-/// Which buckets are read.
-pub(super) struct Within {
-    /// The place of the duration.
-    pub(super) per: usize,
-    /// The first time that a bucket may begin at.
-    pub(super) from: i64,
-    /// The first time that it may not.
-    pub(super) until: i64,
-}
+/// A row that is not in a bucket: its time is outside the calendar, the bucket is gone already, or
+/// there is no room for another group.
+struct Out;
 
 impl Rollup {
     pub(super) fn new(plan: &Aggregation, stores: &Stores) -> Rollup {
@@ -155,7 +137,6 @@ impl Rollup {
                 chunk: 0,
             },
             key: Vec::new(),
-            dropped: Dropped::default(),
             faults: Cell::new(0),
         }
     }
@@ -179,86 +160,84 @@ impl Rollup {
             None => Some(row.stamp.time.0),
         };
         let Some(time) = time else {
-            self.dropped.untimed += 1;
+            self.faults.set(self.faults.get() + 1);
             return;
         };
         self.key.clear();
         self.key.extend(self.keys.iter().map(|key| key.value(&env)));
         let group = Group::new(&self.key, &self.held.hasher);
-        let mut out = Dropped::default();
+        let mut whole = true;
         for level in 0..self.held.levels.len() {
-            match self.held.add(level, time, group, &env) {
-                Ok(()) => {}
-                Err(Out::Untimed) => out.untimed = 1,
-                Err(Out::Late) => out.late = 1,
-                Err(Out::Full) => out.full = 1,
-            }
+            whole &= self.held.add(level, time, group, &env).is_ok();
         }
-        self.dropped.untimed += out.untimed;
-        self.dropped.late += out.late;
-        self.dropped.full += out.full;
+        if !whole {
+            self.faults.set(self.faults.get() + 1);
+        }
     }
 
-    /// The place among the columns of [`Rollup::read`] of each key of GROUP BY, when `columns`
-    /// has them all: then rows can be looked up by these.
-    pub(super) fn key_places(&self, columns: &[usize]) -> Option<Vec<usize>> {
-        let is_key = |key: usize, column: &usize| {
-            let column = column.checked_sub(1);
-            column.and_then(|column| self.key_of.get(column).copied().flatten()) == Some(key)
-        };
-        let keys = 0..self.keys.len();
-        keys.map(|key| columns.iter().position(|column| is_key(key, column)))
-            .collect()
-    }
-
-    /// Gives the columns `keep` of each bucket and group: buckets oldest first, groups in the order
-    /// in which they first came. With `key`, only those of that group. `at`: why it is read.
-    pub(super) fn read(
-        &self,
-        within: &Within,
-        key: Option<&[Value]>,
-        keep: &[usize],
-        at: Stamp,
-        mut take: impl FnMut(&[Value]),
-    ) {
-        let Some(level) = self.held.levels.get(within.per) else {
-            return;
-        };
-        if within.from >= within.until {
-            return;
+    /// Appends the wanted columns of each bucket and group: buckets oldest first, groups in the
+    /// order in which they first came. Gives how many rows these are.
+    fn fetch(&self, wanted: &Wanted<'_>, to: &mut Vec<Value>) -> usize {
+        let (mut from, mut until) = (wanted.from.0, wanted.until.0);
+        for (_, start) in wanted.key.iter().filter(|(column, _)| *column == 0) {
+            let start = start.as_int().unwrap_or(i64::MAX);
+            from = from.max(start);
+            until = until.min(start.saturating_add(1));
         }
-        let group = key.map(|key| Group::new(key, &self.held.hasher));
-        let (mut row, mut out) = (Vec::new(), Vec::new());
-        for (start, bucket) in level.buckets.range(within.from..within.until) {
+        let Some(level) = self.held.levels.get(wanted.per) else {
+            return 0;
+        };
+        if from >= until {
+            return 0;
+        }
+        let key = self.key(wanted.key);
+        let group = key.as_ref().map(|key| Group::new(key, &self.held.hasher));
+        let at = Stamp {
+            seq: Seq(0),
+            time: wanted.now,
+        };
+        let (mut row, mut count) = (Vec::new(), 0);
+        for (start, bucket) in level.buckets.range(from..until) {
             let slots = match group {
                 None => 0..bucket.len(),
                 Some(group) => bucket.find(group).map_or(0..0, |slot| slot..slot + 1),
             };
+            count += slots.len();
             for slot in slots {
                 row.clear();
-                out.clear();
                 bucket.row(slot, &mut row);
                 let env = Env::new(&row, at, at, &self.faults);
-                out.extend(keep.iter().map(|column| match column.checked_sub(1) {
-                    None => Value::Int(*start),
-                    Some(column) => {
-                        let column = self.select.get(column);
-                        column.map_or(Value::Null, |column| column.value(&env))
+                for column in wanted.keep {
+                    let column = column.checked_sub(1);
+                    let expr = column.and_then(|column| self.select.get(column));
+                    match expr {
+                        Some(expr) => expr.push_to(&env, to),
+                        None => to.push(Value::Int(*start)),
                     }
-                }));
-                take(&out);
+                }
             }
         }
+        count
+    }
+
+    /// The whole key of GROUP BY, when the columns that are compared have it.
+    fn key(&self, columns: &[(usize, &Value)]) -> Option<Vec<Value>> {
+        let part = |key: usize| {
+            let is_key = |column: &usize| {
+                let column = column.checked_sub(1);
+                let key_of = column.and_then(|column| self.key_of.get(column));
+                key_of.copied().flatten() == Some(key)
+            };
+            let mut columns = columns.iter();
+            let found = columns.find(|(column, _)| is_key(column));
+            found.map(|(_, value)| (*value).clone())
+        };
+        (0..self.keys.len()).map(part).collect()
     }
 
     /// Expressions that could not be computed since the last call.
     pub(super) fn take_faults(&self) -> u64 {
         self.faults.take()
-    }
-
-    /// Rows that are not where they belong since the last call.
-    pub(super) fn take_dropped(&mut self) -> Dropped {
-        std::mem::take(&mut self.dropped)
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
@@ -280,6 +259,11 @@ impl Rollup {
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
         self.held.load(load)
     }
+
+    /// Forgets every row.
+    pub(super) fn clear(&mut self) {
+        self.held.clear();
+    }
 }
 
 impl Held {
@@ -291,9 +275,9 @@ impl Held {
         group: Group<'_>,
         env: &Env<'_>,
     ) -> Result<(), Out> {
-        let level = self.levels.get_mut(number).ok_or(Out::Untimed)?;
+        let level = self.levels.get_mut(number).ok_or(Out)?;
         if !level.last.contains(&time) {
-            level.last = calendar::bounds(level.bucket, time).ok_or(Out::Untimed)?;
+            level.last = calendar::bounds(level.bucket, time).ok_or(Out)?;
         }
         let start = level.last.start;
         if let Some(bucket) = level.buckets.get_mut(&start) {
@@ -304,13 +288,13 @@ impl Held {
         } else {
             self.rows -= level.make_way(start, env.moment.now);
             if start < level.floor {
-                return Err(Out::Late);
+                return Err(Out);
             }
         }
         if self.rows >= self.rows_max {
             self.make_room(number, start)?;
         }
-        let level = self.levels.get_mut(number).ok_or(Out::Untimed)?;
+        let level = self.levels.get_mut(number).ok_or(Out)?;
         let fresh = || BucketRows::new(self.width, &self.aggregates);
         let bucket = level.buckets.entry(start).or_insert_with(fresh);
         let slot = bucket.insert(group, &self.hasher, &mut self.chunk);
@@ -328,17 +312,26 @@ impl Held {
             };
             if *oldest < level.newest {
                 if index == number && start <= *oldest {
-                    return Err(Out::Full);
+                    return Err(Out);
                 }
                 level.floor = level.floor.max(oldest.saturating_add(1));
                 self.rows -= level.purge();
                 return Ok(());
             }
         }
-        Err(Out::Full)
+        Err(Out)
+    }
+
+    fn clear(&mut self) {
+        for level in &mut self.levels {
+            (level.newest, level.floor) = (i64::MIN, i64::MIN);
+            level.buckets.clear();
+        }
+        (self.rows, self.chunk) = (0, 0);
     }
 
     fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
+        self.clear();
         let state = load.one::<RollupState>(Part::Rollup)?;
         let state = state.ok_or(StateError::Inconsistent("an aggregation has no state"))?;
         if state.levels.len() != self.levels.len() {
@@ -348,10 +341,8 @@ impl Held {
         }
         for (level, (newest, floor)) in self.levels.iter_mut().zip(state.levels) {
             (level.newest, level.floor) = (newest, floor);
-            level.buckets.clear();
         }
         self.chunk = state.chunk;
-        self.rows = 0;
         let mut rest = rows::load_rest(load)?;
         for rows in load.all::<RowsState>(Part::BucketRows)? {
             let level = self.levels.get_mut(rows.level);

@@ -13,6 +13,19 @@ const SQL: &str = "CREATE STREAM S (k STRING, x INT, at BIGINT);\n\
     SELECT k, sum(x) AS s, count(*) AS n, max(x) - min(x) AS r FROM S WHERE x <> 13 \
     GROUP BY k AGGREGATE BY at EVERY MINUTES, SECONDS, MONTHS;";
 
+fn fresh(sql: &str) -> (Aggregation, Rollup) {
+    let plan = plan(sql);
+    let rollup = Rollup::new(&plan, &stores());
+    (plan, rollup)
+}
+
+fn stores() -> Stores {
+    Stores {
+        tables: Arc::new([]),
+        aggregations: Arc::new([]),
+    }
+}
+
 fn plan(sql: &str) -> Aggregation {
     let text = SqlText {
         path: "test".to_owned(),
@@ -32,23 +45,26 @@ fn again(rollup: &Rollup, plan: &Aggregation) -> Rollup {
     rollup.save(&mut save).unwrap();
     let mut load = Load::default();
     chunks.iter().for_each(|chunk| load.add(chunk));
-    let mut fresh = Rollup::new(plan);
+    let mut fresh = Rollup::new(plan, &stores());
     fresh.load(&load).unwrap();
     fresh
 }
 
-fn read(rollup: &Rollup, per: usize, key: Option<&[Value]>) -> Vec<Vec<Value>> {
-    let within = Within {
+/// What a duration gives, with all columns.
+fn read(rollup: &Rollup, per: usize, key: &[(usize, &Value)]) -> Vec<Vec<Value>> {
+    let keep: Vec<usize> = (0..=rollup.select.len()).collect();
+    let wanted = Wanted {
+        from: Timestamp(i64::MIN),
+        until: Timestamp(i64::MAX),
         per,
-        from: i64::MIN,
-        until: i64::MAX,
+        key,
+        keep: &keep,
+        now: Timestamp(0),
     };
-    let mut rows = Vec::new();
-    let keep: Vec<usize> = (0..5).collect();
-    rollup.read(&within, key, &keep, Stamp::default(), |row| {
-        rows.push(row.to_vec())
-    });
-    rows
+    let mut values = Vec::new();
+    let count = rollup.fetch(&wanted, &mut values);
+    assert_eq!(values.len(), count * keep.len());
+    values.chunks(keep.len()).map(<[Value]>::to_vec).collect()
 }
 
 fn push(rollup: &mut Rollup, clock: i64, values: &[Value]) {
@@ -90,8 +106,7 @@ fn row() -> impl Strategy<Value = (u8, i64, i64, bool)> {
 proptest! {
     #[test]
     fn buckets_are_what_their_rows_make_them(rows in prop::collection::vec(row(), 1..200)) {
-        let plan = plan(SQL);
-        let mut rollup = Rollup::new(&plan);
+        let (plan, mut rollup) = fresh(SQL);
         let lengths = [1_000, 60_000];
         let mut wanted = [BTreeMap::new(), BTreeMap::new()];
         let (mut clock, mut time) = (1_000_000_000_i64, 1_000_000_000_i64);
@@ -125,11 +140,11 @@ proptest! {
             }
         }
         for (per, buckets) in wanted.iter().enumerate() {
-            prop_assert_eq!(read(&rollup, per, None), expected(buckets));
+            prop_assert_eq!(read(&rollup, per, &[]), expected(buckets));
             for key in [Value::Null, Value::text("2"), Value::text("other")] {
                 let mut rows = expected(buckets);
                 rows.retain(|row| row[1] == key);
-                prop_assert_eq!(read(&rollup, per, Some(&[key])), rows);
+                prop_assert_eq!(read(&rollup, per, &[(1, &key)]), rows);
             }
         }
     }
@@ -140,10 +155,9 @@ fn rows_are_bounded_and_the_oldest_of_the_shortest_duration_go() {
     let sql = "CREATE STREAM S (k INT, at BIGINT);\n\
         CREATE AGGREGATION A WITH ('max_rows' = '6') AS SELECT k, count(*) AS n FROM S \
         GROUP BY k AGGREGATE BY at EVERY SECONDS, HOURS;";
-    let plan = plan(sql);
-    let mut rollup = Rollup::new(&plan);
+    let (plan, mut rollup) = fresh(sql);
     let starts = |rollup: &Rollup, per| -> Vec<i64> {
-        let rows = read(rollup, per, None);
+        let rows = read(rollup, per, &[]);
         rows.iter().map(|row| row[0].as_int().unwrap()).collect()
     };
     for second in 0..4 {
@@ -160,31 +174,17 @@ fn rows_are_bounded_and_the_oldest_of_the_shortest_duration_go() {
     rollup = again(&rollup, &plan);
     // What has gone does not begin anew with the rows that come too late for it.
     push(&mut rollup, 10_000, &[Value::Int(1), Value::Int(500)]);
-    assert_eq!(
-        rollup.take_dropped(),
-        Dropped {
-            untimed: 0,
-            late: 1,
-            full: 0
-        }
-    );
+    assert_eq!(rollup.take_faults(), 1);
     assert_eq!(starts(&rollup, 0), [1_000, 2_000, 3_000, 3_000]);
     for group in 3..9 {
         push(&mut rollup, 10_000, &[Value::Int(group), Value::Int(3_600)]);
     }
     assert_eq!(starts(&rollup, 0), [3_000; 3]);
     assert_eq!(starts(&rollup, 1), [0; 3]);
-    assert_eq!(
-        rollup.take_dropped(),
-        Dropped {
-            untimed: 0,
-            late: 0,
-            full: 5
-        }
-    );
+    assert_eq!(rollup.take_faults(), 5);
     // What was there goes on.
     push(&mut rollup, 10_000, &[Value::Int(1), Value::Int(3_700)]);
-    let first = &read(&rollup, 0, None)[0];
+    let first = &read(&rollup, 0, &[])[0];
     assert_eq!(first[..3], [3_000, 1, 2].map(Value::Int));
 }
 
@@ -192,21 +192,14 @@ fn rows_are_bounded_and_the_oldest_of_the_shortest_duration_go() {
 fn a_row_without_a_time_is_in_no_bucket() {
     let sql = "CREATE STREAM S (at TIMESTAMP);\n\
         CREATE AGGREGATION A AS SELECT count(*) AS n FROM S AGGREGATE BY at EVERY DAYS, YEARS;";
-    let mut rollup = Rollup::new(&plan(sql));
+    let (_, mut rollup) = fresh(sql);
     for time in [Value::Null, Value::Int(i64::MAX), Value::Int(i64::MIN)] {
         push(&mut rollup, 0, &[time]);
     }
-    assert_eq!(
-        rollup.take_dropped(),
-        Dropped {
-            untimed: 3,
-            late: 0,
-            full: 0
-        }
-    );
-    assert!(read(&rollup, 1, None).is_empty());
+    assert_eq!(rollup.take_faults(), 3);
+    assert!(read(&rollup, 1, &[]).is_empty());
     push(&mut rollup, 0, &[Value::Int(-1)]);
-    assert_eq!(read(&rollup, 0, None).len(), 1);
+    assert_eq!(read(&rollup, 0, &[]).len(), 1);
 }
 
 /// A bad clock must not cost what was collected.
@@ -214,26 +207,62 @@ fn a_row_without_a_time_is_in_no_bucket() {
 fn a_time_far_ahead_clears_nothing() {
     let sql = "CREATE STREAM S (at BIGINT);\n\
         CREATE AGGREGATION A AS SELECT count(*) AS n FROM S AGGREGATE BY at EVERY SECONDS;";
-    let mut rollup = Rollup::new(&plan(sql));
+    let (_, mut rollup) = fresh(sql);
     let day = 86_400_000;
     push(&mut rollup, 10 * day, &[Value::Int(10 * day)]);
     push(&mut rollup, 10 * day, &[Value::Int(4_000 * day)]);
     push(&mut rollup, 10 * day + 1, &[Value::Int(10 * day - 5_000)]);
-    assert_eq!(read(&rollup, 0, None).len(), 3);
-    assert_eq!(rollup.take_dropped(), Dropped::default());
+    assert_eq!(read(&rollup, 0, &[]).len(), 3);
+    assert_eq!(rollup.take_faults(), 0);
     push(&mut rollup, 11 * day, &[Value::Int(11 * day)]);
-    assert_eq!(read(&rollup, 0, None).len(), 2);
+    assert_eq!(read(&rollup, 0, &[]).len(), 2);
 }
 
-/// A read can look up a group when the columns that are compared are its whole key.
+/// A read finds its group and bucket when the columns that are compared say which these are.
 #[test]
 fn keys_are_found_among_the_columns() {
     let sql = "CREATE STREAM S (a INT, b INT, x INT);\n\
         CREATE AGGREGATION A AS SELECT sum(x) AS s, b, a, a + 1 AS c FROM S GROUP BY a, b \
         AGGREGATE EVERY SECONDS;";
-    let rollup = Rollup::new(&plan(sql));
-    assert_eq!(rollup.key_places(&[0, 1, 2, 3]), Some(vec![3, 2]));
-    assert_eq!(rollup.key_places(&[2, 3]), Some(vec![1, 0]));
-    assert_eq!(rollup.key_places(&[2, 4]), None);
-    assert_eq!(rollup.key_places(&[3]), None);
+    let (_, mut rollup) = fresh(sql);
+    for (clock, a, b) in [(0, 1, 1), (0, 1, 2), (1_000, 1, 2), (1_000, 2, 2)] {
+        push(&mut rollup, clock, &[a, b, 5].map(Value::Int));
+    }
+    let (one, two, second) = (&Value::Int(1), &Value::Int(2), &Value::Int(1_000));
+    assert_eq!(
+        rollup.key(&[(2, two), (3, one)]),
+        Some(vec![one.clone(), two.clone()])
+    );
+    // Not the whole key, and a column that is none: whoever reads must look at all.
+    assert_eq!(rollup.key(&[(3, one)]), None);
+    assert_eq!(rollup.key(&[(2, two), (4, two)]), None);
+    let row = |values: [i64; 5]| values.map(Value::Int).to_vec();
+    assert_eq!(
+        read(&rollup, 0, &[(2, two), (3, one)]),
+        [row([0, 5, 2, 1, 2]), row([1_000, 5, 2, 1, 2])]
+    );
+    assert_eq!(
+        read(&rollup, 0, &[(0, second), (2, two), (3, one)]),
+        [row([1_000, 5, 2, 1, 2])]
+    );
+    assert!(read(&rollup, 0, &[(2, one), (3, two)]).is_empty());
+}
+
+/// A state that is larger than a chunk comes back whole.
+#[test]
+fn large_states_and_many_groups_are_saved_in_pieces() {
+    let sql = "CREATE STREAM S (k INT, x INT);\n\
+        CREATE AGGREGATION A AS SELECT k, median(x) AS m, count(DISTINCT x) AS d FROM S \
+        GROUP BY k AGGREGATE EVERY SECONDS, MINUTES;";
+    let (plan, mut rollup) = fresh(sql);
+    for number in 0..4_000 {
+        let group = if number % 2 == 0 { 0 } else { number % 200 };
+        push(&mut rollup, number, &[group, number].map(Value::Int));
+    }
+    let before = [read(&rollup, 0, &[]), read(&rollup, 1, &[])];
+    rollup = again(&again(&rollup, &plan), &plan);
+    assert_eq!([read(&rollup, 0, &[]), read(&rollup, 1, &[])], before);
+    assert_eq!(before[1].len(), 101);
+    push(&mut rollup, 4_000, &[0, 4_000].map(Value::Int));
+    assert_eq!(read(&rollup, 1, &[])[0][3], Value::Int(2_001));
 }
