@@ -119,7 +119,7 @@ impl Binder<'_> {
         for (clause, at) in refused {
             let Some(at) = at else { continue };
             let at = if at.line == 0 { select.place } else { at };
-            let message = format!("{clause} does not go with an aggregation");
+            let message = format!("{clause} cannot be part of an aggregation");
             let fault = Diagnostic::error(path, at, message);
             self.diagnostics
                 .push(fault.with_hint("the queries that read it may have it"));
