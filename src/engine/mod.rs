@@ -10,6 +10,7 @@ mod expr;
 mod feed;
 mod group;
 mod grouped;
+mod join;
 mod node;
 mod output;
 mod partition;

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use super::aggregate::Leaves;
 use super::feed::StreamFeed;
 use super::group::Groups;
 use super::grouped::Grouped;
+use super::join::Joiner;
 use super::node::Stores;
 use super::output::Output;
 use super::state::{Load, Part, Save, StateError};
 use super::table::TableWrite;
 use super::window::Changes;
-use crate::event::{Batch, Row, Rows, Stamp, Timestamp};
+use crate::event::{Batch, Row, Rows, Stamp, Timestamp, Value};
 use crate::sql::plan::{Emit, Input, Query, Target};
 
 /// One query with its state.
@@ -25,7 +27,8 @@ pub(super) struct Running {
 
 /// Where the rows come from.
 enum Feed {
-    Stream(StreamFeed),
+    Stream(Box<StreamFeed>),
+    Join(Box<Joiner>),
 }
 
 /// What looks through the window.
@@ -43,6 +46,14 @@ macro_rules! feed {
                 $call
             }
             (Feed::Stream($feed), Stage::Grouped(stage)) => {
+                let $stage = &mut **stage;
+                $call
+            }
+            (Feed::Join($feed), Stage::Projected(stage)) => {
+                let $stage = &mut **stage;
+                $call
+            }
+            (Feed::Join($feed), Stage::Grouped(stage)) => {
                 let $stage = &mut **stage;
                 $call
             }
@@ -64,6 +75,19 @@ impl Changes for Projected {
             self.output.gather(row.values, row.stamp, row.stamp);
         } else if self.emit != Emit::Expired {
             self.output.single(row.values, row.stamp, row.stamp);
+        }
+    }
+
+    #[inline]
+    fn enter_of(
+        &mut self,
+        row: &mut Vec<Value>,
+        width: usize,
+        cell: impl Fn(usize, &mut Vec<Value>),
+        stamp: Stamp,
+    ) {
+        if !self.batch && self.emit != Emit::Expired {
+            self.output.single_of(row, width, cell, stamp, stamp);
         }
     }
 
@@ -96,21 +120,39 @@ impl Stage {
 
 impl Running {
     pub(super) fn new(query: &Query, stores: &Stores) -> Running {
-        let Input::Stream(input) = &query.input else {
-            unreachable!("joins")
+        let feed = match &query.input {
+            Input::Stream(input) => {
+                Feed::Stream(Box::new(StreamFeed::new(input, query.emit, stores)))
+            }
+            Input::Join(input) => {
+                let seen = query.grouping.is_some() || query.emit != Emit::Current;
+                Feed::Join(Box::new(Joiner::new(input, stores, seen)))
+            }
         };
-        let feed = StreamFeed::new(input, query.emit, stores);
+        Running::of(Arc::new(query.clone()), stores, feed)
+    }
+
+    fn of(query: Arc<Query>, stores: &Stores, feed: Feed) -> Running {
         // A window that keeps rows shows the kept columns alone; else the whole row is seen.
-        let columns: &[usize] = if feed.keeps_rows() { &[] } else { &input.keep };
+        let (columns, batch, leaves) = match (&query.input, &feed) {
+            (Input::Stream(input), Feed::Stream(feed)) => {
+                let columns: &[usize] = if feed.keeps_rows() { &[] } else { &input.keep };
+                let batch = input.window.is_some_and(|window| window.is_batch());
+                (columns, batch, feed.leaves())
+            }
+            (Input::Join(input), _) if Joiner::can_leave(input) => {
+                (&[][..], false, Leaves::AnyOrder)
+            }
+            (Input::Join(_) | Input::Stream(_), _) => (&[][..], false, Leaves::Never),
+        };
         let cx = stores.cx(columns);
-        let batch = input.window.is_some_and(|window| window.is_batch());
         let stage = match &query.grouping {
             Some(grouping) => Stage::Grouped(Box::new(Grouped::new(
-                Groups::new(grouping, cx, feed.leaves(), batch, query.emit),
-                Output::new(query, stores.cx(&[])),
+                Groups::new(grouping, cx, leaves, batch, query.emit),
+                Output::new(&query, stores.cx(&[])),
             ))),
             None => Stage::Projected(Box::new(Projected {
-                output: Output::new(query, cx),
+                output: Output::new(&query, cx),
                 batch,
                 emit: query.emit,
             })),
@@ -123,9 +165,9 @@ impl Running {
             }
         };
         Running {
-            plan: Arc::new(query.clone()),
+            plan: query,
             stores: stores.clone(),
-            feed: Feed::Stream(feed),
+            feed,
             stage,
             write,
         }
@@ -133,12 +175,18 @@ impl Running {
 
     /// The same query without anything to remember.
     pub(super) fn fresh(&self) -> Running {
-        Running::new(&self.plan, &self.stores)
+        match &self.feed {
+            Feed::Stream(_) => Running::new(&self.plan, &self.stores),
+            Feed::Join(join) => {
+                let feed = Feed::Join(Box::new(join.fresh()));
+                Running::of(Arc::clone(&self.plan), &self.stores, feed)
+            }
+        }
     }
 
     /// Takes rows of one of its inputs; what comes out is in [`Running::output`].
-    pub(super) fn push(&mut self, _input: usize, rows: Rows<'_>) {
-        feed!(self, feed, stage => feed.push(rows, stage));
+    pub(super) fn push(&mut self, input: usize, rows: Rows<'_>) {
+        feed!(self, feed, stage => feed.push(input, rows, stage));
         self.finish();
     }
 
@@ -162,12 +210,14 @@ impl Running {
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         match &self.feed {
             Feed::Stream(feed) => feed.deadline(),
+            Feed::Join(feed) => feed.deadline(),
         }
     }
 
     pub(super) fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
         match &self.feed {
             Feed::Stream(feed) => feed.earliest(time),
+            Feed::Join(feed) => feed.earliest(time),
         }
     }
 
@@ -181,12 +231,14 @@ impl Running {
         match (&self.feed, &self.stage) {
             (_, Stage::Grouped(_)) => true,
             (Feed::Stream(feed), Stage::Projected(_)) => feed.has_state(),
+            (Feed::Join(feed), Stage::Projected(_)) => feed.has_state(),
         }
     }
 
     pub(super) fn take_faults(&self) -> u64 {
         let feed = match &self.feed {
             Feed::Stream(feed) => feed.take_faults(),
+            Feed::Join(feed) => feed.take_faults(),
         };
         feed + self.stage.output().take_faults()
     }
@@ -198,6 +250,7 @@ impl Running {
         }
         match &self.feed {
             Feed::Stream(feed) => feed.save(save)?,
+            Feed::Join(feed) => feed.save(save)?,
         }
         if let Stage::Grouped(stage) = &self.stage {
             stage.groups.save(save)?;
@@ -208,6 +261,7 @@ impl Running {
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
         match &mut self.feed {
             Feed::Stream(feed) => feed.load(load)?,
+            Feed::Join(feed) => feed.load(load)?,
         }
         if let Stage::Grouped(stage) = &mut self.stage {
             stage.groups.load(load)?;

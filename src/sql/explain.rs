@@ -137,7 +137,7 @@ pub(super) fn fingerprint_text(query: &Query, application: &Application) -> Stri
     let mut text = format!("into {target}\n{}", tree(query, application));
     for input in query.input.streams() {
         if let Some(stream) = application.stream(input.stream) {
-            let _ = write!(text, "over {}\n", stream.schema);
+            let _ = writeln!(text, "over {}", stream.schema);
         }
     }
     for (store, _) in query.stores() {
@@ -146,7 +146,7 @@ pub(super) fn fingerprint_text(query: &Query, application: &Application) -> Stri
             Store::Aggregation(id) => application.aggregations.get(id.0).map(|one| &one.schema),
         };
         if let Some(schema) = schema {
-            let _ = write!(text, "over {schema}\n");
+            let _ = writeln!(text, "over {schema}");
         }
     }
     text

@@ -20,6 +20,7 @@ use crate::diagnostic::{Diagnostic, Place};
 
 /// What the clauses of one query have become so far; expressions are over the columns of all
 /// sources, one after another.
+#[derive(Default)]
 pub(super) struct Clauses {
     pub(super) filter: Option<Expr>,
     pub(super) keys: Vec<Expr>,
@@ -292,21 +293,6 @@ pub(super) struct Draft {
     grouping: Option<Grouping>,
     clauses: Clauses,
     origins: Vec<Origin>,
-}
-
-impl Default for Clauses {
-    fn default() -> Clauses {
-        Clauses {
-            filter: None,
-            keys: Vec::new(),
-            aggregates: Vec::new(),
-            select: Vec::new(),
-            names: Vec::new(),
-            places: Vec::new(),
-            having: None,
-            order_by: Vec::new(),
-        }
-    }
 }
 
 fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Failed> {
