@@ -6,6 +6,7 @@
 //! [`Engine::advance`]; whatever is due fires first, in order, before any row of a later time.
 
 mod aggregate;
+mod draws;
 mod expr;
 mod feed;
 mod group;
@@ -115,6 +116,14 @@ impl Engine {
             stores,
             plan,
         }
+    }
+
+    /// The same engine for the log with this identity, from which `uuid` and `rand` derive what
+    /// they give.
+    #[must_use]
+    pub fn of_log(self, identity: u64) -> Engine {
+        self.stores.draws.identify(identity);
+        self
     }
 
     /// The plan that is run.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::functions::Reads;
 use super::plan::{
     Aggregate, Application, ArithmeticOp, CompareOp, Emit, Expr, ExprKind, Grouping, Input, Join,
     Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source, Store, StreamId,
@@ -591,6 +592,11 @@ fn show(expr: &Expr, row: &[String]) -> String {
         ExprKind::Cast(x) => format!("CAST({} AS {})", sub(x), expr.ty),
         ExprKind::Call(function, arguments) => {
             let name = function.names.first().copied().unwrap_or_default();
+            let arguments = match (function.reads, arguments.as_slice()) {
+                // Where it is written tells two calls apart, and makes no other query.
+                (Reads::Position, [shown @ .., _]) => shown,
+                (_, all) => all,
+            };
             format!("{name}({})", join(arguments, row))
         }
     }
