@@ -6,6 +6,7 @@
 //! [`Engine::advance`]; whatever is due fires first, in order, before any row of a later time.
 
 mod aggregate;
+mod distinct;
 mod draws;
 mod expr;
 mod feed;
@@ -15,11 +16,13 @@ mod join;
 mod node;
 mod output;
 mod partition;
+mod projected;
 mod query;
 mod reach;
 mod rows;
 mod state;
 mod table;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod trigger;

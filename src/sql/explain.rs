@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::functions::Reads;
+use super::functions::{Function, Reads};
 use super::plan::{
     Aggregate, Application, ArithmeticOp, CompareOp, Emit, Expr, ExprKind, Grouping, Input, Join,
-    Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source, Store, StreamId,
+    Keep, Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source, Store, StreamId,
     StreamInput, Table, TableId, Target, Window, Write,
 };
 use crate::event::{Schema, Type, Value, format_duration_ms, to_base64};
@@ -85,6 +85,17 @@ pub fn warnings(application: &Application) -> Vec<String> {
         if query.distinct && !windowed {
             found.push(format!(
                 "query {number} keeps every row it has given: DISTINCT without a window"
+            ));
+        }
+    }
+    for (number, query) in application.queries.iter().enumerate() {
+        let keys = query.grouping.as_ref().map_or(0, |one| one.keys.len());
+        let counts = query.rate.is_some_and(|rate| {
+            rate.keep == Keep::First && matches!(rate.period, Period::Events(_))
+        });
+        if keys > 0 && counts {
+            found.push(format!(
+                "query {number} counts the rows of every group: OUTPUT FIRST EVERY … EVENTS"
             ));
         }
     }
@@ -590,16 +601,18 @@ fn show(expr: &Expr, row: &[String]) -> String {
             otherwise,
         } => show_case(Some(operand), branches, otherwise.as_deref(), row),
         ExprKind::Cast(x) => format!("CAST({} AS {})", sub(x), expr.ty),
-        ExprKind::Call(function, arguments) => {
-            let name = function.names.first().copied().unwrap_or_default();
-            let arguments = match (function.reads, arguments.as_slice()) {
-                // Where it is written tells two calls apart, and makes no other query.
-                (Reads::Position, [shown @ .., _]) => shown,
-                (_, all) => all,
-            };
-            format!("{name}({})", join(arguments, row))
-        }
+        ExprKind::Call(function, arguments) => show_call(function, arguments, row),
     }
+}
+
+fn show_call(function: &Function, arguments: &[Expr], row: &[String]) -> String {
+    let name = function.names.first().copied().unwrap_or_default();
+    let arguments = match (function.reads, arguments) {
+        // Where it is written tells two calls apart, and makes no other query.
+        (Reads::Position, [shown @ .., _]) => shown,
+        (_, all) => all,
+    };
+    format!("{name}({})", join(arguments, row))
 }
 
 fn show_case(

@@ -134,8 +134,8 @@ pub struct Query {
     pub distinct: bool,
     /// Which rows of a window pass.
     pub emit: Emit,
-    /// OUTPUT. Per group when there is a grouping with keys: the keys are then the expressions of
-    /// `select` behind those that have names.
+    /// OUTPUT. FIRST and LAST are per group when there is a grouping with keys: the keys are then
+    /// the expressions of `select` behind those that have names.
     pub rate: Option<Rate>,
     /// What gets the rows.
     pub target: Target,
@@ -151,6 +151,30 @@ pub struct Query {
 }
 
 impl Query {
+    /// Whether rows that have come in leave again.
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        let forgets = match &self.input {
+            Input::Stream(input) => match &input.window {
+                None => false,
+                Some(window) if window.is_batch() => return Flow::Batch,
+                Some(_) => true,
+            },
+            Input::Join(input) => input.join.forgets(),
+        };
+        if forgets {
+            Flow::Sliding
+        } else {
+            Flow::Endless
+        }
+    }
+
+    /// Whether it gives what its result is from time to time.
+    #[must_use]
+    pub fn shows_snapshots(&self) -> bool {
+        self.rate.is_some_and(|rate| rate.keep == Keep::Snapshot)
+    }
+
     /// The stream that gets the rows, when it is one.
     #[must_use]
     pub fn target_stream(&self) -> Option<StreamId> {
@@ -221,6 +245,17 @@ fn fingerprint(text: &str) -> u64 {
     (u64::from(high) << 32) | u64::from(low)
 }
 
+/// What becomes of the rows that a query reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// They come and never leave.
+    Endless,
+    /// They come and leave one by one.
+    Sliding,
+    /// They are seen when a batch of them is complete.
+    Batch,
+}
+
 /// When output rows reach the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -273,6 +308,15 @@ pub enum Input {
 }
 
 impl Input {
+    /// Columns of the row that is kept of it.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        match self {
+            Input::Stream(input) => input.keep.len(),
+            Input::Join(input) => input.join.width(),
+        }
+    }
+
     /// Every stream that is read, each as often as it is; in the order in which they were written.
     #[must_use]
     pub fn streams(&self) -> Vec<&StreamInput> {

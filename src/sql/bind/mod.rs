@@ -10,6 +10,7 @@ mod flatten;
 mod fold;
 mod form;
 mod join;
+mod output;
 mod partition;
 mod query;
 mod source;

@@ -88,6 +88,7 @@ impl Binder<'_> {
             path: path.to_owned(),
             place: written.query.place,
         };
+        self.check_output(path, written, &query)?;
         self.target(path, written, query, &clauses.places, write)
     }
 
@@ -358,7 +359,7 @@ fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Fail
 /// The output rate; its groups become columns behind the output's own.
 fn rate(written: &ast::Select, clauses: &mut Clauses) -> Option<Rate> {
     let output = written.output.as_ref()?;
-    if output.keep != Keep::All {
+    if let Keep::First | Keep::Last = output.keep {
         clauses.select.extend(clauses.keys.iter().cloned());
     }
     Some(Rate {
