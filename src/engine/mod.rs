@@ -11,11 +11,15 @@ mod expr;
 mod group;
 mod grouped;
 mod like;
+mod node;
 mod output;
+mod partition;
 mod query;
+mod reach;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trigger;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +27,9 @@ use std::sync::Arc;
 
 use crate::event::{Batch, Rows, Seq, Stamp, Timestamp};
 use crate::sql::Application;
-use crate::sql::plan::{Query, Role, StreamId};
-use query::Running;
+use crate::sql::plan::{Role, StreamId};
+use node::{Node, Port, Source};
+use reach::Stop;
 use state::{Load, Save};
 pub use state::{StateChunk, StateError};
 
@@ -47,23 +52,24 @@ pub enum Empty {
 /// A running application.
 pub struct Engine {
     plan: Arc<Application>,
-    queries: Vec<Running>,
-    /// Which queries read a stream, by stream.
-    readers: Vec<Vec<usize>>,
+    nodes: Vec<Node>,
+    /// What reads a stream, by stream, in the order of definition.
+    readers: Vec<Vec<Port>>,
     /// Streams from which two ways lead to one place: their rows go one by one, since batches
     /// would overtake each other.
     one_by_one: Vec<bool>,
-    /// Queries with deadlines that rows of a stream can reach, by stream.
+    /// Nodes with deadlines that rows of a stream can reach, by stream.
     timed: Vec<Vec<usize>>,
     /// Streams whose rows are outputs.
     watched: Vec<bool>,
     deadlines: BTreeSet<(Timestamp, usize)>,
     deadline_of: Vec<Option<Timestamp>>,
+    /// Nodes that wait for the clock to be known.
+    unstarted: Vec<usize>,
     /// Per stream, the sequence number that it last got rows for, and how many.
     given: Vec<(Seq, u32)>,
     ordinals: Vec<u32>,
     clock: Timestamp,
-    faults: u64,
 }
 
 impl Engine {
@@ -71,36 +77,40 @@ impl Engine {
     #[must_use]
     pub fn new(plan: Arc<Application>, watch: impl Fn(StreamId) -> bool) -> Engine {
         let streams = plan.streams.len();
-        let mut readers = vec![Vec::new(); streams];
-        for (number, query) in plan.queries.iter().enumerate() {
-            for input in query.input.streams() {
-                if let Some(list) = readers.get_mut(input.stream.0) {
-                    list.push(number);
-                }
-            }
-        }
         let watched = plan.streams.iter().zip((0..).map(StreamId));
-        let watched = watched
+        let watched: Vec<bool> = watched
             .map(|(stream, id)| stream.role == Role::Sink || watch(id))
             .collect();
-        let mut engine = Engine {
-            queries: plan.queries.iter().map(Running::new).collect(),
-            readers,
-            one_by_one: Vec::new(),
-            timed: Vec::new(),
-            watched,
+        let (nodes, readers) = node::all(&plan);
+        let ways = reach::readers(&plan);
+        let reaches: Vec<_> = (0..streams)
+            .map(|stream| reach::reach(&plan, &ways, &watched, stream))
+            .collect();
+        let timed = reaches.iter().map(|reach| {
+            let node_of = |stop: &Stop| nodes.iter().position(|node| node.is(*stop));
+            let reached: BTreeSet<usize> = reach.stops.iter().filter_map(node_of).collect();
+            let timed = |number: &usize| {
+                let node = nodes.get(*number);
+                node.is_some_and(|node| node.earliest(Timestamp(0)).is_some())
+            };
+            reached.into_iter().filter(timed).collect()
+        });
+        Engine {
+            timed: timed.collect(),
+            one_by_one: reaches.iter().map(|reach| reach.meets).collect(),
             deadlines: BTreeSet::new(),
-            deadline_of: vec![None; plan.queries.len()],
+            deadline_of: vec![None; nodes.len()],
+            unstarted: (0..nodes.len())
+                .filter(|number| nodes.get(*number).is_some_and(Node::starts))
+                .collect(),
             given: vec![(Seq(0), 0); streams],
             ordinals: Vec::new(),
             clock: Timestamp::MIN,
-            faults: 0,
+            nodes,
+            readers,
+            watched,
             plan,
-        };
-        let reach: Vec<Reach> = (0..streams).map(|stream| engine.reach(stream)).collect();
-        engine.one_by_one = reach.iter().map(|reach| reach.meets).collect();
-        engine.timed = reach.into_iter().map(|reach| reach.timed).collect();
-        engine
+        }
     }
 
     /// The plan that is run.
@@ -118,14 +128,15 @@ impl Engine {
     /// When something falls due, if nothing comes before.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
+        if !self.unstarted.is_empty() {
+            return Some(Timestamp::MIN);
+        }
         self.deadlines.first().map(|(time, _)| *time)
     }
 
     /// Expressions that could not be computed (and became NULL) since the last call.
     pub fn take_faults(&mut self) -> u64 {
-        let faults = self.queries.iter().map(Running::take_faults).sum::<u64>() + self.faults;
-        self.faults = 0;
-        faults
+        self.nodes.iter_mut().map(Node::take_faults).sum()
     }
 
     /// Takes rows of a stream, stamped, their times not decreasing.
@@ -152,13 +163,19 @@ impl Engine {
 
     /// Moves the clock to `time`, for the reason `seq`; what is due on the way fires, in order.
     pub fn advance(&mut self, time: Timestamp, seq: Seq, to: &mut dyn Outputs) {
+        for number in std::mem::take(&mut self.unstarted) {
+            if let Some(node) = self.nodes.get_mut(number) {
+                node.start(Stamp { seq, time });
+            }
+            self.settle(number, to);
+        }
         while let Some((due, number)) = self.deadlines.first().copied() {
             if due > time {
                 break;
             }
             self.clock = self.clock.max(due);
-            if let Some(query) = self.queries.get_mut(number) {
-                query.fire(Stamp { seq, time: due });
+            if let Some(node) = self.nodes.get_mut(number) {
+                node.fire(Stamp { seq, time: due });
             }
             self.settle(number, to);
         }
@@ -169,7 +186,7 @@ impl Engine {
     fn bound(&self, stream: StreamId, time: Timestamp) -> Option<Timestamp> {
         let timed = self.timed.get(stream.0).into_iter().flatten();
         let earliest = timed
-            .filter_map(|number| self.queries.get(*number)?.earliest(time))
+            .filter_map(|number| self.nodes.get(*number)?.earliest(time))
             .min();
         match (earliest, self.deadline()) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -184,27 +201,25 @@ impl Engine {
             let (head, tail) = rest.split_at(if one_by_one { 1 } else { rest.len() });
             let readers = self.readers.get(stream.0).map_or(0, Vec::len);
             for index in 0..readers {
-                let number = self
-                    .readers
-                    .get(stream.0)
-                    .and_then(|list| list.get(index))
-                    .copied();
-                let Some(number) = number else { continue };
-                if let Some(query) = self.queries.get_mut(number) {
-                    query.push(head);
+                let reader = self.readers.get(stream.0);
+                let Some(port) = reader.and_then(|list| list.get(index)).copied() else {
+                    continue;
+                };
+                if let Some(node) = self.nodes.get_mut(port.node) {
+                    node.push(port, head);
                 }
-                self.settle(number, to);
+                self.settle(port.node, to);
             }
             rest = tail;
         }
     }
 
-    /// After a query has worked: notes its deadline, and sends what came out on its way.
+    /// After a node has worked: notes its deadline, and sends what came out on its way.
     fn settle(&mut self, number: usize, to: &mut dyn Outputs) {
-        let Some(query) = self.queries.get_mut(number) else {
+        let Some(node) = self.nodes.get_mut(number) else {
             return;
         };
-        let deadline = query.deadline();
+        let deadline = node.deadline();
         let noted = self.deadline_of.get_mut(number);
         if let Some(noted) = noted.filter(|noted| **noted != deadline) {
             if let Some(old) = noted.take() {
@@ -214,28 +229,33 @@ impl Engine {
                 .extend(deadline.map(|deadline| (deadline, number)));
             *noted = deadline;
         }
-        if query.output().is_empty() {
+        while let Some((source, mut out)) = self.nodes.get_mut(number).and_then(Node::take) {
+            let (target, query) = match source {
+                Source::Query(query) => {
+                    let target = self.plan.queries.get(query).and_then(|q| q.target_stream());
+                    (target, Some(query))
+                }
+                Source::Stream(stream) => (Some(stream), None),
+            };
+            if let Some(target) = target {
+                self.give(target, query, &out, to);
+                self.dispatch(target, out.rows(), to);
+            }
+            out.clear();
+            if let Some(node) = self.nodes.get_mut(number) {
+                node.take_back(out);
+            }
+        }
+    }
+
+    /// Shows rows to those outside, when the stream is watched.
+    fn give(&mut self, target: StreamId, query: Option<usize>, rows: &Batch, to: &mut dyn Outputs) {
+        if !self.watched.get(target.0).copied().unwrap_or(false) {
             return;
         }
-        let width = query.output().width();
-        let mut out = std::mem::replace(query.output(), Batch::new(width));
-        let Some(target) = self.plan.queries.get(number).and_then(Query::target_stream) else {
-            return;
-        };
-        if self.watched.get(target.0).copied().unwrap_or(false) {
-            self.number(target, &out);
-            to.take(
-                target,
-                u32::try_from(number).unwrap_or(u32::MAX),
-                &out,
-                &self.ordinals,
-            );
-        }
-        self.dispatch(target, out.rows(), to);
-        out.clear();
-        if let Some(query) = self.queries.get_mut(number) {
-            *query.output() = out;
-        }
+        self.number(target, rows);
+        let query = query.and_then(|query| u32::try_from(query).ok());
+        to.take(target, query.unwrap_or(u32::MAX), rows, &self.ordinals);
     }
 
     fn number(&mut self, stream: StreamId, rows: &Batch) {
@@ -252,52 +272,14 @@ impl Engine {
         }
     }
 
-    /// What rows of a stream can reach, and whether two ways lead to one place.
-    fn reach(&self, stream: usize) -> Reach {
-        let mut reach = Reach {
-            meets: false,
-            timed: Vec::new(),
-        };
-        let mut seen = BTreeSet::from([stream]);
-        let mut open = vec![stream];
-        while let Some(stream) = open.pop() {
-            for number in self.readers.get(stream).into_iter().flatten() {
-                let Some(query) = self.plan.queries.get(*number) else {
-                    continue;
-                };
-                let timed = self
-                    .queries
-                    .get(*number)
-                    .and_then(|q| q.earliest(Timestamp(0)));
-                if timed.is_some() {
-                    reach.timed.push(*number);
-                }
-                let Some(target) = query.target_stream() else {
-                    continue;
-                };
-                let visible = self.watched.get(target.0).copied().unwrap_or(false)
-                    || self
-                        .readers
-                        .get(target.0)
-                        .is_some_and(|list| !list.is_empty());
-                if !seen.insert(target.0) {
-                    reach.meets |= visible;
-                } else {
-                    open.push(target.0);
-                }
-            }
-        }
-        reach
-    }
-
     /// The whole state, to be given to [`Engine::restore`] of an engine with the same queries.
     ///
     /// # Errors
     /// When the state cannot be encoded, which is a bug.
     pub fn save(&self) -> Result<Vec<StateChunk>, StateError> {
         let mut chunks = Vec::new();
-        for (query, operator) in self.queries.iter().zip(self.operators()) {
-            query.save(&mut Save {
+        for (node, operator) in self.nodes.iter().zip(self.operators()) {
+            node.save(&mut Save {
                 operator,
                 chunks: &mut chunks,
             })?;
@@ -308,8 +290,8 @@ impl Engine {
     /// Takes a state back. Queries are found by their fingerprint: those that are new or changed
     /// start empty, and state that no query claims is left out. `clock` is the time of the state.
     ///
-    /// Gives the queries that started empty although there was some state, and why.
-    pub fn restore(&mut self, chunks: &[StateChunk], clock: Timestamp) -> Vec<(usize, Empty)> {
+    /// Gives what started empty although there was some state, by its name, and why.
+    pub fn restore(&mut self, chunks: &[StateChunk], clock: Timestamp) -> Vec<(String, Empty)> {
         let mut by_operator: BTreeMap<u64, Load<'_>> = BTreeMap::new();
         for chunk in chunks {
             by_operator.entry(chunk.operator).or_default().add(chunk);
@@ -317,20 +299,20 @@ impl Engine {
         let mut empty = Vec::new();
         self.clock = clock;
         for (number, operator) in self.operators().into_iter().enumerate() {
-            let plan = self.plan.queries.get(number);
-            let (Some(query), Some(plan)) = (self.queries.get_mut(number), plan) else {
+            let Some(node) = self.nodes.get_mut(number) else {
                 continue;
             };
-            match by_operator.get(&operator).map(|load| query.load(load)) {
-                Some(Ok(())) => {}
-                Some(Err(why)) => {
-                    *query = Running::new(plan);
-                    empty.push((number, Empty::Damaged(why)));
+            let there = by_operator.contains_key(&operator);
+            match node.load(operator, &by_operator) {
+                Ok(()) if there => self.unstarted.retain(|one| *one != number),
+                Ok(()) if chunks.is_empty() || !node.has_state() => {}
+                Ok(()) => empty.push((node.describe(&self.plan), Empty::New)),
+                Err(why) => {
+                    node.renew(&self.plan);
+                    empty.push((node.describe(&self.plan), Empty::Damaged(why)));
                 }
-                None if !chunks.is_empty() && query.has_state() => empty.push((number, Empty::New)),
-                None => {}
             }
-            let deadline = query.deadline();
+            let deadline = node.deadline();
             if let Some(noted) = self.deadline_of.get_mut(number) {
                 *noted = deadline;
             }
@@ -340,11 +322,11 @@ impl Engine {
         empty
     }
 
-    /// The fingerprint of each query; of several that are alike, the later ones count up.
+    /// The fingerprint of each node; of several that are alike, the later ones count up.
     fn operators(&self) -> Vec<u64> {
         let mut seen = BTreeSet::new();
-        let prints = self.plan.queries.iter().map(|query| {
-            let mut print = query.fingerprint(&self.plan);
+        let prints = self.nodes.iter().map(|node| {
+            let mut print = node.fingerprint(&self.plan);
             while !seen.insert(print) {
                 print = print.wrapping_add(1);
             }
@@ -352,9 +334,4 @@ impl Engine {
         });
         prints.collect()
     }
-}
-
-struct Reach {
-    meets: bool,
-    timed: Vec<usize>,
 }

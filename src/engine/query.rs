@@ -1,5 +1,7 @@
 //! A running query: filter, window, groups or projection, output.
 
+use std::sync::Arc;
+
 use super::aggregate::Leaves;
 use super::expr::{Cx, Operand, predicate};
 use super::group::Groups;
@@ -12,6 +14,7 @@ use crate::sql::plan::{Emit, Input, Query};
 
 /// One query with its state.
 pub(super) struct Running {
+    plan: Arc<Query>,
     filter: Option<Operand<bool>>,
     window: AnyWindow,
     stage: Stage,
@@ -92,6 +95,7 @@ impl Running {
             .as_ref()
             .map(|filter| predicate(filter, Cx::PLAIN));
         Running {
+            plan: Arc::new(query.clone()),
             filter,
             window,
             stage,
@@ -99,8 +103,13 @@ impl Running {
         }
     }
 
+    /// The same query without anything to remember.
+    pub(super) fn fresh(&self) -> Running {
+        Running::new(&self.plan)
+    }
+
     /// Takes rows; what comes out is in [`Running::output`].
-    pub(super) fn push(&mut self, rows: Rows<'_>) {
+    pub(super) fn push(&mut self, _input: usize, rows: Rows<'_>) {
         let mut rest = rows;
         while !rest.is_empty() {
             let (head, tail) = rest.split_at(PICK_ROWS_MAX);

@@ -324,19 +324,12 @@ fn restored(
             bytes: chunk.bytes.clone(),
         })
         .collect();
-    for (number, why) in engine.restore(&chunks, snapshot.time) {
-        let Some(query) = plan.queries.get(number) else {
-            continue;
-        };
-        let target = plan.target_name(query);
+    for (what, why) in engine.restore(&chunks, snapshot.time) {
         let why = match why {
             Empty::New => "is new or changed and starts empty".to_owned(),
             Empty::Damaged(why) => format!("starts empty: {why}"),
         };
-        let place = format!("{}:{}", query.path, query.place.line);
-        found
-            .warnings
-            .push(format!("the query into '{target}' ({place}) {why}"));
+        found.warnings.push(format!("{what} {why}"));
     }
     engine
 }

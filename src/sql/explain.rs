@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use super::plan::{Aggregate, Expr, Grouping, Input, Query, Role, Stream, Window};
-use super::plan::{Application, ArithmeticOp, CompareOp, Emit, ExprKind, SortKey};
+use super::plan::{
+    Application, ArithmeticOp, CompareOp, Emit, ExprKind, PartitionKey, SortKey, StreamId,
+};
 use crate::event::{Value, format_duration_ms};
 
 /// The whole plan as an indented tree with types.
@@ -43,6 +45,27 @@ pub(super) fn fingerprint_text(query: &Query, application: &Application) -> Stri
     let target = application.target_name(query);
     let schemas = schemas.join("\nover ");
     format!("into {target}\n{}over {schemas}", tree(query, streams))
+}
+
+/// How the rows of a stream find their keys in a partition.
+pub(super) fn key(application: &Application, stream: StreamId, key: &PartitionKey) -> String {
+    let Some(stream) = application.stream(stream) else {
+        return String::new();
+    };
+    let columns: Vec<String> = stream
+        .schema
+        .fields()
+        .iter()
+        .map(|field| field.name.clone())
+        .collect();
+    let shown: Vec<String> = match key {
+        PartitionKey::Values(exprs) => exprs.iter().map(|expr| show(expr, &columns)).collect(),
+        PartitionKey::Ranges(ranges) => ranges
+            .iter()
+            .map(|(condition, label)| format!("{} AS '{label}'", show(condition, &columns)))
+            .collect(),
+    };
+    format!("[{}] of {}", shown.join(", "), stream.name)
 }
 
 /// From the output down to the input, one operator a line.

@@ -9,8 +9,8 @@ mod relation;
 use std::sync::Arc;
 
 pub use relation::{
-    Aggregation, AggregationId, Bucket, Eviction, Join, JoinKind, Match, Partition, PartitionKey,
-    Side, Source, Table, TableId, Target, Trigger, TriggerAt, Write,
+    Access, Aggregation, AggregationId, Bucket, Eviction, Join, JoinKind, Match, Partition,
+    PartitionKey, Side, Source, Store, Table, TableId, Target, Trigger, TriggerAt, Write,
 };
 
 use super::aggregates::AggregateFunction;
@@ -160,15 +160,66 @@ impl Query {
         }
     }
 
+    /// Every expression of it but those of windows.
+    #[must_use]
+    pub fn exprs(&self) -> Vec<&Expr> {
+        let mut found: Vec<&Expr> = Vec::new();
+        for input in self.input.streams() {
+            found.extend(input.filter.iter().chain(&input.behind));
+        }
+        if let Input::Join(input) = &self.input {
+            input.join.exprs(&mut found);
+            found.extend(&input.filter);
+        }
+        if let Some(grouping) = &self.grouping {
+            found.extend(&grouping.keys);
+            let arguments = grouping.aggregates.iter();
+            found.extend(arguments.filter_map(|one| one.argument.as_ref()));
+        }
+        found.extend(self.select.iter().chain(&self.having));
+        found.extend(self.order_by.iter().map(|key| &key.expr));
+        if let Target::Table { write, .. } = &self.target {
+            write.exprs(&mut found);
+        }
+        found
+    }
+
+    /// The tables and aggregations that it reads or writes; a table that is both, twice.
+    #[must_use]
+    pub fn stores(&self) -> Vec<(Store, Access)> {
+        let mut found = Vec::new();
+        for expr in self.exprs() {
+            expr.walk(&mut |expr| {
+                if let ExprKind::InTable(_, table) = expr.kind {
+                    found.push((Store::Table(table), Access::Reads));
+                }
+            });
+        }
+        if let Input::Join(input) = &self.input {
+            input.join.stores(&mut found);
+        }
+        found.sort_unstable();
+        found.dedup();
+        if let Target::Table { table, .. } = self.target {
+            found.push((Store::Table(table), Access::Writes));
+        }
+        found
+    }
+
     /// A number that is the same for queries that mean the same, in every process and version, so
     /// that state finds its query again (CRC-32C over the plan's written form, twice).
     #[must_use]
     pub fn fingerprint(&self, application: &Application) -> u64 {
         let text = super::explain::fingerprint_text(self, application);
-        let low = crc32c::crc32c(text.as_bytes());
-        let high = crc32c::crc32c_append(low ^ 0x9E37_79B9, text.as_bytes());
-        (u64::from(high) << 32) | u64::from(low)
+        fingerprint(&text)
     }
+}
+
+/// A number for a text: CRC-32C over it, twice.
+fn fingerprint(text: &str) -> u64 {
+    let low = crc32c::crc32c(text.as_bytes());
+    let high = crc32c::crc32c_append(low ^ 0x9E37_79B9, text.as_bytes());
+    (u64::from(high) << 32) | u64::from(low)
 }
 
 /// When output rows reach the target.
@@ -514,6 +565,44 @@ impl Expr {
                 .chain(otherwise.as_deref_mut())
                 .collect(),
             ExprKind::Call(_, arguments) => arguments.iter_mut().collect(),
+        }
+    }
+
+    /// Every direct operand.
+    #[must_use]
+    pub fn operands(&self) -> Vec<&Expr> {
+        match &self.kind {
+            ExprKind::Column(_) | ExprKind::Literal(_) | ExprKind::Aggregate(_) => Vec::new(),
+            ExprKind::Negate(x)
+            | ExprKind::Not(x)
+            | ExprKind::IsNull(x)
+            | ExprKind::IsTruth(_, x)
+            | ExprKind::InTable(x, _)
+            | ExprKind::Cast(x) => vec![x],
+            ExprKind::Arithmetic(_, x, y)
+            | ExprKind::Compare(_, x, y)
+            | ExprKind::And(x, y)
+            | ExprKind::Or(x, y)
+            | ExprKind::SameAs(x, y) => vec![x, y],
+            ExprKind::InList(x, list) => std::iter::once(&**x).chain(list).collect(),
+            ExprKind::Like { text, pattern, .. } => vec![text, pattern],
+            ExprKind::Case {
+                branches,
+                otherwise,
+            } => branches
+                .iter()
+                .flat_map(|(condition, result)| [condition, result])
+                .chain(otherwise.as_deref())
+                .collect(),
+            ExprKind::Call(_, arguments) => arguments.iter().collect(),
+        }
+    }
+
+    /// Calls `visit` with it and everything in it.
+    pub fn walk(&self, visit: &mut dyn FnMut(&Expr)) {
+        visit(self);
+        for operand in self.operands() {
+            operand.walk(visit);
         }
     }
 

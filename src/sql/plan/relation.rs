@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Aggregate, Expr, StreamId, StreamInput};
+use super::{Aggregate, Application, Expr, StreamId, StreamInput};
 use crate::diagnostic::Place;
 use crate::event::Schema;
 
@@ -38,6 +38,51 @@ impl Join {
     pub fn width(&self) -> usize {
         self.left.width() + self.right.width()
     }
+
+    /// Every expression of it but those of its streams.
+    pub fn exprs<'a>(&'a self, found: &mut Vec<&'a Expr>) {
+        found.extend(self.keys.iter().flat_map(|(x, y)| [x, y]));
+        found.extend(&self.residual);
+        for side in [&self.left, &self.right] {
+            match &side.source {
+                Source::Aggregation { within, .. } => found.extend([&within.0, &within.1]),
+                Source::Join(join) => join.exprs(found),
+                Source::Stream(_) | Source::Table { .. } => {}
+            }
+        }
+    }
+
+    /// The tables and aggregations that it reads.
+    pub fn stores(&self, found: &mut Vec<(Store, Access)>) {
+        for side in [&self.left, &self.right] {
+            match &side.source {
+                Source::Table { table, .. } => found.push((Store::Table(*table), Access::Reads)),
+                Source::Aggregation { aggregation, .. } => {
+                    found.push((Store::Aggregation(*aggregation), Access::Reads));
+                }
+                Source::Join(join) => join.stores(found),
+                Source::Stream(_) => {}
+            }
+        }
+    }
+}
+
+/// What rows are kept in besides windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Store {
+    /// A table.
+    Table(TableId),
+    /// An aggregation.
+    Aggregation(AggregationId),
+}
+
+/// What is done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// It is looked up.
+    Reads,
+    /// It is changed.
+    Writes,
 }
 
 /// Which sides keep their rows without a match.
@@ -138,6 +183,22 @@ pub enum Write {
         /// WHERE.
         on: Match,
     },
+}
+
+impl Write {
+    /// Every expression of it.
+    pub fn exprs<'a>(&'a self, found: &mut Vec<&'a Expr>) {
+        let on = match self {
+            Write::Insert => return,
+            Write::Upsert { on } | Write::Delete { on } => on,
+            Write::Update { on, set } => {
+                found.extend(set.iter().map(|(_, expr)| expr));
+                on
+            }
+        };
+        found.extend(on.keys.iter().map(|(_, expr)| expr));
+        found.extend(&on.residual);
+    }
 }
 
 /// Which rows of a table a row meets.
@@ -271,4 +332,36 @@ pub enum Bucket {
     Month,
     /// A year of the calendar.
     Year,
+}
+
+impl Partition {
+    /// A number that is the same for partitions that mean the same; it covers their queries.
+    #[must_use]
+    pub fn fingerprint(&self, application: &Application) -> u64 {
+        use std::fmt::Write as _;
+        let mut text = String::from("partition");
+        for (stream, key) in &self.keys {
+            let _ = write!(
+                text,
+                " {}",
+                super::super::explain::key(application, *stream, key)
+            );
+        }
+        for number in &self.queries {
+            let query = application.queries.get(*number);
+            let print = query.map_or(0, |query| query.fingerprint(application));
+            let _ = write!(text, " {print}");
+        }
+        super::fingerprint(&text)
+    }
+}
+
+impl Trigger {
+    /// A number that is the same for triggers that mean the same.
+    #[must_use]
+    pub fn fingerprint(&self, application: &Application) -> u64 {
+        let stream = application.stream(self.stream);
+        let name = stream.map_or("?", |stream| stream.name.as_str());
+        super::fingerprint(&format!("trigger {name} {:?}", self.at))
+    }
 }

@@ -1,0 +1,268 @@
+//! What an engine is made of: each node takes rows of streams, keeps a state, has deadlines and
+//! gives rows.
+
+use std::collections::BTreeMap;
+
+use super::partition::Partition;
+use super::query::Running;
+use super::reach::Stop;
+use super::state::{Load, Save, StateError};
+use super::trigger::Trigger;
+use crate::event::{Batch, Rows, Stamp, Timestamp};
+use crate::sql::Application;
+use crate::sql::plan::StreamId;
+
+/// One node.
+pub(super) enum Node {
+    /// A query that stands by itself.
+    Query(usize, Box<Running>),
+    /// The queries of a partition, for all its keys.
+    Partition(usize, Box<Partition>),
+    /// A trigger.
+    Trigger(usize, StreamId, Trigger),
+}
+
+/// What made some rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A query, by its number.
+    Query(usize),
+    /// Nothing but the clock; the rows are those of this stream.
+    Stream(StreamId),
+}
+
+/// Where rows of a stream go in.
+#[derive(Clone, Copy)]
+pub(super) struct Port {
+    pub(super) node: usize,
+    pub(super) stream: StreamId,
+    /// Which of the node's inputs, when it has several of its own.
+    pub(super) input: usize,
+}
+
+/// Every node of a plan, and what reads each stream, in the order of definition.
+pub(super) fn all(plan: &Application) -> (Vec<Node>, Vec<Vec<Port>>) {
+    let mut nodes = Vec::new();
+    let mut readers: Vec<Vec<Port>> = vec![Vec::new(); plan.streams.len()];
+    for (number, trigger) in plan.triggers.iter().enumerate() {
+        nodes.push(Node::Trigger(number, trigger.stream, Trigger::new(trigger)));
+    }
+    let mut partitions = Vec::new();
+    for (number, query) in plan.queries.iter().enumerate() {
+        let Some(partition) = query.partition else {
+            let node = nodes.len();
+            nodes.push(Node::Query(number, Box::new(Running::new(query))));
+            for (input, stream) in query.input.streams().into_iter().enumerate() {
+                let stream = stream.stream;
+                if let Some(list) = readers.get_mut(stream.0) {
+                    list.push(Port {
+                        node,
+                        stream,
+                        input,
+                    });
+                }
+            }
+            continue;
+        };
+        if partitions.contains(&partition) {
+            continue;
+        }
+        partitions.push(partition);
+        let node = nodes.len();
+        let running = Partition::new(plan, partition);
+        for stream in running.reads() {
+            if let Some(list) = readers.get_mut(stream.0) {
+                list.push(Port {
+                    node,
+                    stream,
+                    input: 0,
+                });
+            }
+        }
+        nodes.push(Node::Partition(partition, Box::new(running)));
+    }
+    (nodes, readers)
+}
+
+impl Node {
+    /// The same node, fresh.
+    pub(super) fn renew(&mut self, plan: &Application) {
+        match self {
+            Node::Query(number, query) => {
+                if let Some(plan) = plan.queries.get(*number) {
+                    **query = Running::new(plan);
+                }
+            }
+            Node::Partition(number, partition) => **partition = Partition::new(plan, *number),
+            Node::Trigger(number, _, trigger) => {
+                if let Some(plan) = plan.triggers.get(*number) {
+                    *trigger = Trigger::new(plan);
+                }
+            }
+        }
+    }
+
+    /// Whether this is where a query or aggregation of the plan runs.
+    pub(super) fn is(&self, stop: Stop) -> bool {
+        match (self, stop) {
+            (Node::Query(number, _), Stop::Query(query)) => *number == query,
+            (Node::Partition(_, partition), Stop::Query(query)) => partition.has(query),
+            (Node::Query(..) | Node::Partition(..) | Node::Trigger(..), _) => false,
+        }
+    }
+
+    /// Whether it wants to know when the clock is first known.
+    pub(super) fn starts(&self) -> bool {
+        match self {
+            Node::Query(..) | Node::Partition(..) => false,
+            Node::Trigger(..) => true,
+        }
+    }
+
+    /// The clock is known for the first time.
+    pub(super) fn start(&mut self, at: Stamp) {
+        match self {
+            Node::Query(..) | Node::Partition(..) => {}
+            Node::Trigger(_, _, trigger) => trigger.start(at),
+        }
+    }
+
+    /// Takes rows, all before the next deadline.
+    pub(super) fn push(&mut self, port: Port, rows: Rows<'_>) {
+        match self {
+            Node::Query(_, query) => query.push(port.input, rows),
+            Node::Partition(_, partition) => partition.push(port.stream, rows),
+            Node::Trigger(..) => {}
+        }
+    }
+
+    /// The clock has reached the deadline.
+    pub(super) fn fire(&mut self, at: Stamp) {
+        match self {
+            Node::Query(_, query) => query.fire(at),
+            Node::Partition(_, partition) => partition.fire(at),
+            Node::Trigger(_, _, trigger) => trigger.fire(at),
+        }
+    }
+
+    /// When it must be fired next, as things are.
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Node::Query(_, query) => query.deadline(),
+            Node::Partition(_, partition) => partition.deadline(),
+            Node::Trigger(_, _, trigger) => trigger.deadline(),
+        }
+    }
+
+    /// The earliest deadline that rows from `time` on could bring about.
+    pub(super) fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
+        match self {
+            Node::Query(_, query) => query.earliest(time),
+            Node::Partition(_, partition) => partition.earliest(time),
+            Node::Trigger(..) => None,
+        }
+    }
+
+    /// The next rows that have come out.
+    pub(super) fn take(&mut self) -> Option<(Source, Batch)> {
+        let (source, out) = match self {
+            Node::Query(number, query) => (Source::Query(*number), query.output()),
+            Node::Partition(_, partition) => {
+                let (query, out) = partition.take()?;
+                return Some((Source::Query(query), out));
+            }
+            Node::Trigger(_, stream, trigger) => (Source::Stream(*stream), &mut trigger.out),
+        };
+        if out.is_empty() {
+            return None;
+        }
+        let width = out.width();
+        Some((source, std::mem::replace(out, Batch::new(width))))
+    }
+
+    /// Takes the memory of such rows back.
+    pub(super) fn take_back(&mut self, rows: Batch) {
+        if let Node::Query(_, query) = self {
+            // Rows that have come out meanwhile stay.
+            if query.output().is_empty() {
+                *query.output() = rows;
+            }
+        }
+    }
+
+    /// Expressions that could not be computed since the last call.
+    pub(super) fn take_faults(&mut self) -> u64 {
+        match self {
+            Node::Query(_, query) => query.take_faults(),
+            Node::Partition(_, partition) => partition.take_faults(),
+            Node::Trigger(..) => 0,
+        }
+    }
+
+    /// Whether there is anything to remember between two rows.
+    pub(super) fn has_state(&self) -> bool {
+        match self {
+            Node::Query(_, query) => query.has_state(),
+            Node::Partition(..) | Node::Trigger(..) => true,
+        }
+    }
+
+    /// What it is called in messages.
+    pub(super) fn describe(&self, plan: &Application) -> String {
+        match self {
+            Node::Query(number, _) => plan.queries.get(*number).map(|query| {
+                let target = plan.target_name(query);
+                let line = query.place.line;
+                format!("the query into '{target}' ({}:{line})", query.path)
+            }),
+            Node::Partition(number, _) => plan.partitions.get(*number).map(|partition| {
+                let line = partition.place.line;
+                format!("the partition at {}:{line}", partition.path)
+            }),
+            Node::Trigger(_, stream, _) => plan
+                .stream(*stream)
+                .map(|stream| format!("the trigger '{}'", stream.name)),
+        }
+        .unwrap_or_default()
+    }
+
+    /// A number that is the same for nodes that mean the same, in every process and version.
+    pub(super) fn fingerprint(&self, plan: &Application) -> u64 {
+        let print = match self {
+            Node::Query(number, _) => plan.queries.get(*number).map(|q| q.fingerprint(plan)),
+            Node::Partition(number, _) => plan
+                .partitions
+                .get(*number)
+                .map(|partition| partition.fingerprint(plan)),
+            Node::Trigger(number, ..) => plan
+                .triggers
+                .get(*number)
+                .map(|trigger| trigger.fingerprint(plan)),
+        };
+        print.unwrap_or_default()
+    }
+
+    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+        match self {
+            Node::Query(_, query) => query.save(save),
+            Node::Partition(_, partition) => partition.save(save),
+            Node::Trigger(_, _, trigger) => trigger.save(save),
+        }
+    }
+
+    /// Takes a state back; `all` has the chunks of every operator.
+    pub(super) fn load(
+        &mut self,
+        operator: u64,
+        all: &BTreeMap<u64, Load<'_>>,
+    ) -> Result<(), StateError> {
+        let Some(load) = all.get(&operator) else {
+            return Ok(());
+        };
+        match self {
+            Node::Query(_, query) => query.load(load),
+            Node::Partition(_, partition) => partition.load(operator, all),
+            Node::Trigger(_, _, trigger) => trigger.load(load),
+        }
+    }
+}
