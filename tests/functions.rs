@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use eventflux::engine::{Engine, Outputs};
 use eventflux::event::{Batch, Seq, Stamp, Timestamp, Value};
+use eventflux::sql::aggregates::{AGGREGATES, Example};
 use eventflux::sql::plan::StreamId;
 use eventflux::sql::{self, SqlText, functions};
 
@@ -26,7 +27,16 @@ impl Outputs for Rows {
 
 /// The value of an expression without columns.
 fn evaluate(expression: &str) -> Value {
-    let text = format!("CREATE STREAM S (a INT); INSERT INTO Out SELECT {expression} AS x FROM S;");
+    let columns = "a INT";
+    let select = format!("SELECT {expression} AS x FROM S");
+    let mut values = run(columns, &[vec![Value::Int(1)]], &select);
+    assert_eq!(values.len(), 1, "{expression}");
+    values.remove(0)
+}
+
+/// The first column of what a query gives over rows of a stream S.
+fn run(columns: &str, input: &[Vec<Value>], select: &str) -> Vec<Value> {
+    let text = format!("CREATE STREAM S ({columns}); INSERT INTO Out {select};");
     let texts = [SqlText {
         path: "example".to_owned(),
         text: text.clone(),
@@ -43,18 +53,17 @@ fn evaluate(expression: &str) -> Value {
     let plan = Arc::new(plan);
     let (stream, _) = plan.stream_named("S").unwrap();
     let mut engine = Engine::new(Arc::clone(&plan), |_| true);
-    let mut row = Batch::new(1);
-    row.push(
-        Stamp {
-            seq: Seq(1),
+    let mut batch = Batch::new(columns.split(',').count());
+    for (seq, row) in (1..).zip(input) {
+        let stamp = Stamp {
+            seq: Seq(seq),
             time: Timestamp(1000),
-        },
-        [Value::Int(1)],
-    );
+        };
+        batch.push(stamp, row.iter().cloned());
+    }
     let mut rows = Rows(Vec::new());
-    engine.push(stream, row.rows(), &mut rows);
-    assert_eq!(rows.0.len(), 1, "{expression}");
-    rows.0[0][0].clone()
+    engine.push(stream, batch.rows(), &mut rows);
+    rows.0.into_iter().map(|mut row| row.remove(0)).collect()
 }
 
 #[test]
@@ -67,6 +76,49 @@ fn every_example_gives_what_it_says() {
         count += 1;
     }
     assert!(count >= 20, "{count} functions");
+}
+
+/// Without a window, in a batch, in a sliding window through which other rows have gone before,
+/// and behind a FILTER.
+#[test]
+fn every_aggregate_gives_what_its_example_says() {
+    for aggregate in AGGREGATES {
+        let Example {
+            columns,
+            rows,
+            call,
+            result,
+        } = &aggregate.example;
+        let rows: Vec<Vec<Value>> = rows
+            .split(';')
+            .map(|row| row.split(',').map(evaluate).collect())
+            .collect();
+        let count = rows.len();
+        let expected = evaluate(result);
+        let near = |found: Option<&Value>| match (found, &expected) {
+            (Some(Value::Float(found)), Value::Float(said)) => (found - said).abs() < 1e-12,
+            (found, said) => found == Some(said),
+        };
+        for (window, before) in [
+            (String::new(), 0),
+            (format!("WINDOW('lengthBatch', {count})"), count),
+            (format!("WINDOW('length', {count})"), count),
+        ] {
+            let before = if call.contains("Forever") { 0 } else { before };
+            let input: Vec<Vec<Value>> =
+                rows.iter().cycle().take(before + count).cloned().collect();
+            for filter in ["", " FILTER (WHERE 1 = 1)"] {
+                let select = format!("SELECT {call}{filter} AS r FROM S {window}");
+                let found = run(columns, &input, &select);
+                assert!(near(found.last()), "{select}: {found:?}, not {expected:?}");
+            }
+            let select = format!("SELECT {call} FILTER (WHERE 1 = 2) AS r FROM S {window}");
+            let nothing = run(columns, &input, &select);
+            let counts = call.contains("count");
+            let empty = if counts { Value::Int(0) } else { Value::Null };
+            assert_eq!(nothing.last(), Some(&empty), "{select}");
+        }
+    }
 }
 
 #[test]

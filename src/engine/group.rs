@@ -4,9 +4,10 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 
-use super::aggregate::{self, Aggregate};
+use super::aggregate::{self, Aggregate, Leaves};
 use super::expr::{Compiled, Cx, Env, compile};
 use super::output::Output;
 use super::state::{Load, Part, Save, StateError};
@@ -16,6 +17,9 @@ use crate::sql::plan::{Emit, Grouping};
 
 /// Slots per chunk of state.
 const CHUNK_SLOTS: usize = 64;
+
+/// An aggregate's state of more values than these has chunks of its own.
+const CHUNK_VALUES: usize = 1024;
 
 /// The groups of one query.
 pub(super) struct Groups {
@@ -67,13 +71,31 @@ struct GroupState {
     aggregates: Vec<Vec<Value>>,
 }
 
+/// What an aggregate has for a group, from the value that the group's own chunk ends with.
+#[derive(Serialize, Deserialize)]
+struct AggregateState {
+    slot: usize,
+    aggregate: usize,
+    values: Vec<Value>,
+}
+
+/// The number of such a chunk: 24 bits for the slot, 15 for the aggregate, 17 for its own place.
+fn aggregate_chunk(slot: usize, aggregate: usize, place: u64) -> Result<u64, StateError> {
+    let fits = slot < 1 << 24 && aggregate < 1 << 15 && place < 1 << 17;
+    if !fits {
+        return Err(StateError::Inconsistent(
+            "an aggregate's state is too large",
+        ));
+    }
+    Ok(((slot as u64) << 32) | ((aggregate as u64) << 17) | place)
+}
+
 impl Groups {
-    /// `leaves` is whether rows leave one by
-    /// one, and `batch` whether rows come out when a batch closes.
+    /// `leaves` is how rows leave, and `batch` whether rows come out when a batch closes.
     pub(super) fn new(
         grouping: &Grouping,
         cx: Cx<'_>,
-        leaves: bool,
+        leaves: Leaves,
         batch: bool,
         emit: Emit,
     ) -> Groups {
@@ -83,11 +105,26 @@ impl Groups {
             .iter()
             .map(|plan| aggregate::new(plan, cx, leaves))
             .collect();
-        let keys: Vec<Compiled> = grouping.keys.iter().map(|key| compile(key, cx)).collect();
+        Groups::of(
+            grouping.keys.iter().map(|key| compile(key, cx)).collect(),
+            aggregates,
+            grouping.carried.iter().map(place).collect(),
+            batch,
+            emit,
+        )
+    }
+
+    fn of(
+        keys: Vec<Compiled>,
+        aggregates: Vec<Box<dyn Aggregate>>,
+        carried: Vec<usize>,
+        batch: bool,
+        emit: Emit,
+    ) -> Groups {
         Groups {
             key_columns: keys.iter().map(Compiled::column).collect(),
             keys,
-            carried: grouping.carried.iter().map(place).collect(),
+            carried,
             batch,
             emit,
             forever: aggregates.iter().any(|aggregate| aggregate.forever()),
@@ -104,6 +141,18 @@ impl Groups {
             slots: Vec::new(),
             results: Vec::new(),
         }
+    }
+
+    /// The same groups without any row.
+    #[expect(dead_code, reason = "queries per key come with partitions")]
+    pub(super) fn fresh(&self) -> Groups {
+        Groups::of(
+            self.keys.clone(),
+            self.aggregates.iter().map(|one| one.fresh()).collect(),
+            self.carried.clone(),
+            self.batch,
+            self.emit,
+        )
     }
 
     /// The slot of the row's group.
@@ -357,22 +406,19 @@ impl Groups {
         let free: std::collections::BTreeSet<usize> = self.free.iter().copied().collect();
         let slots: Vec<usize> = (0..self.slot_rows.len()).collect();
         for (number, slots) in (0..).zip(slots.chunks(CHUNK_SLOTS)) {
-            let groups: Vec<GroupState> = slots
-                .iter()
-                .filter(|slot| !free.contains(slot))
-                .map(|slot| {
-                    let carried = slot * self.carried.len()..(slot + 1) * self.carried.len();
-                    let keys = slot * width..(slot + 1) * width;
-                    GroupState {
-                        slot: *slot,
-                        rows: self.slot_rows.get(*slot).copied().unwrap_or(0),
-                        order: place_of.get(*slot).copied().flatten(),
-                        keys: self.slot_keys.get(keys).unwrap_or_default().to_vec(),
-                        carried: self.slot_carried.get(carried).unwrap_or_default().to_vec(),
-                        aggregates: self.aggregates.iter().map(|one| one.save(*slot)).collect(),
-                    }
-                })
-                .collect();
+            let mut groups: Vec<GroupState> = Vec::with_capacity(slots.len());
+            for slot in slots.iter().filter(|slot| !free.contains(slot)) {
+                let carried = slot * self.carried.len()..(slot + 1) * self.carried.len();
+                let keys = slot * width..(slot + 1) * width;
+                groups.push(GroupState {
+                    slot: *slot,
+                    rows: self.slot_rows.get(*slot).copied().unwrap_or(0),
+                    order: place_of.get(*slot).copied().flatten(),
+                    keys: self.slot_keys.get(keys).unwrap_or_default().to_vec(),
+                    carried: self.slot_carried.get(carried).unwrap_or_default().to_vec(),
+                    aggregates: self.save_aggregates(*slot, save)?,
+                });
+            }
             if !groups.is_empty() {
                 save.put(Part::Groups, number, &groups)?;
             }
@@ -380,14 +426,49 @@ impl Groups {
         Ok(())
     }
 
+    /// The first values of each aggregate's state; what lies behind them goes into chunks of its
+    /// own, piece by piece, so that a large state is not there twice.
+    fn save_aggregates(
+        &self,
+        slot: usize,
+        save: &mut Save<'_>,
+    ) -> Result<Vec<Vec<Value>>, StateError> {
+        let mut first = Vec::with_capacity(self.aggregates.len());
+        for (number, aggregate) in self.aggregates.iter().enumerate() {
+            let mut values = aggregate.save(slot);
+            first.push(values.by_ref().take(CHUNK_VALUES).collect());
+            for place in 0.. {
+                let piece = AggregateState {
+                    slot,
+                    aggregate: number,
+                    values: values.by_ref().take(CHUNK_VALUES).collect(),
+                };
+                if piece.values.is_empty() {
+                    break;
+                }
+                let chunk = aggregate_chunk(slot, number, place)?;
+                save.put(Part::GroupAggregates, chunk, &piece)?;
+            }
+        }
+        Ok(first)
+    }
+
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
         self.forget_all();
         let mut order: Vec<(usize, usize)> = Vec::new();
-        for group in load
+        let mut behind: BTreeMap<(usize, usize), Vec<Value>> = BTreeMap::new();
+        for piece in load.all::<AggregateState>(Part::GroupAggregates)? {
+            let state = behind.entry((piece.slot, piece.aggregate)).or_default();
+            state.extend(piece.values);
+        }
+        for mut group in load
             .all::<Vec<GroupState>>(Part::Groups)?
             .into_iter()
             .flatten()
         {
+            for (number, state) in group.aggregates.iter_mut().enumerate() {
+                state.extend(behind.remove(&(group.slot, number)).unwrap_or_default());
+            }
             self.load_group(group, &mut order)?;
         }
         order.sort_unstable();

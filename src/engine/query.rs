@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::aggregate::Leaves;
 use super::expr::{Operand, predicate};
 use super::group::Groups;
 use super::grouped::Grouped;
@@ -76,9 +77,14 @@ impl Running {
             stores.cx(&input.keep)
         };
         let batch = input.window.is_some_and(|window| window.is_batch());
+        let leaves = if window.keeps_rows() {
+            Leaves::InOrder
+        } else {
+            Leaves::Never
+        };
         let stage = match &query.grouping {
             Some(grouping) => Stage::Grouped(Box::new(Grouped::new(
-                Groups::new(grouping, cx, window.keeps_rows(), batch, query.emit),
+                Groups::new(grouping, cx, leaves, batch, query.emit),
                 Output::new(query, stores.cx(&[])),
             ))),
             None => Stage::Projected(Box::new(Projected {

@@ -52,6 +52,8 @@ pub(super) enum Part {
     Rows = 16,
     /// What a table or a join knows besides rows.
     Holder = 17,
+    /// The states of aggregates beyond what lies in their groups.
+    GroupAggregates = 18,
 }
 
 impl Part {

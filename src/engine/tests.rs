@@ -31,6 +31,13 @@ const QUERIES: &[&str] = &[
     "SELECT n % 3 AS g, count(b) AS c, max(k) AS hi FROM S WINDOW('timeBatch', 17 MS) \
      GROUP BY n % 3",
     "SELECT count(*) AS c, min(x) AS lo FROM S WINDOW('lengthBatch', 10)",
+    "SELECT k, count(DISTINCT n) AS d, sum(DISTINCT m) AS s, percentile(x, 0.3) AS p, \
+     mode(n) AS o, stddev_samp(x) AS v, corr(x, n) AS c FROM S WINDOW('length', 40) GROUP BY k",
+    "SELECT count(*) FILTER (WHERE b) AS c, approx_percentile(x, 0.9) AS p, top_k(k, 2) AS t, \
+     approx_count_distinct(x) AS d, var_pop(x) AS v FROM S WINDOW('length', 600)",
+    "SELECT n, collect_set(k) AS s, collect_list(m) AS l, string_agg(DISTINCT k, '+') AS t, \
+     median(x) AS p, regr_slope(x, m) AS r FROM S WINDOW('lengthBatch', 20) GROUP BY n",
+    "SELECT approx_percentile(x, 0.5) AS p, approx_count_distinct(x) AS d, mode(k) AS o FROM S",
 ];
 
 #[derive(Default, PartialEq, Debug)]

@@ -204,11 +204,27 @@ fn group_row(grouping: &Grouping, kept: &[String]) -> Vec<String> {
 }
 
 fn show_aggregate(aggregate: &Aggregate, row: &[String]) -> String {
-    let argument = aggregate
-        .argument
+    let name = format!("{:?}", aggregate.function).to_lowercase();
+    let distinct = if aggregate.distinct { "distinct " } else { "" };
+    let arguments = match aggregate.arguments.as_slice() {
+        [] => "*".to_owned(),
+        arguments => join(arguments, row),
+    };
+    let parameter = match &aggregate.parameter {
+        Some(Value::Str(text)) => format!(", {}", quoted(text)),
+        Some(value) => format!(", {}", functions_text(value)),
+        None => String::new(),
+    };
+    let filter = aggregate
+        .filter
         .as_ref()
-        .map_or("*".to_owned(), |expr| show(expr, row));
-    format!("{:?}({argument})", aggregate.function).to_lowercase()
+        .map(|filter| format!(" filter {}", show(filter, row)));
+    let filter = filter.unwrap_or_default();
+    format!("{name}({distinct}{arguments}{parameter}){filter}")
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn show(expr: &Expr, row: &[String]) -> String {
@@ -218,7 +234,7 @@ fn show(expr: &Expr, row: &[String]) -> String {
             .get(*index)
             .cloned()
             .unwrap_or_else(|| format!("#{index}")),
-        ExprKind::Literal(Value::Str(text)) => format!("'{}'", text.as_str().replace('\'', "''")),
+        ExprKind::Literal(Value::Str(text)) => quoted(text),
         ExprKind::Literal(value) => functions_text(value),
         ExprKind::Aggregate(index) => format!("aggregate {index}"),
         ExprKind::Negate(x) => format!("-{}", sub(x)),

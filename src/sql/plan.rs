@@ -387,10 +387,31 @@ pub struct Grouping {
 pub struct Aggregate {
     /// Which function.
     pub function: AggregateFunction,
-    /// Over what; absent for `count(*)`. Over the input row.
-    pub argument: Option<Expr>,
+    /// Over what; none for `count(*)`. Over the input row.
+    pub arguments: Vec<Expr>,
+    /// The constant that some functions take: a part, a number, a separator.
+    pub parameter: Option<Value>,
+    /// Equal values count once.
+    pub distinct: bool,
+    /// FILTER: rows for which it is not true do not count. Over the input row.
+    pub filter: Option<Expr>,
     /// The type of the result.
     pub ty: Type,
+}
+
+impl Aggregate {
+    /// Every expression over the input row.
+    pub fn exprs_mut(&mut self) -> impl Iterator<Item = &mut Expr> {
+        self.arguments.iter_mut().chain(&mut self.filter)
+    }
+
+    /// Whether it keeps every different value, so that without a window it grows for ever.
+    #[must_use]
+    pub fn grows(&self) -> bool {
+        use AggregateFunction as F;
+        self.distinct && self.function != F::StringAgg
+            || matches!(self.function, F::Percentile | F::Mode | F::TopK)
+    }
 }
 
 /// One key of ORDER BY.

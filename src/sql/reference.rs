@@ -25,13 +25,23 @@ pub fn reference() -> String {
             others(function.names)
         );
     }
-    out.push_str("\n## Aggregates\n\n| aggregate |\n| --- |\n");
+    out.push_str(
+        "\n## Aggregates\n\nNULL is skipped; over no value `count` is 0 and the others NULL. \
+        `FILTER (WHERE condition)` behind a call leaves out rows for which it is not true; \
+        `DISTINCT` in front of the argument counts equal values once.\n\n\
+        | aggregate | over | example | gives |\n| --- | --- | --- | --- |\n",
+    );
     for aggregate in AGGREGATES {
+        let example = &aggregate.example;
         let _ = writeln!(
             out,
-            "| {}{} |",
+            "| {}{} | {}: {} | `{}` | `{}` |",
             cell(aggregate.doc),
-            others(aggregate.names)
+            others(aggregate.names),
+            example.columns,
+            example.rows,
+            example.call,
+            example.result
         );
     }
     out.push_str("\n## Windows\n\n| window | what a query sees |\n| --- | --- |\n");

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use super::super::expr::{Compiled, Env};
 use super::super::state::StateError;
 use super::super::window::Picked;
-use super::{Aggregate, Slots, int_at};
+use super::{Aggregate, Saved, Slots, int_at, saved};
 use crate::event::Value;
 
 /// `count()`, `count(*)`: rows.
@@ -15,6 +15,10 @@ pub(super) struct Rows {
 }
 
 impl Aggregate for Rows {
+    fn fresh(&self) -> Box<dyn Aggregate> {
+        Box::new(Rows::default())
+    }
+
     fn open(&mut self, slot: usize) {
         self.slots.open(slot);
     }
@@ -48,8 +52,8 @@ impl Aggregate for Rows {
         self.slots.clear();
     }
 
-    fn save(&self, slot: usize) -> Vec<Value> {
-        vec![self.result(slot)]
+    fn save(&self, slot: usize) -> Saved<'_> {
+        saved([self.result(slot)])
     }
 
     fn load(&mut self, slot: usize, state: &[Value]) -> Result<(), StateError> {
@@ -76,6 +80,10 @@ impl Values {
 }
 
 impl Aggregate for Values {
+    fn fresh(&self) -> Box<dyn Aggregate> {
+        Box::new(Values::new(self.argument.clone()))
+    }
+
     fn open(&mut self, slot: usize) {
         self.rows.open(slot);
     }
@@ -101,7 +109,7 @@ impl Aggregate for Values {
         self.rows.clear();
     }
 
-    fn save(&self, slot: usize) -> Vec<Value> {
+    fn save(&self, slot: usize) -> Saved<'_> {
         self.rows.save(slot)
     }
 
@@ -135,6 +143,10 @@ impl Truth {
 }
 
 impl Aggregate for Truth {
+    fn fresh(&self) -> Box<dyn Aggregate> {
+        Box::new(Truth::new(self.argument.clone(), self.all))
+    }
+
     fn open(&mut self, slot: usize) {
         self.slots.open(slot);
     }
@@ -159,9 +171,9 @@ impl Aggregate for Truth {
         self.slots.clear();
     }
 
-    fn save(&self, slot: usize) -> Vec<Value> {
+    fn save(&self, slot: usize) -> Saved<'_> {
         let counts = self.slots.get(slot).copied().unwrap_or_default();
-        counts.into_iter().map(Value::Int).collect()
+        saved(counts.map(Value::Int))
     }
 
     fn load(&mut self, slot: usize, state: &[Value]) -> Result<(), StateError> {

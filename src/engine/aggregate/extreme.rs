@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::super::expr::{Cell64, Compiled, Env, Operand};
 use super::super::state::StateError;
 use super::super::window::Picked;
-use super::{Aggregate, BAD_STATE, Slots};
+use super::{Aggregate, BAD_STATE, Saved, Slots, saved};
 use crate::event::Value;
 
 /// Which of the values.
@@ -101,6 +101,15 @@ impl<T> Default for Candidates<T> {
 }
 
 impl<T: Cell64 + PartialOrd> Aggregate for Extreme<T> {
+    fn fresh(&self) -> Box<dyn Aggregate> {
+        of_type(
+            self.argument.clone(),
+            self.value,
+            self.wanted,
+            Keeps::Candidates,
+        )
+    }
+
     fn open(&mut self, slot: usize) {
         self.slots.open(slot);
     }
@@ -147,13 +156,12 @@ impl<T: Cell64 + PartialOrd> Aggregate for Extreme<T> {
         self.slots.clear();
     }
 
-    fn save(&self, slot: usize) -> Vec<Value> {
+    fn save(&self, slot: usize) -> Saved<'_> {
         let Some(state) = self.slots.get(slot) else {
-            return Vec::new();
+            return saved([]);
         };
-        std::iter::once(Value::Int(state.count))
-            .chain(state.values.iter().cloned().map(self.value))
-            .collect()
+        let values = state.values.iter().cloned().map(self.value);
+        Box::new(std::iter::once(Value::Int(state.count)).chain(values))
     }
 
     fn load(&mut self, slot: usize, state: &[Value]) -> Result<(), StateError> {
@@ -198,6 +206,15 @@ impl<T: Cell64 + PartialOrd> Best<T> {
 }
 
 impl<T: Cell64 + PartialOrd> Aggregate for Best<T> {
+    fn fresh(&self) -> Box<dyn Aggregate> {
+        let keeps = if self.forever {
+            Keeps::Forever
+        } else {
+            Keeps::Best
+        };
+        of_type(self.argument.clone(), self.value, self.wanted, keeps)
+    }
+
     fn open(&mut self, slot: usize) {
         self.slots.open(slot);
     }
@@ -236,8 +253,8 @@ impl<T: Cell64 + PartialOrd> Aggregate for Best<T> {
         self.slots.clear();
     }
 
-    fn save(&self, slot: usize) -> Vec<Value> {
-        vec![self.result(slot)]
+    fn save(&self, slot: usize) -> Saved<'_> {
+        saved([self.result(slot)])
     }
 
     fn load(&mut self, slot: usize, state: &[Value]) -> Result<(), StateError> {

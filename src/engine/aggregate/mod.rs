@@ -1,24 +1,56 @@
-//! Aggregates: each keeps one state per group, up to date row by row.
+//! Aggregates: each keeps one state per group, up to date row by row. States are addressed by the
+//! group's slot.
 //!
-//! Rows leave in the order in which they came (per group), which is what makes a deque enough for
-//! min and max. States are addressed by the group's slot.
+//! What must be kept depends on how rows leave ([`Leaves`]): where they leave in the order in
+//! which they came, a deque is enough for min and max; where they leave as they like, it takes
+//! all values in their order; where they never leave, the smallest value is enough.
 
+mod collect;
 mod count;
+mod distinct;
+mod exact;
 mod extreme;
+mod filtered;
+mod frequency;
+mod hash;
+mod hyperloglog;
 mod moments;
+mod new;
+mod ordered;
+mod over;
+mod percentile;
 mod sum;
+mod tdigest;
+#[cfg(test)]
+mod tests;
+
+pub(super) use new::new;
 
 use std::cell::Cell;
 
-use super::expr::{Compiled, Cx, Env, compile};
+use super::expr::Env;
 use super::state::StateError;
 use super::window::{Picked, Slide};
 use crate::event::Value;
-use crate::sql::aggregates::AggregateFunction;
-use crate::sql::plan::Aggregate as Plan;
+
+/// How rows leave their groups before these are forgotten as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaves {
+    /// None does.
+    Never,
+    /// In the order in which they came.
+    InOrder,
+    /// Any row at any time.
+    AnyOrder,
+}
+
+/// The state of a slot on its way to a checkpoint.
+pub(super) type Saved<'a> = Box<dyn Iterator<Item = Value> + 'a>;
 
 /// One aggregate of a query, over all its groups.
 pub(super) trait Aggregate: Send {
+    /// The same aggregate without any state.
+    fn fresh(&self) -> Box<dyn Aggregate>;
     /// Makes the state of `slot` fresh. Slots are opened from 0 upwards, and again when reused.
     fn open(&mut self, slot: usize);
     /// A row has come into the group.
@@ -54,8 +86,9 @@ pub(super) trait Aggregate: Send {
             }
         }
     }
-    /// The oldest row has left the group; `env` is over that row, and says what time it was when
-    /// it came, so that what is taken out is what was put in.
+    /// A row has left the group: the oldest, unless the aggregate was made for any order. `env` is
+    /// over that row, and says what time it was when it came and because of which input, so that
+    /// what is taken out is what was put in.
     fn remove(&mut self, slot: usize, env: &Env<'_>);
     /// The result for the group as it is.
     fn result(&self, slot: usize) -> Value;
@@ -66,7 +99,7 @@ pub(super) trait Aggregate: Send {
     /// Forgets every slot.
     fn clear(&mut self);
     /// The state of a slot, for a checkpoint.
-    fn save(&self, slot: usize) -> Vec<Value>;
+    fn save(&self, slot: usize) -> Saved<'_>;
     /// Takes such a state back into a slot that is open.
     fn load(&mut self, slot: usize, state: &[Value]) -> Result<(), StateError>;
     /// Whether the state outlives the rows that made it, so that its group must be kept.
@@ -97,47 +130,6 @@ impl<'a> Iterator for Column<'a> {
     #[inline]
     fn next(&mut self) -> Option<&'a mut Value> {
         self.rows.next()?.get_mut(self.column)
-    }
-}
-
-/// Compiles an aggregate whose argument reads rows as `columns` says. `leaves`: whether rows
-/// leave groups one by one, so that there must be something to fall back on.
-pub(super) fn new(plan: &Plan, cx: Cx<'_>, leaves: bool) -> Box<dyn Aggregate> {
-    use AggregateFunction as F;
-    use extreme::{Keeps, Wanted};
-    let argument = plan
-        .argument
-        .as_ref()
-        .map(|expr| (compile(expr, cx), expr.ty));
-    let Some((argument, ty)) = argument else {
-        return Box::new(count::Rows::default());
-    };
-    let keeps = if leaves {
-        Keeps::Candidates
-    } else {
-        Keeps::Best
-    };
-    match (plan.function, argument) {
-        (F::Count, argument) => Box::new(count::Values::new(argument)),
-        (F::Sum, Compiled::Int(x)) => Box::new(sum::Integers::new(x, sum::Wanted::Sum)),
-        (F::Avg, Compiled::Int(x)) => Box::new(sum::Integers::new(x, sum::Wanted::Mean)),
-        (F::Sum, Compiled::Float(x)) => Box::new(sum::Floats::new(x, sum::Wanted::Sum)),
-        (F::Avg, Compiled::Float(x)) => Box::new(sum::Floats::new(x, sum::Wanted::Mean)),
-        (F::StdDev, argument) if leaves => Box::new(moments::Sliding::new(argument)),
-        (F::StdDev, argument) => Box::new(moments::Growing::new(argument)),
-        (F::Min, argument) => extreme::new(argument, Wanted::Min, keeps),
-        (F::Max, argument) => extreme::new(argument, Wanted::Max, keeps),
-        (F::First, argument) => extreme::new(argument, Wanted::First, keeps),
-        (F::Last, argument) => extreme::new(argument, Wanted::Last, keeps),
-        (F::MinForever, argument) => extreme::new(argument, Wanted::Min, Keeps::Forever),
-        (F::MaxForever, argument) => extreme::new(argument, Wanted::Max, Keeps::Forever),
-        (F::BoolAnd, argument) => Box::new(count::Truth::new(argument, true)),
-        (F::BoolOr, argument) => Box::new(count::Truth::new(argument, false)),
-        // The binder lets only numbers into these.
-        (F::Sum | F::Avg, Compiled::Bool(_) | Compiled::Text(_)) => {
-            debug_assert!(false, "sum and avg of {ty}");
-            Box::new(count::Rows::default())
-        }
     }
 }
 
@@ -181,4 +173,12 @@ fn float_at(state: &[Value], index: usize) -> Result<f64, StateError> {
         Some(Value::Float(number)) => Ok(*number),
         _ => Err(BAD_STATE),
     }
+}
+
+fn values_at(state: &[Value], range: std::ops::Range<usize>) -> Result<&[Value], StateError> {
+    state.get(range).ok_or(BAD_STATE)
+}
+
+fn saved<'a, const N: usize>(state: [Value; N]) -> Saved<'a> {
+    Box::new(state.into_iter())
 }

@@ -1,255 +1,184 @@
-//! The standard deviation.
+//! Variance and standard deviation, and what two columns have to do with each other. The sums
+//! behind them are exact, so that rows may leave in any order and leave nothing behind; only the
+//! result is rounded.
 
-use std::collections::VecDeque;
-
-use super::super::expr::{Compiled, Env};
 use super::super::state::StateError;
-use super::{Aggregate, BAD_STATE, Slots, float_at};
+use super::exact::{Exact, spread};
+use super::over::Tally;
+use super::{BAD_STATE, Saved, int_at, values_at};
 use crate::event::Value;
 
-/// Where rows leave: the values themselves, and running sums of their distances from an origin
-/// and of the squares of these.
-///
-/// The sums are fast, and good as long as the origin lies near the data. When what they give is
-/// mostly cancellation, or they have overflowed, the origin moves to the mean and both are made
-/// anew from the values; data that wanders off makes that necessary once in many rows.
-pub(super) struct Sliding {
-    argument: Compiled,
-    slots: Slots<Moments>,
+/// Which measure of how far values lie from their mean.
+#[derive(Clone, Copy)]
+pub(super) struct Spread {
+    /// Of a sample: over one less than the count.
+    sample: bool,
+    /// The standard deviation.
+    root: bool,
 }
 
+impl Spread {
+    pub(super) fn new(sample: bool, root: bool) -> Spread {
+        Spread { sample, root }
+    }
+}
+
+/// The sums for the variance of one column.
 #[derive(Default)]
-struct Moments {
-    origin: f64,
-    distances: f64,
-    squares: f64,
-    values: VecDeque<f64>,
+pub(super) struct Moments {
+    count: u64,
+    sum: Exact,
+    squares: Exact,
 }
 
-/// The origin is moved when the variance is so small a part of the squared distance to it: then
-/// six of some sixteen digits are lost.
-const CANCELLED: f64 = 1e-6;
+impl Tally for Moments {
+    type Item = f64;
+    type Settings = Spread;
 
-impl Moments {
-    fn settle(&mut self) {
-        let mean = self.distances / count(self.values.len());
-        let variance = self.squares / count(self.values.len()) - mean * mean;
-        // Also when something is infinite or not a number.
-        let sound = variance >= CANCELLED * mean * mean && variance.is_finite();
-        if sound || self.values.is_empty() {
+    fn add(&mut self, x: f64, _: &Spread) {
+        self.count += 1;
+        self.sum.add(x);
+        self.squares.add_product(x, x);
+    }
+
+    fn remove(&mut self, x: f64, _: &Spread) {
+        self.count = self.count.saturating_sub(1);
+        if self.count == 0 {
+            *self = Moments::default();
             return;
         }
-        self.origin = mean_of(&self.values);
-        self.distances = 0.0;
-        self.squares = 0.0;
-        for x in &self.values {
-            let distance = x - self.origin;
-            self.distances += distance;
-            self.squares += distance * distance;
-        }
+        self.sum.add(-x);
+        self.squares.add_product(-x, x);
     }
 
-    fn deviation(&self) -> Value {
-        if self.values.is_empty() {
+    fn result(&self, wanted: &Spread) -> Value {
+        let less = u64::from(wanted.sample);
+        if self.count <= less {
             return Value::Null;
         }
-        let mean = self.distances / count(self.values.len());
-        let variance = self.squares / count(self.values.len()) - mean * mean;
-        if variance.is_finite() {
-            return Value::finite(variance.max(0.0).sqrt());
+        let variance = spread(self.count, &self.squares, &self.sum, &self.sum);
+        let variance = variance.over(float(self.count) * float(self.count - less));
+        Value::finite(if wanted.root {
+            variance.sqrt().value()
+        } else {
+            variance.value()
+        })
+    }
+
+    fn save(&self) -> Saved<'_> {
+        let sums = self.sum.save().chain(self.squares.save());
+        Box::new(std::iter::once(count_value(self.count)).chain(sums))
+    }
+
+    fn load(state: &[Value]) -> Result<Moments, StateError> {
+        let mut sums = values_at(state, 1..state.len())?;
+        Ok(Moments {
+            count: count_at(state)?,
+            sum: Exact::load(&mut sums)?,
+            squares: Exact::load(&mut sums)?,
+        })
+    }
+}
+
+/// What is wanted of the points of two columns.
+#[derive(Clone, Copy)]
+pub(super) enum Line {
+    /// How near they are to a line.
+    Correlation,
+    /// How steep it is.
+    Slope,
+}
+
+/// The sums for the covariance of two columns.
+#[derive(Default)]
+pub(super) struct Pairs {
+    count: u64,
+    y: Exact,
+    x: Exact,
+    yy: Exact,
+    xx: Exact,
+    xy: Exact,
+}
+
+impl Pairs {
+    fn change(&mut self, (y, x): (f64, f64), sign: f64) {
+        self.y.add(sign * y);
+        self.x.add(sign * x);
+        self.yy.add_product(sign * y, y);
+        self.xx.add_product(sign * x, x);
+        self.xy.add_product(sign * x, y);
+    }
+}
+
+impl Tally for Pairs {
+    type Item = (f64, f64);
+    type Settings = Line;
+
+    fn add(&mut self, pair: (f64, f64), _: &Line) {
+        self.count += 1;
+        self.change(pair, 1.0);
+    }
+
+    fn remove(&mut self, pair: (f64, f64), _: &Line) {
+        self.count = self.count.saturating_sub(1);
+        if self.count == 0 {
+            *self = Pairs::default();
+        } else {
+            self.change(pair, -1.0);
         }
-        // The squares overflow where their root does not: measured in the largest distance.
-        let far = |most: f64, x: &f64| most.max((x - self.origin).abs());
-        let scale = self.values.iter().fold(0.0, far);
-        let squares: f64 = self
-            .values
-            .iter()
-            .map(|x| ((x - self.origin) / scale).powi(2))
-            .sum();
-        Value::finite((squares / count(self.values.len())).sqrt() * scale)
+    }
+
+    fn result(&self, wanted: &Line) -> Value {
+        let x = spread(self.count, &self.xx, &self.x, &self.x);
+        if x.is_zero() {
+            return Value::Null;
+        }
+        let both = spread(self.count, &self.xy, &self.x, &self.y);
+        match wanted {
+            Line::Slope => Value::finite(both.ratio(x).value()),
+            Line::Correlation => {
+                let y = spread(self.count, &self.yy, &self.y, &self.y);
+                if y.is_zero() {
+                    return Value::Null;
+                }
+                let correlation = both.ratio(x.times(y).sqrt()).value();
+                Value::finite(correlation.clamp(-1.0, 1.0))
+            }
+        }
+    }
+
+    fn save(&self) -> Saved<'_> {
+        let sums = [&self.y, &self.x, &self.yy, &self.xx, &self.xy];
+        let sums = sums.into_iter().flat_map(Exact::save);
+        Box::new(std::iter::once(count_value(self.count)).chain(sums))
+    }
+
+    fn load(state: &[Value]) -> Result<Pairs, StateError> {
+        let mut sums = values_at(state, 1..state.len())?;
+        Ok(Pairs {
+            count: count_at(state)?,
+            y: Exact::load(&mut sums)?,
+            x: Exact::load(&mut sums)?,
+            yy: Exact::load(&mut sums)?,
+            xx: Exact::load(&mut sums)?,
+            xy: Exact::load(&mut sums)?,
+        })
     }
 }
 
-/// The mean without an overflow on the way.
-fn mean_of(values: &VecDeque<f64>) -> f64 {
-    let parts = count(values.len());
-    let sum: f64 = values.iter().sum();
-    if sum.is_finite() {
-        sum / parts
-    } else {
-        values.iter().map(|x| x / parts).sum()
-    }
-}
-
-fn count(values: usize) -> f64 {
+fn float(count: u64) -> f64 {
     #[expect(
         clippy::cast_precision_loss,
         reason = "a count of rows, far below 2^53"
     )]
-    let count = values as f64;
+    let count = count as f64;
     count
 }
 
-impl Sliding {
-    pub(super) fn new(argument: Compiled) -> Sliding {
-        Sliding {
-            argument,
-            slots: Slots::default(),
-        }
-    }
+fn count_value(count: u64) -> Value {
+    Value::Int(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-impl Aggregate for Sliding {
-    fn open(&mut self, slot: usize) {
-        self.slots.open(slot);
-    }
-
-    fn add(&mut self, slot: usize, env: &Env<'_>) {
-        let x = self.argument.value(env).as_float();
-        if let (Some(x), Some(state)) = (x, self.slots.get_mut(slot)) {
-            if state.values.is_empty() {
-                *state = Moments {
-                    origin: x,
-                    ..Moments::default()
-                };
-            }
-            let distance = x - state.origin;
-            state.distances += distance;
-            state.squares += distance * distance;
-            state.values.push_back(x);
-            state.settle();
-        }
-    }
-
-    fn remove(&mut self, slot: usize, env: &Env<'_>) {
-        let x = self.argument.value(env).as_float();
-        if let (Some(_), Some(state)) = (x, self.slots.get_mut(slot)) {
-            if let Some(x) = state.values.pop_front() {
-                let distance = x - state.origin;
-                state.distances -= distance;
-                state.squares -= distance * distance;
-                state.settle();
-            }
-        }
-    }
-
-    fn result(&self, slot: usize) -> Value {
-        self.slots.get(slot).map_or(Value::Null, Moments::deviation)
-    }
-
-    fn clear(&mut self) {
-        self.slots.clear();
-    }
-
-    /// The sums too: made anew they might differ in their last digits.
-    fn save(&self, slot: usize) -> Vec<Value> {
-        let Some(state) = self.slots.get(slot) else {
-            return Vec::new();
-        };
-        let sums = [state.origin, state.distances, state.squares];
-        sums.into_iter()
-            .chain(state.values.iter().copied())
-            .map(Value::finite)
-            .collect()
-    }
-
-    fn load(&mut self, slot: usize, state: &[Value]) -> Result<(), StateError> {
-        // What had overflowed comes back as not a number, which is treated alike.
-        let sum = |index: usize| match state.get(index) {
-            Some(Value::Null) => Ok(f64::NAN),
-            _ => float_at(state, index),
-        };
-        let values = state
-            .iter()
-            .skip(3)
-            .map(|value| value.as_float().ok_or(BAD_STATE));
-        let moments = Moments {
-            origin: sum(0)?,
-            distances: sum(1)?,
-            squares: sum(2)?,
-            values: values.collect::<Result<_, _>>()?,
-        };
-        if let Some(slot) = self.slots.get_mut(slot) {
-            *slot = moments;
-        }
-        Ok(())
-    }
-}
-
-/// Where rows never leave: mean and sum of squared distances from it, updated together
-/// (Welford 1962).
-pub(super) struct Growing {
-    argument: Compiled,
-    slots: Slots<Spread>,
-}
-
-#[derive(Default)]
-struct Spread {
-    count: f64,
-    mean: f64,
-    squares: f64,
-}
-
-impl Growing {
-    pub(super) fn new(argument: Compiled) -> Growing {
-        Growing {
-            argument,
-            slots: Slots::default(),
-        }
-    }
-}
-
-impl Aggregate for Growing {
-    fn open(&mut self, slot: usize) {
-        self.slots.open(slot);
-    }
-
-    fn add(&mut self, slot: usize, env: &Env<'_>) {
-        let x = self.argument.value(env).as_float();
-        if let (Some(x), Some(state)) = (x, self.slots.get_mut(slot)) {
-            state.count += 1.0;
-            let before = x - state.mean;
-            state.mean += before / state.count;
-            state.squares += before * (x - state.mean);
-        }
-    }
-
-    fn remove(&mut self, _slot: usize, _env: &Env<'_>) {}
-
-    /// NULL when the squares have overflowed.
-    fn result(&self, slot: usize) -> Value {
-        match self.slots.get(slot) {
-            Some(state) if state.count > 0.0 => Value::finite((state.squares / state.count).sqrt()),
-            Some(_) | None => Value::Null,
-        }
-    }
-
-    fn clear(&mut self) {
-        self.slots.clear();
-    }
-
-    fn save(&self, slot: usize) -> Vec<Value> {
-        let Some(state) = self.slots.get(slot) else {
-            return Vec::new();
-        };
-        [state.count, state.mean, state.squares]
-            .map(Value::finite)
-            .to_vec()
-    }
-
-    fn load(&mut self, slot: usize, state: &[Value]) -> Result<(), StateError> {
-        let part = |index: usize| match state.get(index) {
-            Some(Value::Null) => Ok(f64::NAN),
-            _ => float_at(state, index),
-        };
-        let spread = Spread {
-            count: part(0)?,
-            mean: part(1)?,
-            squares: part(2)?,
-        };
-        if let Some(slot) = self.slots.get_mut(slot) {
-            *slot = spread;
-        }
-        Ok(())
-    }
+fn count_at(state: &[Value]) -> Result<u64, StateError> {
+    u64::try_from(int_at(state, 0)?).map_err(|_| BAD_STATE)
 }

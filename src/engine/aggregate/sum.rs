@@ -5,7 +5,7 @@ use std::cell::Cell;
 use super::super::expr::{Env, Operand};
 use super::super::state::StateError;
 use super::super::window::{Picked, Slide};
-use super::{Aggregate, Column, Slots, float_at, int_at};
+use super::{Aggregate, Column, Saved, Slots, float_at, int_at, saved};
 use crate::event::Value;
 
 /// What is made of a sum and a count.
@@ -39,6 +39,10 @@ impl Integers {
 }
 
 impl Aggregate for Integers {
+    fn fresh(&self) -> Box<dyn Aggregate> {
+        Box::new(Integers::new(self.argument.clone(), self.wanted))
+    }
+
     fn open(&mut self, slot: usize) {
         self.slots.open(slot);
     }
@@ -88,7 +92,7 @@ impl Aggregate for Integers {
     }
 
     /// The sum as two halves, high and low.
-    fn save(&self, slot: usize) -> Vec<Value> {
+    fn save(&self, slot: usize) -> Saved<'_> {
         let (sum, values) = self
             .slots
             .get(slot)
@@ -98,7 +102,7 @@ impl Aggregate for Integers {
             reason = "the two halves of 128 bits"
         )]
         let (high, low) = ((sum >> 64) as i64, sum as i64);
-        vec![Value::Int(high), Value::Int(low), Value::Int(values)]
+        saved([Value::Int(high), Value::Int(low), Value::Int(values)])
     }
 
     fn load(&mut self, slot: usize, state: &[Value]) -> Result<(), StateError> {
@@ -174,6 +178,10 @@ impl Floats {
 }
 
 impl Aggregate for Floats {
+    fn fresh(&self) -> Box<dyn Aggregate> {
+        Box::new(Floats::new(self.argument.clone(), self.wanted))
+    }
+
     fn open(&mut self, slot: usize) {
         self.slots.open(slot);
     }
@@ -261,12 +269,10 @@ impl Aggregate for Floats {
         self.slots.clear();
     }
 
-    fn save(&self, slot: usize) -> Vec<Value> {
-        self.slots.get(slot).map_or(Vec::new(), |state| {
-            let mut saved = state.sum.save();
-            saved.push(Value::Int(state.values));
-            saved
-        })
+    fn save(&self, slot: usize) -> Saved<'_> {
+        let state = self.slots.get(slot).copied().unwrap_or_default();
+        let values = std::iter::once(Value::Int(state.values));
+        Box::new(state.sum.save().into_iter().chain(values))
     }
 
     fn load(&mut self, slot: usize, state: &[Value]) -> Result<(), StateError> {

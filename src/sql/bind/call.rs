@@ -1,20 +1,24 @@
 //! Calls: scalar functions and aggregates.
 
 use sqlparser::ast::{
-    Expr as Written, Function as WrittenCall, FunctionArg, FunctionArgExpr, FunctionArguments,
+    DuplicateTreatment, Expr as Written, Function as WrittenCall, FunctionArg, FunctionArgExpr,
+    FunctionArguments,
 };
 
-use super::super::aggregates::{AGGREGATES, AggregateSpec, aggregate_named};
+use super::super::aggregates::{AGGREGATES, AggregateFunction, aggregate_named};
 use super::super::functions::{self, Function, Parameter, Returns, function_named};
-use super::super::plan::{Aggregate, Expr, ExprKind};
+use super::super::plan::{Expr, ExprKind};
+use super::aggregate;
 use super::expr::{Bound, Failed, Scope, place, widen};
 use crate::diagnostic::{Place, did_you_mean};
 use crate::event::Type;
 
 /// The arguments of a call as written.
-struct Call<'a> {
+#[derive(Default)]
+pub(super) struct Call<'a> {
     star: bool,
-    arguments: Vec<&'a Written>,
+    pub(super) distinct: bool,
+    pub(super) arguments: Vec<&'a Written>,
 }
 
 pub(super) fn bind(scope: &mut Scope<'_>, written: &Written, call: &WrittenCall) -> Bound {
@@ -22,9 +26,6 @@ pub(super) fn bind(scope: &mut Scope<'_>, written: &Written, call: &WrittenCall)
     let name = call.name.to_string();
     if call.over.is_some() {
         return scope.fail(at, "OVER is not supported by this version");
-    }
-    if call.filter.is_some() {
-        return scope.fail(at, "FILTER is not supported by this version");
     }
     if !call.within_group.is_empty() || call.null_treatment.is_some() {
         return scope.fail(
@@ -36,7 +37,21 @@ pub(super) fn bind(scope: &mut Scope<'_>, written: &Written, call: &WrittenCall)
     // `left`, `first` and the like name one thing only; where both exist, two arguments or more
     // mean the scalar function.
     if let Some(spec) = aggregate_named(&name) {
-        return aggregate(scope, at, spec, &arguments);
+        if arguments.star && spec.function != AggregateFunction::Count {
+            return scope.fail(at, format!("{name}(*) is not known; only count takes '*'"));
+        }
+        return aggregate::bind(scope, at, spec, &arguments, call.filter.as_deref());
+    }
+    if call.filter.is_some() || arguments.distinct {
+        let word = if arguments.distinct {
+            "DISTINCT"
+        } else {
+            "FILTER"
+        };
+        return scope.fail(
+            at,
+            format!("{word} belongs to an aggregate, {name} is none"),
+        );
     }
     if arguments.star {
         return scope.fail(at, format!("{name}(*) is not known; only count takes '*'"));
@@ -52,20 +67,13 @@ fn arguments<'a>(
 ) -> Result<Call<'a>, Failed> {
     let list = match &call.args {
         FunctionArguments::None => {
-            return Ok(Call {
-                star: false,
-                arguments: Vec::new(),
-            });
+            return Ok(Call::default());
         }
         FunctionArguments::Subquery(_) => {
             return scope.fail(at, "a subquery is not supported by this version");
         }
         FunctionArguments::List(list) => list,
     };
-    if let Some(treatment) = list.duplicate_treatment {
-        let message = format!("{name}({treatment} …) is not supported by this version");
-        return scope.fail(at, message);
-    }
     if !list.clauses.is_empty() {
         return scope.fail(
             at,
@@ -73,8 +81,9 @@ fn arguments<'a>(
         );
     }
     let mut found = Call {
-        star: false,
-        arguments: Vec::new(),
+        // ALL is what goes without saying.
+        distinct: matches!(list.duplicate_treatment, Some(DuplicateTreatment::Distinct)),
+        ..Call::default()
     };
     for argument in &list.args {
         match argument {
@@ -86,65 +95,6 @@ fn arguments<'a>(
         }
     }
     Ok(found)
-}
-
-fn aggregate(scope: &mut Scope<'_>, at: Place, spec: &AggregateSpec, call: &Call<'_>) -> Bound {
-    let name = spec.names.first().copied().unwrap_or_default();
-    if let Err(why) = &scope.aggregates {
-        let message = format!("{name} is an aggregate and cannot be used {why}");
-        let hint = why.starts_with("in WHERE").then(|| "use HAVING".to_owned());
-        return scope.fail_with(at, message, hint);
-    }
-    let argument = match call.arguments.as_slice() {
-        [] => None,
-        [only] => Some(inner(scope, only)?),
-        _ => return scope.fail(at, format!("{name} takes one argument")),
-    };
-    let ty = match spec
-        .function
-        .result_type(argument.as_ref().map(|expr| expr.ty))
-    {
-        Ok(ty) => ty,
-        Err(wanted) => {
-            let found = argument.map_or("nothing".to_owned(), |expr| expr.ty.to_string());
-            return scope.fail(at, format!("{name} takes {wanted}, found {found}"));
-        }
-    };
-    let aggregate = Aggregate {
-        function: spec.function,
-        argument,
-        ty,
-    };
-    let Ok(list) = &mut scope.aggregates else {
-        return Err(Failed);
-    };
-    let index = list
-        .iter()
-        .position(|known| *known == aggregate)
-        .unwrap_or_else(|| {
-            list.push(aggregate);
-            list.len() - 1
-        });
-    Ok(Expr {
-        kind: ExprKind::Aggregate(index),
-        ty,
-    })
-}
-
-/// The argument of an aggregate: over the rows themselves, so no aggregate in it.
-fn inner(scope: &mut Scope<'_>, written: &Written) -> Bound {
-    let mut scope = Scope {
-        path: scope.path,
-        sources: scope.sources,
-        tables: scope.tables,
-        aliases: &[],
-        aliases_first: false,
-        aggregates: Err("inside another aggregate"),
-        place: scope.place,
-        steps: scope.steps,
-        diagnostics: scope.diagnostics,
-    };
-    scope.bind(written)
 }
 
 /// A call of the scalar function `name`.

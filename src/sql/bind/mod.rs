@@ -1,6 +1,7 @@
 //! Statements → plan. Everything that can be wrong with an application is found here, and all of
 //! it is reported.
 
+mod aggregate;
 mod aggregation;
 mod call;
 mod define;

@@ -577,7 +577,7 @@ impl Narrow {
                 grouping
                     .aggregates
                     .iter_mut()
-                    .filter_map(|one| one.argument.as_mut()),
+                    .flat_map(Aggregate::exprs_mut),
             );
             plain.extend(&mut grouping.carried);
         } else {
