@@ -173,8 +173,7 @@ impl Query {
         }
         if let Some(grouping) = &self.grouping {
             found.extend(&grouping.keys);
-            let arguments = grouping.aggregates.iter();
-            found.extend(arguments.filter_map(|one| one.argument.as_ref()));
+            found.extend(grouping.aggregates.iter().flat_map(Aggregate::exprs));
         }
         found.extend(self.select.iter().chain(&self.having));
         found.extend(self.order_by.iter().map(|key| &key.expr));
@@ -400,6 +399,11 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
+    /// Every expression over the input row.
+    pub fn exprs(&self) -> impl Iterator<Item = &Expr> {
+        self.arguments.iter().chain(&self.filter)
+    }
+
     /// Every expression over the input row.
     pub fn exprs_mut(&mut self) -> impl Iterator<Item = &mut Expr> {
         self.arguments.iter_mut().chain(&mut self.filter)
