@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Stamp, Value};
-use crate::sql::plan::{Query, SortKey};
+use crate::sql::plan::{Emit, Query, SortKey};
 
 /// The tail of a query, over input rows or group rows.
 pub(super) struct Output {
@@ -17,6 +17,11 @@ pub(super) struct Output {
     offset: usize,
     /// Rows of the batch that is still open: output columns, then sort keys.
     pending: Batch,
+    /// Which rows of a batch come out: those of the one that closes, those of the one before, or
+    /// both.
+    emit: Emit,
+    /// The output rows of the batch that closed last, when they will be given again.
+    closed: Batch,
     /// What has come out and not yet been taken.
     pub(super) out: Batch,
     /// The order of a batch's rows while it is sorted.
@@ -53,6 +58,8 @@ impl Output {
             limit,
             offset: usize::try_from(query.offset).unwrap_or(usize::MAX),
             pending: Batch::new(query.select.len() + query.order_by.len()),
+            emit: query.emit,
+            closed: Batch::new(query.select.len()),
             out: Batch::new(query.select.len()),
             order: Vec::new(),
             plain: None,
@@ -172,8 +179,25 @@ impl Output {
         });
     }
 
-    /// The batch is complete: its rows come out, in order, all with the stamp `at`.
+    /// The batch is complete: its rows come out, in order, all with the stamp `at`. Where expired
+    /// rows are asked for, it is now that those of the batch before expire.
     pub(super) fn close(&mut self, at: Stamp) {
+        if self.emit == Emit::Current {
+            self.give_pending(at);
+            return;
+        }
+        let none = Batch::new(self.out.width());
+        let before = std::mem::replace(&mut self.out, none);
+        self.give_pending(at);
+        let now = std::mem::replace(&mut self.out, before);
+        self.out.append_stamped(&mut self.closed, at);
+        if self.emit == Emit::All {
+            self.out.append(&mut now.clone());
+        }
+        self.closed = now;
+    }
+
+    fn give_pending(&mut self, at: Stamp) {
         let all = self.offset == 0 && self.limit >= self.pending.len();
         if all && self.order_by.is_empty() {
             self.out.append_stamped(&mut self.pending, at);
@@ -219,33 +243,43 @@ impl Output {
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
-        const ROWS_PER_CHUNK: usize = 256;
-        let rows: Vec<(u64, i64, Vec<Value>)> = self
-            .pending
-            .rows()
-            .iter()
-            .map(|row| (row.stamp.seq.0, row.stamp.time.0, row.values.to_vec()))
-            .collect();
-        for (number, chunk) in (0..).zip(rows.chunks(ROWS_PER_CHUNK)) {
-            save.put(Part::Pending, number, &chunk)?;
-        }
-        Ok(())
+        save_rows(&self.pending, Part::Pending, save)?;
+        save_rows(&self.closed, Part::Closed, save)
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
-        self.pending.clear();
-        for chunk in load.all::<Vec<(u64, i64, Vec<Value>)>>(Part::Pending)? {
-            for (seq, time, values) in chunk {
-                if values.len() != self.pending.width() {
-                    return Err(StateError::Inconsistent("a pending row has another width"));
-                }
-                let stamp = Stamp {
-                    seq: crate::event::Seq(seq),
-                    time: crate::event::Timestamp(time),
-                };
-                self.pending.push(stamp, values);
-            }
-        }
-        Ok(())
+        load_rows(&mut self.pending, Part::Pending, load)?;
+        load_rows(&mut self.closed, Part::Closed, load)
     }
+}
+
+fn save_rows(batch: &Batch, part: Part, save: &mut Save<'_>) -> Result<(), StateError> {
+    const ROWS_PER_CHUNK: usize = 256;
+    let rows: Vec<(u64, i64, Vec<Value>)> = batch
+        .rows()
+        .iter()
+        .map(|row| (row.stamp.seq.0, row.stamp.time.0, row.values.to_vec()))
+        .collect();
+    for (number, chunk) in (0..).zip(rows.chunks(ROWS_PER_CHUNK)) {
+        save.put(part, number, &chunk)?;
+    }
+    Ok(())
+}
+
+fn load_rows(batch: &mut Batch, part: Part, load: &Load<'_>) -> Result<(), StateError> {
+    batch.clear();
+    for chunk in load.all::<Vec<(u64, i64, Vec<Value>)>>(part)? {
+        for (seq, time, values) in chunk {
+            if values.len() != batch.width() {
+                let why = "an output row has another width";
+                return Err(StateError::Inconsistent(why));
+            }
+            let stamp = Stamp {
+                seq: crate::event::Seq(seq),
+                time: crate::event::Timestamp(time),
+            };
+            batch.push(stamp, values);
+        }
+    }
+    Ok(())
 }

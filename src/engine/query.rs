@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::aggregate::Leaves;
 use super::expr::{Operand, predicate};
 use super::group::Groups;
 use super::grouped::Grouped;
@@ -12,7 +11,7 @@ use super::state::{Load, Part, Save, StateError};
 use super::table::TableWrite;
 use super::window::{AnyWindow, Changes, Picked};
 use crate::event::{Batch, Row, Rows, Stamp, Timestamp};
-use crate::sql::plan::{Emit, Input, Query, Target};
+use crate::sql::plan::{Emit, Input, Query, Target, Window};
 
 /// One query with its state.
 pub(super) struct Running {
@@ -59,6 +58,8 @@ impl Changes for Projected {
         }
     }
 
+    fn replaced(&mut self, _row: Row<'_>, _at: Stamp) {}
+
     fn close(&mut self, at: Stamp) {
         self.output.close(at);
     }
@@ -69,22 +70,17 @@ impl Running {
         let Input::Stream(input) = &query.input else {
             unreachable!("joins")
         };
-        let window = AnyWindow::new(input.window, query.emit, &input.keep);
+        let window = AnyWindow::new(input.window.as_ref(), query.emit, &input.keep, stores);
         // A window that keeps rows shows the kept columns alone; else the whole row is seen.
         let cx = if window.keeps_rows() {
             stores.cx(&[])
         } else {
             stores.cx(&input.keep)
         };
-        let batch = input.window.is_some_and(|window| window.is_batch());
-        let leaves = if window.keeps_rows() {
-            Leaves::InOrder
-        } else {
-            Leaves::Never
-        };
+        let batch = input.window.as_ref().is_some_and(Window::is_batch);
         let stage = match &query.grouping {
             Some(grouping) => Stage::Grouped(Box::new(Grouped::new(
-                Groups::new(grouping, cx, leaves, batch, query.emit),
+                Groups::new(grouping, cx, window.leaves(), batch, query.emit),
                 Output::new(query, stores.cx(&[])),
             ))),
             None => Stage::Projected(Box::new(Projected {
@@ -132,6 +128,10 @@ impl Running {
                 Stage::Grouped(stage) => self.window.push(picked, &mut **stage),
             }
             rest = tail;
+        }
+        match &mut self.stage {
+            Stage::Projected(stage) => self.window.pushed(&mut **stage),
+            Stage::Grouped(stage) => self.window.pushed(&mut **stage),
         }
         self.finish();
     }
@@ -195,17 +195,15 @@ impl Running {
 
     /// Whether there is anything to remember between two rows.
     pub(super) fn has_state(&self) -> bool {
-        !matches!(
-            (&self.window, &self.stage),
-            (AnyWindow::Unbounded, Stage::Projected(_))
-        )
+        !(self.window.is_unbounded() && matches!(self.stage, Stage::Projected(_)))
     }
 
     pub(super) fn take_faults(&self) -> u64 {
-        match &self.stage {
-            Stage::Projected(stage) => stage.output.take_faults(),
-            Stage::Grouped(stage) => stage.output.take_faults(),
-        }
+        let output = match &self.stage {
+            Stage::Projected(stage) => &stage.output,
+            Stage::Grouped(stage) => &stage.output,
+        };
+        output.take_faults() + self.window.take_faults()
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {

@@ -165,7 +165,10 @@ impl Cron {
         );
         // What clocks have left out is still to come for a while.
         let back = if offset > before { SHIFT_SECONDS } else { 0 };
-        let mut from = after.checked_add(offset)?.checked_add(1)?.saturating_sub(back);
+        let mut from = after
+            .checked_add(offset)?
+            .checked_add(1)?
+            .saturating_sub(back);
         loop {
             let local = self.next_local(from)?;
             let instant = zone.instant_seconds(local);
@@ -286,7 +289,10 @@ impl Field {
     fn step(&self, step: &str, item: &str) -> Result<usize, String> {
         match step.parse() {
             Ok(step) if step > 0 => Ok(step),
-            _ => Err(format!("'{item}' is no {}: the step is not a number", self.what)),
+            _ => Err(format!(
+                "'{item}' is no {}: the step is not a number",
+                self.what
+            )),
         }
     }
 
@@ -306,7 +312,9 @@ impl Field {
                     [first, .., last] => format!(" or {first} to {last}"),
                     _ => String::new(),
                 };
-                Err(format!("'{item}' is no {what}: {least} to {most}{what_else}"))
+                Err(format!(
+                    "'{item}' is no {what}: {least} to {most}{what_else}"
+                ))
             }
         }
     }
@@ -365,33 +373,87 @@ mod tests {
     fn next(cron: &str, after: &str, zone: &Zone) -> String {
         let next = Cron::parse(cron).unwrap().next_after(instant(after), zone);
         next.map_or("never".to_owned(), |next| {
-            jiff::Timestamp::from_millisecond(next.0).unwrap().to_string()
+            jiff::Timestamp::from_millisecond(next.0)
+                .unwrap()
+                .to_string()
         })
     }
 
     #[test]
     fn next_point_in_time() {
         let table = [
-            ("*/5 * * * * ?", "2024-01-01T00:00:00Z", "2024-01-01T00:00:05Z"),
-            ("*/5 * * * * ?", "2024-01-01T00:00:04.999Z", "2024-01-01T00:00:05Z"),
-            ("0 0 2 * * *", "2024-01-01T02:00:00Z", "2024-01-02T02:00:00Z"),
-            ("30 4 * * *", "2024-01-01T04:30:00.001Z", "2024-01-02T04:30:00Z"),
+            (
+                "*/5 * * * * ?",
+                "2024-01-01T00:00:00Z",
+                "2024-01-01T00:00:05Z",
+            ),
+            (
+                "*/5 * * * * ?",
+                "2024-01-01T00:00:04.999Z",
+                "2024-01-01T00:00:05Z",
+            ),
+            (
+                "0 0 2 * * *",
+                "2024-01-01T02:00:00Z",
+                "2024-01-02T02:00:00Z",
+            ),
+            (
+                "30 4 * * *",
+                "2024-01-01T04:30:00.001Z",
+                "2024-01-02T04:30:00Z",
+            ),
             ("0 0 1 * *", "2024-01-31T12:00:00Z", "2024-02-01T00:00:00Z"),
             ("0 0 L * *", "2024-02-01T00:00:00Z", "2024-02-29T00:00:00Z"),
-            ("0 0 15,l * ?", "2023-02-15T00:00:00Z", "2023-02-28T00:00:00Z"),
-            ("0 0 29 FEB *", "2096-03-01T00:00:00Z", "2104-02-29T00:00:00Z"),
-            ("0 0 * * MON", "2024-01-01T00:00:00Z", "2024-01-08T00:00:00Z"),
+            (
+                "0 0 15,l * ?",
+                "2023-02-15T00:00:00Z",
+                "2023-02-28T00:00:00Z",
+            ),
+            (
+                "0 0 29 FEB *",
+                "2096-03-01T00:00:00Z",
+                "2104-02-29T00:00:00Z",
+            ),
+            (
+                "0 0 * * MON",
+                "2024-01-01T00:00:00Z",
+                "2024-01-08T00:00:00Z",
+            ),
             ("0 0 * * 7", "2024-01-01T00:00:00Z", "2024-01-07T00:00:00Z"),
-            ("0 0 * * fri-mon", "2024-01-01T00:00:00Z", "2024-01-05T00:00:00Z"),
+            (
+                "0 0 * * fri-mon",
+                "2024-01-01T00:00:00Z",
+                "2024-01-05T00:00:00Z",
+            ),
             ("0 0 13 * 5", "2024-01-06T00:00:00Z", "2024-01-12T00:00:00Z"),
             ("0 0 13 * 5", "2024-01-12T00:00:00Z", "2024-01-13T00:00:00Z"),
-            ("0 22-1/2 * * *", "2024-01-01T00:00:00Z", "2024-01-01T22:00:00Z"),
-            ("0 22-1/2 * * *", "2024-01-01T22:00:00Z", "2024-01-02T00:00:00Z"),
-            ("10/20 * * * *", "2024-01-01T00:31:00Z", "2024-01-01T00:50:00Z"),
-            ("59 59 23 31 DEC ?", "1969-01-01T00:00:00Z", "1969-12-31T23:59:59Z"),
+            (
+                "0 22-1/2 * * *",
+                "2024-01-01T00:00:00Z",
+                "2024-01-01T22:00:00Z",
+            ),
+            (
+                "0 22-1/2 * * *",
+                "2024-01-01T22:00:00Z",
+                "2024-01-02T00:00:00Z",
+            ),
+            (
+                "10/20 * * * *",
+                "2024-01-01T00:31:00Z",
+                "2024-01-01T00:50:00Z",
+            ),
+            (
+                "59 59 23 31 DEC ?",
+                "1969-01-01T00:00:00Z",
+                "1969-12-31T23:59:59Z",
+            ),
         ];
         for (cron, after, expected) in table {
-            assert_eq!(next(cron, after, &Zone::UTC), expected, "{cron} after {after}");
+            assert_eq!(
+                next(cron, after, &Zone::UTC),
+                expected,
+                "{cron} after {after}"
+            );
         }
     }
 
@@ -403,12 +465,24 @@ mod tests {
             ("30 2 * * *", "2024-03-30T01:30:00Z", "2024-03-31T01:30:00Z"),
             ("30 2 * * *", "2024-03-31T01:00:00Z", "2024-03-31T01:30:00Z"),
             ("30 2 * * *", "2024-03-31T01:30:00Z", "2024-04-01T00:30:00Z"),
-            ("*/30 * * * *", "2024-03-31T00:30:00Z", "2024-03-31T01:00:00Z"),
+            (
+                "*/30 * * * *",
+                "2024-03-31T00:30:00Z",
+                "2024-03-31T01:00:00Z",
+            ),
             // Put back at 01:00Z on 2024-10-27: 02:30 comes twice and counts once.
             ("30 2 * * *", "2024-10-26T00:30:00Z", "2024-10-27T00:30:00Z"),
             ("30 2 * * *", "2024-10-27T00:30:00Z", "2024-10-28T01:30:00Z"),
-            ("*/30 * * * *", "2024-10-27T00:30:00Z", "2024-10-27T01:00:00Z"),
-            ("*/30 * * * *", "2024-10-27T01:00:00Z", "2024-10-27T01:30:00Z"),
+            (
+                "*/30 * * * *",
+                "2024-10-27T00:30:00Z",
+                "2024-10-27T01:00:00Z",
+            ),
+            (
+                "*/30 * * * *",
+                "2024-10-27T01:00:00Z",
+                "2024-10-27T01:30:00Z",
+            ),
             ("15 * 1 7 *", "2024-03-01T00:00:00Z", "2024-06-30T22:15:00Z"),
         ];
         for (cron, after, expected) in table {
@@ -418,9 +492,17 @@ mod tests {
 
     #[test]
     fn steps_through_a_year_without_losing_one() {
-        for name in ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"] {
+        for name in [
+            "UTC",
+            "Europe/Berlin",
+            "America/New_York",
+            "Australia/Lord_Howe",
+        ] {
             let zone = Zone::named(name).unwrap();
-            let (mut time, end) = (instant("2024-01-01T00:00:00Z"), instant("2025-01-01T00:00:00Z"));
+            let (mut time, end) = (
+                instant("2024-01-01T00:00:00Z"),
+                instant("2025-01-01T00:00:00Z"),
+            );
             let cron = Cron::parse("0 */20 * * * *").unwrap();
             let mut count = 0;
             while time < end {
@@ -439,9 +521,15 @@ mod tests {
         let table = [
             ("* * *", "5 fields, or 6 with seconds; this has 3"),
             ("61 * * * *", "'61' is no minute: 0 to 59"),
-            ("* * * * FUNDAY", "'FUNDAY' is no day of the week: 0 to 7 or SUN to SAT"),
+            (
+                "* * * * FUNDAY",
+                "'FUNDAY' is no day of the week: 0 to 7 or SUN to SAT",
+            ),
             ("* * 0 * *", "'0' is no day of the month: 1 to 31"),
-            ("*/0 * * * *", "'*/0' is no minute: the step is not a number"),
+            (
+                "*/0 * * * *",
+                "'*/0' is no minute: the step is not a number",
+            ),
             ("? * * * *", "'?' is no minute"),
             ("+5 * * * *", "'+5' is no minute"),
             ("0 0 30 2 *", "there is no such day"),

@@ -1,12 +1,15 @@
 //! The plan as text: for people, and for fingerprints.
 
+mod window;
+
 use std::fmt::Write as _;
 
-use super::plan::{Aggregate, Expr, Grouping, Input, Query, Role, Stream, Window};
+use super::plan::{Aggregate, Expr, Grouping, Input, Query, Role, Stream};
 use super::plan::{
-    Application, ArithmeticOp, CompareOp, Emit, ExprKind, PartitionKey, SortKey, StreamId,
+    Application, ArithmeticOp, CompareOp, ExprKind, PartitionKey, SortKey, StreamId,
 };
-use crate::event::{Value, format_duration_ms};
+use crate::event::Value;
+use window::show_window;
 
 /// The whole plan as an indented tree with types.
 #[must_use]
@@ -120,8 +123,8 @@ fn tree(query: &Query, streams: &[Stream]) -> String {
     if let Some(grouping) = &query.grouping {
         lines.push(show_grouping(grouping, &kept));
     }
-    if let Some(window) = input.window {
-        lines.push(show_window(window, query, &kept));
+    if let Some(window) = &input.window {
+        lines.push(show_window(window, query.emit, &kept));
     }
     if let Some(filter) = &input.filter {
         lines.push(format!("where {}", show(filter, &columns)));
@@ -155,37 +158,6 @@ fn show_grouping(grouping: &Grouping, kept: &[String]) -> String {
         "aggregate [{}] by [{}]",
         aggregates.join(", "),
         keys.join(", ")
-    )
-}
-
-fn show_window(window: Window, query: &Query, kept: &[String]) -> String {
-    let shown = match window {
-        Window::Length { rows } => format!("length {rows}"),
-        Window::Time { span_ms } => format!("time {}", format_duration_ms(span_ms)),
-        Window::LengthBatch { rows } => format!("lengthBatch {rows}"),
-        Window::TimeBatch { span_ms, start } => {
-            let start = start
-                .map(|start| format!(" from {start}"))
-                .unwrap_or_default();
-            format!("timeBatch {}{start}", format_duration_ms(span_ms))
-        }
-        Window::Tumbling { span_ms, offset_ms } => {
-            format!("tumbling {} + {offset_ms} ms", format_duration_ms(span_ms))
-        }
-    };
-    let emit = match query.emit {
-        Emit::Current => "current",
-        Emit::Expired => "expired",
-        Emit::All => "current and expired",
-    };
-    let kind = if window.is_batch() {
-        "batch"
-    } else {
-        "sliding"
-    };
-    format!(
-        "window {shown} ({kind}, {emit}, keeps [{}])",
-        kept.join(", ")
     )
 }
 

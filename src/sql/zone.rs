@@ -13,8 +13,6 @@ pub struct Zone {
     rules: TimeZone,
 }
 
-const DAY_SECONDS: i64 = 86_400;
-
 impl Zone {
     /// Coordinated universal time.
     pub const UTC: Zone = Zone {
@@ -41,13 +39,6 @@ impl Zone {
         self.rules.iana_name().unwrap_or("UTC")
     }
 
-    /// What clocks in the zone show at `time`, as seconds since they showed the start of 1970.
-    #[must_use]
-    pub(crate) fn local_seconds(&self, time: Timestamp) -> i64 {
-        let seconds = time.0.div_euclid(1000);
-        seconds.saturating_add(self.offset_seconds(seconds))
-    }
-
     /// How far clocks in the zone are ahead at the second `seconds` of universal time.
     pub(crate) fn offset_seconds(&self, seconds: i64) -> i64 {
         match jiff::Timestamp::from_second(seconds) {
@@ -64,10 +55,7 @@ impl Zone {
         Some(change.timestamp().as_second())
     }
 
-    /// When clocks in the zone show `local_seconds`, in seconds of universal time. A time that is
-    /// left out when clocks are put forward is as much later as they are put forward; of one that
-    /// comes twice it is the first.
-    #[must_use]
+    /// Like [`Zone::instant`], in seconds.
     pub(crate) fn instant_seconds(&self, local_seconds: i64) -> i64 {
         let shown = jiff::Timestamp::from_second(local_seconds);
         let Ok(shown) = shown.map(|shown| jiff::tz::Offset::UTC.to_datetime(shown)) else {
@@ -77,17 +65,20 @@ impl Zone {
         instant.map_or(local_seconds, |instant| instant.as_second())
     }
 
-    /// The day of the calendar at `time`, counted from the first of 1970.
+    /// What clocks in the zone show at `time`, as milliseconds since they showed the start of 1970.
     #[must_use]
-    pub fn day_of(&self, time: Timestamp) -> i64 {
-        self.local_seconds(time).div_euclid(DAY_SECONDS)
+    pub fn local_ms(&self, time: Timestamp) -> i64 {
+        let offset = self.offset_seconds(time.0.div_euclid(1000));
+        time.0.saturating_add(offset * 1000)
     }
 
-    /// When the day begins.
+    /// When clocks in the zone show `local_ms`. A time that is left out when clocks are put forward
+    /// is as much later as they are put forward; of one that comes twice it is the first.
     #[must_use]
-    pub fn start_of_day(&self, day: i64) -> Timestamp {
-        let seconds = self.instant_seconds(day.saturating_mul(DAY_SECONDS));
-        Timestamp(seconds.saturating_mul(1000))
+    pub fn instant(&self, local_ms: i64) -> Timestamp {
+        let seconds = self.instant_seconds(local_ms.div_euclid(1000));
+        let ms = local_ms.rem_euclid(1000);
+        Timestamp(seconds.saturating_mul(1000).saturating_add(ms))
     }
 }
 
@@ -99,10 +90,17 @@ mod tests {
     fn days_have_the_length_that_the_zone_gives_them() {
         let berlin = Zone::named("europe/berlin").unwrap();
         assert_eq!(berlin.name(), "Europe/Berlin");
+        const DAY_MS: i64 = 86_400_000;
         let hours = |day: i64| {
-            let (start, end) = (berlin.start_of_day(day), berlin.start_of_day(day + 1));
-            assert_eq!(berlin.day_of(start), day);
-            assert_eq!(berlin.day_of(Timestamp(end.0 - 1)), day);
+            let (start, end) = (
+                berlin.instant(day * DAY_MS),
+                berlin.instant((day + 1) * DAY_MS),
+            );
+            assert_eq!(berlin.local_ms(start), day * DAY_MS);
+            assert_eq!(
+                berlin.local_ms(Timestamp(end.0 - 1)),
+                (day + 1) * DAY_MS - 1
+            );
             (end.0 - start.0) / 3_600_000
         };
         // 2024-03-30, 2024-03-31 and 2024-10-27.

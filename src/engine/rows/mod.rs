@@ -35,6 +35,8 @@ pub(super) struct IndexedRows {
     indexes: Vec<Index>,
     free: Vec<Slot>,
     hasher: FixedState,
+    /// The part of the state that the rows are.
+    part: Part,
 }
 
 /// Rows on disk, by number.
@@ -59,13 +61,19 @@ impl IndexedRows {
             indexes: indexes.into_iter().map(Index::new).collect(),
             free: Vec::new(),
             hasher: FixedState::default(),
+            part: Part::Rows,
         }
+    }
+
+    /// The same rows as another part of the state.
+    pub(super) fn in_part(self, part: Part) -> IndexedRows {
+        IndexedRows { part, ..self }
     }
 
     /// The same with no rows.
     pub(super) fn fresh(&self) -> IndexedRows {
         let indexes = self.indexes.iter().map(|index| index.columns.clone());
-        IndexedRows::new(self.width, indexes.collect(), self.chains.len() - 1)
+        IndexedRows::new(self.width, indexes.collect(), self.chains.len() - 1).in_part(self.part)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -298,7 +306,7 @@ impl IndexedRows {
                 }
                 state.values.extend_from_slice(self.row(slot));
             }
-            save.put(Part::Rows, chunk, &state)?;
+            save.put(self.part, chunk, &state)?;
         }
         Ok(())
     }
@@ -308,7 +316,7 @@ impl IndexedRows {
         let orders = self.chains.len() - 1;
         let mut standing: Vec<Vec<(u64, Slot)>> = vec![Vec::new(); orders];
         let mut last = None;
-        for state in load.all::<RowsState>(Part::Rows)? {
+        for state in load.all::<RowsState>(self.part)? {
             let rows = state.numbers.len();
             let fits = state.seqs.len() == rows
                 && state.times.len() == rows

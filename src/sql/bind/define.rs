@@ -83,6 +83,8 @@ impl Binder<'_> {
         }
         let schema = self.schema(path, &create.columns);
         let name = &create.name;
+        // Each reader has its own; this one is for the faults.
+        let _ = self.window(path, &create.window, [Some(&name.text), None], &schema);
         let id = self.add_stream(path, name.text.clone(), name.place, schema);
         self.windows.insert(id, create.window.clone());
     }

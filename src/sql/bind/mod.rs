@@ -12,6 +12,7 @@ mod partition;
 mod query;
 mod source;
 mod target;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 
