@@ -79,17 +79,6 @@ struct AggregateState {
     values: Vec<Value>,
 }
 
-/// The number of such a chunk: 24 bits for the slot, 15 for the aggregate, 17 for its own place.
-fn aggregate_chunk(slot: usize, aggregate: usize, place: u64) -> Result<u64, StateError> {
-    let fits = slot < 1 << 24 && aggregate < 1 << 15 && place < 1 << 17;
-    if !fits {
-        return Err(StateError::Inconsistent(
-            "an aggregate's state is too large",
-        ));
-    }
-    Ok(((slot as u64) << 32) | ((aggregate as u64) << 17) | place)
-}
-
 impl Groups {
     /// `leaves` is how rows leave, and `batch` whether rows come out when a batch closes.
     pub(super) fn new(
@@ -267,6 +256,30 @@ impl Groups {
         }
     }
 
+    /// Leaves in the order only groups that have rows, each where it stands last: a slot that was
+    /// given back and taken again stands there twice.
+    pub(super) fn order_those_with_rows(&mut self) {
+        let mut seen = vec![false; self.slot_rows.len()];
+        let mut order = std::mem::take(&mut self.order);
+        order.reverse();
+        order.retain(|slot| {
+            let rows = self.slot_rows.get(*slot).is_some_and(|rows| *rows > 0);
+            let first = seen
+                .get_mut(*slot)
+                .map(|seen| std::mem::replace(seen, true));
+            rows && first == Some(false)
+        });
+        order.reverse();
+        self.order = order;
+    }
+
+    /// Sees to it that groups that come and go do not make the order grow.
+    pub(super) fn tidy_order(&mut self) {
+        if self.order.len() > 64 && self.order.len() > 2 * self.slot_rows.len() {
+            self.order_those_with_rows();
+        }
+    }
+
     pub(super) fn forget_all(&mut self) {
         // A table that once was large would cost its size at every clear.
         if self.table.capacity() > 64 && self.table.len() < self.table.capacity() / 8 {
@@ -405,6 +418,7 @@ impl Groups {
         }
         let free: std::collections::BTreeSet<usize> = self.free.iter().copied().collect();
         let slots: Vec<usize> = (0..self.slot_rows.len()).collect();
+        let mut pieces = 0;
         for (number, slots) in (0..).zip(slots.chunks(CHUNK_SLOTS)) {
             let mut groups: Vec<GroupState> = Vec::with_capacity(slots.len());
             for slot in slots.iter().filter(|slot| !free.contains(slot)) {
@@ -416,7 +430,7 @@ impl Groups {
                     order: place_of.get(*slot).copied().flatten(),
                     keys: self.slot_keys.get(keys).unwrap_or_default().to_vec(),
                     carried: self.slot_carried.get(carried).unwrap_or_default().to_vec(),
-                    aggregates: self.save_aggregates(*slot, save)?,
+                    aggregates: self.save_aggregates(*slot, save, &mut pieces)?,
                 });
             }
             if !groups.is_empty() {
@@ -427,17 +441,18 @@ impl Groups {
     }
 
     /// The first values of each aggregate's state; what lies behind them goes into chunks of its
-    /// own, piece by piece, so that a large state is not there twice.
+    /// own, piece by piece, so that a large state is not there twice. `pieces` counts these.
     fn save_aggregates(
         &self,
         slot: usize,
         save: &mut Save<'_>,
+        pieces: &mut u64,
     ) -> Result<Vec<Vec<Value>>, StateError> {
         let mut first = Vec::with_capacity(self.aggregates.len());
         for (number, aggregate) in self.aggregates.iter().enumerate() {
             let mut values = aggregate.save(slot);
             first.push(values.by_ref().take(CHUNK_VALUES).collect());
-            for place in 0.. {
+            loop {
                 let piece = AggregateState {
                     slot,
                     aggregate: number,
@@ -446,8 +461,8 @@ impl Groups {
                 if piece.values.is_empty() {
                     break;
                 }
-                let chunk = aggregate_chunk(slot, number, place)?;
-                save.put(Part::GroupAggregates, chunk, &piece)?;
+                save.put(Part::GroupAggregates, *pieces, &piece)?;
+                *pieces += 1;
             }
         }
         Ok(first)

@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::cmp::Ordering;
 
+use super::distinct::Unique;
 use super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Stamp, Value};
-use crate::sql::plan::{Emit, Query, SortKey};
+use crate::sql::plan::{Emit, Flow, Query, SortKey};
 
 /// The tail of a query, over input rows or group rows.
 pub(super) struct Output {
@@ -17,11 +18,17 @@ pub(super) struct Output {
     offset: usize,
     /// Rows of the batch that is still open: output columns, then sort keys.
     pending: Batch,
+    /// DISTINCT within a batch.
+    unique: Option<Unique>,
+    /// Whether a batch that closes takes the place of what has come out before it, and whether
+    /// one has.
+    latest_only: bool,
+    pub(super) closed: bool,
     /// Which rows of a batch come out: those of the one that closes, those of the one before, or
     /// both.
     emit: Emit,
     /// The output rows of the batch that closed last, when they will be given again.
-    closed: Batch,
+    before: Batch,
     /// What has come out and not yet been taken.
     pub(super) out: Batch,
     /// The order of a batch's rows while it is sorted.
@@ -58,13 +65,22 @@ impl Output {
             limit,
             offset: usize::try_from(query.offset).unwrap_or(usize::MAX),
             pending: Batch::new(query.select.len() + query.order_by.len()),
+            unique: None,
+            latest_only: false,
+            closed: false,
             emit: query.emit,
-            closed: Batch::new(query.select.len()),
+            before: Batch::new(query.select.len()),
             out: Batch::new(query.select.len()),
             order: Vec::new(),
             plain: None,
             faults: Cell::new(0),
         };
+        // Rows that come out together.
+        let (batch, snapshots) = (query.flow() == Flow::Batch, query.shows_snapshots());
+        if query.distinct && (batch || snapshots) {
+            output.unique = Some(Unique::new(query.names.len()));
+        }
+        output.latest_only = batch && snapshots;
         if output.having.is_none() {
             output.plain = output.exprs().map(Compiled::column).collect();
         }
@@ -127,6 +143,33 @@ impl Output {
         self.pending.push_with(at, |values| {
             plain.iter().for_each(|column| cell(*column, values))
         });
+        self.keep_unique();
+    }
+
+    /// Takes the last row of the batch away when there is one like it.
+    fn keep_unique(&mut self) {
+        let Some(unique) = &mut self.unique else {
+            return;
+        };
+        let last = self.pending.len().checked_sub(1);
+        let row = last.and_then(|last| self.pending.row(last));
+        if row.is_some_and(|row| !unique.is_new(row)) {
+            self.pending.pop();
+        }
+    }
+
+    /// Computes the output columns of a row, as [`Output::single`] would give them; whether it
+    /// would give any.
+    pub(super) fn compute(&self, row: &[Value], stamp: Stamp, to: &mut Vec<Value>) -> bool {
+        let env = Env::new(row, stamp, stamp, &self.faults);
+        let having = self.having.as_ref();
+        let passes = having.is_none_or(|having| having.get(&env) == Some(true));
+        if !passes || self.offset > 0 || self.limit == 0 {
+            return false;
+        }
+        to.clear();
+        self.select.iter().for_each(|expr| expr.push_to(&env, to));
+        true
     }
 
     /// How an expression sees `row`.
@@ -177,27 +220,35 @@ impl Output {
         self.pending.push_with(stamp, |values| {
             exprs.for_each(|expr| expr.push_to(&env, values));
         });
+        self.keep_unique();
     }
 
     /// The batch is complete: its rows come out, in order, all with the stamp `at`. Where expired
     /// rows are asked for, it is now that those of the batch before expire.
     pub(super) fn close(&mut self, at: Stamp) {
+        if self.latest_only {
+            self.out.clear();
+            self.closed = true;
+        }
         if self.emit == Emit::Current {
             self.give_pending(at);
             return;
         }
         let none = Batch::new(self.out.width());
-        let before = std::mem::replace(&mut self.out, none);
+        let out = std::mem::replace(&mut self.out, none);
         self.give_pending(at);
-        let now = std::mem::replace(&mut self.out, before);
-        self.out.append_stamped(&mut self.closed, at);
+        let now = std::mem::replace(&mut self.out, out);
+        self.out.append_stamped(&mut self.before, at);
         if self.emit == Emit::All {
             self.out.append(&mut now.clone());
         }
-        self.closed = now;
+        self.before = now;
     }
 
     fn give_pending(&mut self, at: Stamp) {
+        if let Some(unique) = &mut self.unique {
+            unique.clear();
+        }
         let all = self.offset == 0 && self.limit >= self.pending.len();
         if all && self.order_by.is_empty() {
             self.out.append_stamped(&mut self.pending, at);
@@ -244,18 +295,26 @@ impl Output {
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
         save_rows(&self.pending, Part::Pending, save)?;
-        save_rows(&self.closed, Part::Closed, save)
+        save_rows(&self.before, Part::Before, save)
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
         load_rows(&mut self.pending, Part::Pending, load)?;
-        load_rows(&mut self.closed, Part::Closed, load)
+        load_rows(&mut self.before, Part::Before, load)?;
+        if let Some(unique) = &mut self.unique {
+            unique.clear();
+            for row in self.pending.rows().iter() {
+                unique.is_new(row);
+            }
+        }
+        Ok(())
     }
 }
 
-fn save_rows(batch: &Batch, part: Part, save: &mut Save<'_>) -> Result<(), StateError> {
+/// Saves rows in order.
+pub(super) fn save_rows(rows: &Batch, part: Part, save: &mut Save<'_>) -> Result<(), StateError> {
     const ROWS_PER_CHUNK: usize = 256;
-    let rows: Vec<(u64, i64, Vec<Value>)> = batch
+    let rows: Vec<(u64, i64, Vec<Value>)> = rows
         .rows()
         .iter()
         .map(|row| (row.stamp.seq.0, row.stamp.time.0, row.values.to_vec()))
@@ -266,19 +325,19 @@ fn save_rows(batch: &Batch, part: Part, save: &mut Save<'_>) -> Result<(), State
     Ok(())
 }
 
-fn load_rows(batch: &mut Batch, part: Part, load: &Load<'_>) -> Result<(), StateError> {
-    batch.clear();
+/// Takes back what [`save_rows`] has saved.
+pub(super) fn load_rows(rows: &mut Batch, part: Part, load: &Load<'_>) -> Result<(), StateError> {
+    rows.clear();
     for chunk in load.all::<Vec<(u64, i64, Vec<Value>)>>(part)? {
         for (seq, time, values) in chunk {
-            if values.len() != batch.width() {
-                let why = "an output row has another width";
-                return Err(StateError::Inconsistent(why));
+            if values.len() != rows.width() {
+                return Err(StateError::Inconsistent("an output row has another width"));
             }
             let stamp = Stamp {
                 seq: crate::event::Seq(seq),
                 time: crate::event::Timestamp(time),
             };
-            batch.push(stamp, values);
+            rows.push(stamp, values);
         }
     }
     Ok(())

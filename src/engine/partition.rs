@@ -32,10 +32,19 @@ pub(super) struct Partition {
     next_number: u64,
     idle_ms: Option<i64>,
     /// What falls due: a key, and one of its queries or the key itself.
-    deadlines: BTreeSet<(Timestamp, u64, Option<usize>)>,
+    deadlines: BTreeSet<(Timestamp, u64, Due)>,
     out: VecDeque<(usize, Batch)>,
     faults: u64,
     own_faults: std::cell::Cell<u64>,
+}
+
+/// What falls due for a key: its queries first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// One of its queries, by its place.
+    Query(usize),
+    /// Whether it is idle.
+    Key,
 }
 
 /// Who reads what.
@@ -217,10 +226,13 @@ impl Partition {
             deadline_of: vec![None; self.fresh.len()],
             idle_at: None,
         };
+        for query in &mut instance.queries {
+            query.start(at);
+        }
         if let Some(idle_ms) = self.idle_ms {
             let due = at.time.plus_ms(idle_ms);
             instance.idle_at = Some(due);
-            self.deadlines.insert((due, number, None));
+            self.deadlines.insert((due, number, Due::Key));
         }
         self.instances.insert(number, instance);
     }
@@ -253,9 +265,9 @@ impl Partition {
         let noted = instance.deadline_of.get_mut(query);
         if let Some(noted) = noted.filter(|noted| **noted != deadline) {
             if let Some(old) = noted.take() {
-                self.deadlines.remove(&(old, number, Some(query)));
+                self.deadlines.remove(&(old, number, Due::Query(query)));
             }
-            let due = deadline.map(|due| (due, number, Some(query)));
+            let due = deadline.map(|due| (due, number, Due::Query(query)));
             self.deadlines.extend(due);
             *noted = deadline;
         }
@@ -285,14 +297,14 @@ impl Partition {
                 return;
             }
             match query {
-                Some(query) => {
+                Due::Query(query) => {
                     let instance = self.instances.get_mut(&number);
                     if let Some(running) = instance.and_then(|one| one.queries.get_mut(query)) {
                         running.fire(at);
                     }
                     self.settle(number, query);
                 }
-                None => {
+                Due::Key => {
                     self.deadlines.pop_first();
                     self.look_after(number, due);
                 }
@@ -306,18 +318,17 @@ impl Partition {
         else {
             return;
         };
-        let pending = instance.deadline_of.iter().flatten().max().copied();
+        let pending = instance.queries.iter().filter_map(Running::awaited).max();
         let due = instance.last.plus_ms(idle_ms).max(pending.unwrap_or(now));
         if due > now {
             instance.idle_at = Some(due);
-            self.deadlines.insert((due, number, None));
+            self.deadlines.insert((due, number, Due::Key));
             return;
         }
         if let Some(instance) = self.instances.remove(&number) {
             self.by_key.remove(&instance.key);
-            // Something may be due at this very moment.
-            for (query, due) in instance.deadline_of.iter().enumerate() {
-                let due = due.map(|due| (due, number, Some(query)));
+            for (query, due) in instance.deadline_of.into_iter().enumerate() {
+                let due = due.map(|due| (due, number, Due::Query(query)));
                 due.map(|due| self.deadlines.remove(&due));
             }
         }
@@ -407,7 +418,7 @@ impl Partition {
                 if let Some(noted) = instance.deadline_of.get_mut(query) {
                     *noted = due;
                 }
-                let due = due.map(|due| (due, number, Some(query)));
+                let due = due.map(|due| (due, number, Due::Query(query)));
                 self.deadlines.extend(due);
             }
         }

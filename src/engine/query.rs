@@ -1,33 +1,47 @@
-//! A running query: filter, window, groups or projection, output.
+//! A running query: what feeds it, groups or projection, output.
 
 use std::sync::Arc;
 
-use super::expr::{Operand, predicate};
+use super::aggregate::Leaves;
+use super::feed::StreamFeed;
 use super::group::Groups;
 use super::grouped::Grouped;
+use super::join::Joiner;
 use super::node::Stores;
 use super::output::Output;
+use super::projected::Projected;
 use super::state::{Load, Part, Save, StateError};
 use super::table::TableWrite;
-use super::window::{AnyWindow, Changes, Picked};
-use crate::event::{Batch, Row, Rows, Stamp, Timestamp};
-use crate::sql::plan::{Emit, Input, Query, Target, Window};
+use super::tail::{Shows, Tail};
+use crate::event::{Batch, Rows, Stamp, Timestamp};
+use crate::sql::plan::{Emit, Flow, Input, Query, Target};
 
 /// One query with its state.
 pub(super) struct Running {
     plan: Arc<Query>,
     stores: Stores,
+    feed: Feed,
+    stage: Stage,
+    /// DISTINCT and OUTPUT, when rows do not reach the target as they arise.
+    tail: Option<Box<Tail>>,
     /// What the rows do to a table, when they go to one.
     write: Option<TableWrite>,
-    filter: Option<Operand<bool>>,
-    window: AnyWindow,
-    stage: Stage,
-    /// The rows of a push that have passed the filter.
-    picked: Vec<usize>,
 }
 
-/// Rows that are filtered in one go.
-const PICK_ROWS_MAX: usize = 1024;
+/// Where the rows come from.
+enum Feed {
+    Stream(Box<StreamFeed>),
+    Join(Box<Joiner>),
+}
+
+impl Feed {
+    fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Feed::Stream(feed) => feed.deadline(),
+            Feed::Join(feed) => feed.deadline(),
+        }
+    }
+}
 
 /// What looks through the window.
 enum Stage {
@@ -35,64 +49,88 @@ enum Stage {
     Grouped(Box<Grouped>),
 }
 
-/// Without groups every row stands for itself.
-struct Projected {
-    output: Output,
-    batch: bool,
-    emit: Emit,
+/// Calls a method of the feed with whatever the stage is.
+macro_rules! feed {
+    ($running:ident, $feed:ident, $stage:ident => $call:expr) => {
+        match (&mut $running.feed, &mut $running.stage) {
+            (Feed::Stream($feed), Stage::Projected(stage)) => {
+                let $stage = &mut **stage;
+                $call
+            }
+            (Feed::Stream($feed), Stage::Grouped(stage)) => {
+                let $stage = &mut **stage;
+                $call
+            }
+            (Feed::Join($feed), Stage::Projected(stage)) => {
+                let $stage = &mut **stage;
+                $call
+            }
+            (Feed::Join($feed), Stage::Grouped(stage)) => {
+                let $stage = &mut **stage;
+                $call
+            }
+        }
+    };
 }
 
-impl Changes for Projected {
-    #[inline]
-    fn enter(&mut self, row: Row<'_>) {
-        if self.batch {
-            self.output.gather(row.values, row.stamp, row.stamp);
-        } else if self.emit != Emit::Expired {
-            self.output.single(row.values, row.stamp, row.stamp);
+impl Stage {
+    fn output(&self) -> &Output {
+        match self {
+            Stage::Projected(stage) => &stage.output,
+            Stage::Grouped(stage) => &stage.output,
         }
     }
 
-    fn leave(&mut self, row: Row<'_>, at: Stamp) {
-        if self.emit != Emit::Current {
-            self.output.single(row.values, row.stamp, at);
+    fn shows(&mut self) -> &mut dyn Shows {
+        match self {
+            Stage::Projected(stage) => &mut **stage,
+            Stage::Grouped(stage) => &mut **stage,
         }
-    }
-
-    fn replaced(&mut self, _row: Row<'_>, _at: Stamp) {}
-
-    fn close(&mut self, at: Stamp) {
-        self.output.close(at);
     }
 }
 
 impl Running {
     pub(super) fn new(query: &Query, stores: &Stores) -> Running {
-        let Input::Stream(input) = &query.input else {
-            unreachable!("joins")
-        };
-        let window = AnyWindow::new(input.window.as_ref(), query.emit, &input.keep, stores);
-        // A window that keeps rows shows the kept columns alone; else the whole row is seen.
-        let cx = if window.keeps_rows() {
-            stores.cx(&[])
+        // A snapshot misses what leaves at the moment at which it leaves.
+        let emit = if query.shows_snapshots() && query.flow() != Flow::Batch {
+            Emit::All
         } else {
-            stores.cx(&input.keep)
+            query.emit
         };
-        let batch = input.window.as_ref().is_some_and(Window::is_batch);
+        let feed = match &query.input {
+            Input::Stream(input) => Feed::Stream(Box::new(StreamFeed::new(input, emit, stores))),
+            Input::Join(input) => {
+                let seen = query.grouping.is_some() || emit != Emit::Current || query.distinct;
+                Feed::Join(Box::new(Joiner::new(input, stores, seen)))
+            }
+        };
+        Running::of(Arc::new(query.clone()), stores, feed)
+    }
+
+    fn of(query: Arc<Query>, stores: &Stores, feed: Feed) -> Running {
+        // A window that keeps rows shows the kept columns alone; else the whole row is seen.
+        let (columns, leaves) = match (&query.input, &feed) {
+            (Input::Stream(input), Feed::Stream(feed)) => {
+                let columns: &[usize] = if feed.keeps_rows() { &[] } else { &input.keep };
+                (columns, feed.leaves())
+            }
+            (Input::Join(input), _) if Joiner::can_leave(input) => (&[][..], Leaves::AnyOrder),
+            (Input::Join(_) | Input::Stream(_), _) => (&[][..], Leaves::Never),
+        };
+        let cx = stores.cx(columns);
+        let batch = query.flow() == Flow::Batch;
         let stage = match &query.grouping {
-            Some(grouping) => Stage::Grouped(Box::new(Grouped::new(
-                Groups::new(grouping, cx, window.leaves(), batch, query.emit),
-                Output::new(query, stores.cx(&[])),
-            ))),
-            None => Stage::Projected(Box::new(Projected {
-                output: Output::new(query, cx),
-                batch,
-                emit: query.emit,
-            })),
+            Some(grouping) => {
+                let together = batch || query.shows_snapshots();
+                let groups = Groups::new(grouping, cx, leaves, together, query.emit);
+                let output = Output::new(&query, stores.cx(&[]));
+                Stage::Grouped(Box::new(Grouped::new(groups, output)))
+            }
+            None => {
+                let output = Output::new(&query, cx);
+                Stage::Projected(Box::new(Projected::new(&query, output)))
+            }
         };
-        let filter = input
-            .filter
-            .as_ref()
-            .map(|filter| predicate(filter, stores.cx(&[])));
         let write = match &query.target {
             Target::Stream(_) => None,
             Target::Table { table, write } => {
@@ -101,109 +139,125 @@ impl Running {
             }
         };
         Running {
-            plan: Arc::new(query.clone()),
             stores: stores.clone(),
-            write,
-            filter,
-            window,
+            feed,
             stage,
-            picked: Vec::new(),
+            tail: Tail::new(&query).map(Box::new),
+            write,
+            plan: query,
         }
     }
 
     /// The same query without anything to remember.
     pub(super) fn fresh(&self) -> Running {
-        Running::new(&self.plan, &self.stores)
+        match &self.feed {
+            Feed::Stream(_) => Running::new(&self.plan, &self.stores),
+            Feed::Join(join) => {
+                let feed = Feed::Join(Box::new(join.fresh()));
+                Running::of(Arc::clone(&self.plan), &self.stores, feed)
+            }
+        }
     }
 
-    /// Takes rows; what comes out is in [`Running::output`].
-    pub(super) fn push(&mut self, _input: usize, rows: Rows<'_>) {
-        let mut rest = rows;
-        while !rest.is_empty() {
-            let (head, tail) = rest.split_at(PICK_ROWS_MAX);
-            self.pick(head);
-            let picked = Picked::new(head, &self.picked);
-            match &mut self.stage {
-                Stage::Projected(stage) => self.window.push(picked, &mut **stage),
-                Stage::Grouped(stage) => self.window.push(picked, &mut **stage),
-            }
-            rest = tail;
+    /// Takes rows of one of its inputs; what comes out is in [`Running::output`].
+    pub(super) fn push(&mut self, input: usize, rows: Rows<'_>) {
+        let Some(first) = rows.stamps().first().copied() else {
+            return;
+        };
+        while let Some(time) = self.tail.as_ref().and_then(|tail| tail.overdue(first.time)) {
+            self.fire(Stamp { time, ..first });
         }
-        match &mut self.stage {
-            Stage::Projected(stage) => self.window.pushed(&mut **stage),
-            Stage::Grouped(stage) => self.window.pushed(&mut **stage),
+        feed!(self, feed, stage => feed.push(input, rows, stage));
+        if let Some(tail) = &mut self.tail {
+            tail.take(self.stage.shows(), first);
+        }
+        self.finish();
+    }
+
+    /// The clock has reached the query's deadline.
+    pub(super) fn fire(&mut self, at: Stamp) {
+        if self.feed.deadline().is_some_and(|due| due <= at.time) {
+            feed!(self, feed, stage => feed.fire(at, stage));
+        }
+        if let Some(tail) = &mut self.tail {
+            tail.fire(self.stage.shows(), at);
         }
         self.finish();
     }
 
     /// After something has come out: rows for a table go there.
     fn finish(&mut self) {
-        let output = match &mut self.stage {
-            Stage::Projected(stage) => &mut stage.output,
-            Stage::Grouped(stage) => &mut stage.output,
+        let Some(write) = &mut self.write else {
+            return;
         };
-        if let Some(write) = &mut self.write {
-            if !output.out.is_empty() {
-                write.apply(output.out.rows(), &output.faults);
-                output.out.clear();
-            }
+        let output = self.stage.shows().output();
+        let rows = match &mut self.tail {
+            Some(tail) => &mut tail.out,
+            None => &mut output.out,
+        };
+        if !rows.is_empty() {
+            write.apply(rows.rows(), &output.faults);
+            rows.clear();
         }
     }
 
-    /// Notes the rows for which the filter is true. It sees the whole row.
-    fn pick(&mut self, rows: Rows<'_>) {
-        self.picked.clear();
-        let output = match &self.stage {
-            Stage::Projected(stage) => &stage.output,
-            Stage::Grouped(stage) => &stage.output,
-        };
-        match &self.filter {
-            None => self.picked.extend(0..rows.len()),
-            Some(filter) => {
-                let passing = (0..).zip(rows.iter()).filter(|(_, row)| {
-                    filter.get(&output.env(row.values, row.stamp, row.stamp)) == Some(true)
-                });
-                self.picked.extend(passing.map(|(place, _)| place));
-            }
-        }
+    /// Whether it wants to know when the clock is first known.
+    pub(super) fn starts(&self) -> bool {
+        self.tail.as_ref().is_some_and(|tail| tail.starts())
     }
 
-    /// The clock has reached the query's deadline.
-    pub(super) fn fire(&mut self, at: Stamp) {
-        match &mut self.stage {
-            Stage::Projected(stage) => self.window.fire(at, &mut **stage),
-            Stage::Grouped(stage) => self.window.fire(at, &mut **stage),
+    /// The clock is known for the first time.
+    pub(super) fn start(&mut self, at: Stamp) {
+        if let Some(tail) = &mut self.tail {
+            tail.start(at);
         }
-        self.finish();
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        self.window.deadline()
+        let tail = self.tail.as_ref().and_then(|tail| tail.deadline());
+        self.feed.deadline().into_iter().chain(tail).min()
+    }
+
+    /// Until when something is to come that has not come yet; a snapshot shows what is known.
+    pub(super) fn awaited(&self) -> Option<Timestamp> {
+        let tail = self.tail.as_ref().filter(|tail| !tail.repeats());
+        let tail = tail.and_then(|tail| tail.deadline());
+        self.feed.deadline().into_iter().chain(tail).max()
     }
 
     pub(super) fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
-        self.window.earliest(time)
+        let feed = match &self.feed {
+            Feed::Stream(feed) => feed.earliest(time),
+            Feed::Join(feed) => feed.earliest(time),
+        };
+        let tail = self.tail.as_ref().and_then(|tail| tail.earliest(time));
+        feed.into_iter().chain(tail).min()
     }
 
     /// The rows that have come out, for the caller to take.
     pub(super) fn output(&mut self) -> &mut Batch {
-        match &mut self.stage {
-            Stage::Projected(stage) => &mut stage.output.out,
-            Stage::Grouped(stage) => &mut stage.output.out,
+        match &mut self.tail {
+            Some(tail) => &mut tail.out,
+            None => &mut self.stage.shows().output().out,
         }
     }
 
     /// Whether there is anything to remember between two rows.
     pub(super) fn has_state(&self) -> bool {
-        !(self.window.is_unbounded() && matches!(self.stage, Stage::Projected(_)))
+        match (&self.feed, &self.stage) {
+            _ if self.tail.is_some() => true,
+            (_, Stage::Grouped(_)) => true,
+            (Feed::Stream(feed), Stage::Projected(_)) => feed.has_state(),
+            (Feed::Join(feed), Stage::Projected(_)) => feed.has_state(),
+        }
     }
 
     pub(super) fn take_faults(&self) -> u64 {
-        let output = match &self.stage {
-            Stage::Projected(stage) => &stage.output,
-            Stage::Grouped(stage) => &stage.output,
+        let feed = match &self.feed {
+            Feed::Stream(feed) => feed.take_faults(),
+            Feed::Join(feed) => feed.take_faults(),
         };
-        output.take_faults() + self.window.take_faults()
+        feed + self.stage.output().take_faults()
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
@@ -211,24 +265,30 @@ impl Running {
             // So that a state which happens to be empty is not taken for one that is missing.
             save.put(Part::Present, 0, &true)?;
         }
-        self.window.save(save)?;
+        match &self.feed {
+            Feed::Stream(feed) => feed.save(save)?,
+            Feed::Join(feed) => feed.save(save)?,
+        }
+        if let Some(tail) = &self.tail {
+            tail.save(save)?;
+        }
         match &self.stage {
-            Stage::Projected(stage) => stage.output.save(save),
-            Stage::Grouped(stage) => {
-                stage.groups.save(save)?;
-                stage.output.save(save)
-            }
+            Stage::Projected(stage) => stage.save(save),
+            Stage::Grouped(stage) => stage.save(save),
         }
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
-        self.window.load(load)?;
+        match &mut self.feed {
+            Feed::Stream(feed) => feed.load(load)?,
+            Feed::Join(feed) => feed.load(load)?,
+        }
+        if let Some(tail) = &mut self.tail {
+            tail.load(load)?;
+        }
         match &mut self.stage {
-            Stage::Projected(stage) => stage.output.load(load),
-            Stage::Grouped(stage) => {
-                stage.groups.load(load)?;
-                stage.output.load(load)
-            }
+            Stage::Projected(stage) => stage.load(load),
+            Stage::Grouped(stage) => stage.load(load),
         }
     }
 }

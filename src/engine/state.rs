@@ -57,9 +57,9 @@ pub(super) enum Part {
     /// What the window's condition knows of its rows.
     WindowCondition = 6,
     /// Output rows of the batch that closed last, which will be given again.
-    Closed = 7,
+    Before = 7,
     /// The states of aggregates beyond what lies in their groups.
-    GroupAggregates = 18,
+    GroupAggregates = 24,
 }
 
 impl Part {

@@ -135,6 +135,21 @@ fn statements(select: &str, insert: &str) -> String {
     format!("{STREAM}INSERT {insert} INTO Out {select};")
 }
 
+/// More values than lie in a group's own chunk, in several groups and aggregates.
+#[test]
+fn large_groups_survive_a_restart() {
+    let rows = rows(9_000);
+    for select in [
+        "SELECT k, median(x) AS p, first(n) AS f, count(DISTINCT x) AS d \
+         FROM S WINDOW('length', 8000) GROUP BY k",
+        "SELECT k, percentile(x, 0.1) AS p, mode(x) AS o, count(DISTINCT m) AS d FROM S GROUP BY k",
+    ] {
+        let sql = statements(select, "");
+        let whole = run(&sql, &rows, &[usize::MAX], false);
+        assert_eq!(whole, run(&sql, &rows, &[4_000, 3_000], true), "{sql}");
+    }
+}
+
 #[test]
 fn pushes_and_restarts_do_not_show() {
     let rows = rows(700);

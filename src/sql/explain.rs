@@ -4,14 +4,15 @@ mod window;
 
 use std::fmt::Write as _;
 
-use super::plan::{Aggregate, Expr, Grouping, Input, Query, Role, Stream};
 use super::plan::{
-    Application, ArithmeticOp, CompareOp, ExprKind, PartitionKey, SortKey, StreamId,
+    Aggregate, Application, ArithmeticOp, CompareOp, Emit, Expr, ExprKind, Grouping, Input, Join,
+    Keep, Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source, Store, StreamId,
+    StreamInput, Table, TableId, Target, Window, Write,
 };
-use crate::event::Value;
+use crate::event::{Schema, Type, Value, format_duration_ms, to_base64};
 use window::show_window;
 
-/// The whole plan as an indented tree with types.
+/// The whole plan as an indented tree with types, and what it may grow to.
 #[must_use]
 pub fn explain(application: &Application) -> String {
     let mut out = String::new();
@@ -23,31 +24,160 @@ pub fn explain(application: &Application) -> String {
         };
         let _ = writeln!(out, "stream {} ({}) {role}", stream.name, stream.schema);
     }
+    for table in &application.tables {
+        let _ = writeln!(out, "{}", show_table(table));
+    }
+    for trigger in &application.triggers {
+        let name = stream_name(application, trigger.stream);
+        let _ = writeln!(out, "trigger {name} at {:?}", trigger.at);
+    }
+    for (number, partition) in application.partitions.iter().enumerate() {
+        let keys = partition.keys.iter();
+        let keys: Vec<String> = keys.map(|(id, one)| key(application, *id, one)).collect();
+        let idle = partition
+            .idle_ms
+            .map_or("never".to_owned(), format_duration_ms);
+        let keys = keys.join(", ");
+        let _ = writeln!(
+            out,
+            "partition {number} by {keys}, forgets idle keys after {idle}"
+        );
+    }
     for (number, query) in application.queries.iter().enumerate() {
         let target = application.target_name(query);
         let place = query.place;
+        let inside = query
+            .partition
+            .map(|partition| format!(" per key of partition {partition}"))
+            .unwrap_or_default();
         let _ = writeln!(
             out,
-            "query {number} → {target}   {}:{}",
+            "query {number} → {target}{inside}   {}:{}",
             query.path, place.line
         );
-        out.push_str(&tree(query, &application.streams));
+        out.push_str(&tree(query, application));
+    }
+    for warning in warnings(application) {
+        let _ = writeln!(out, "warning: {warning}");
     }
     out
 }
 
-/// The written form from which [`Query::fingerprint`] is made: the same tree without places.
+/// What can grow without a bound.
+#[must_use]
+pub fn warnings(application: &Application) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, query) in application.queries.iter().enumerate() {
+        let windowed = match &query.input {
+            Input::Stream(input) => input.forgets(),
+            Input::Join(input) => input.join.forgets(),
+        };
+        for input in query.input.streams() {
+            if input.window.as_ref().is_some_and(Window::keeps_every_key) {
+                found.push(format!(
+                    "query {number} keeps a row for every key there ever was: its window has no \
+                     bound"
+                ));
+            }
+        }
+        let keys = query.grouping.as_ref().map_or(0, |one| one.keys.len());
+        if keys > 0 && !windowed {
+            found.push(format!(
+                "query {number} keeps a state for every group there ever was: no row leaves it"
+            ));
+        }
+        let grouping = query.grouping.as_ref();
+        if !windowed && grouping.is_some_and(|one| one.aggregates.iter().any(Aggregate::grows)) {
+            found.push(format!(
+                "query {number} keeps every different value that it aggregates: it has no window"
+            ));
+        }
+        if query.distinct && !windowed {
+            found.push(format!(
+                "query {number} keeps every row it has given: DISTINCT without a window"
+            ));
+        }
+    }
+    for (number, query) in application.queries.iter().enumerate() {
+        let keys = query.grouping.as_ref().map_or(0, |one| one.keys.len());
+        let counts = query.rate.is_some_and(|rate| {
+            rate.keep == Keep::First && matches!(rate.period, Period::Events(_))
+        });
+        if keys > 0 && counts {
+            found.push(format!(
+                "query {number} counts the rows of every group: OUTPUT FIRST EVERY … EVENTS"
+            ));
+        }
+    }
+    for (number, partition) in application.partitions.iter().enumerate() {
+        if partition.idle_ms.is_none() {
+            found.push(format!(
+                "partition {number} keeps every key for ever: it has no 'partition.idle'"
+            ));
+        }
+    }
+    for table in &application.tables {
+        let bounded = table.rows_max.is_some() || table.ttl_ms.is_some();
+        if !bounded && table.primary_key.is_empty() {
+            found.push(format!(
+                "table {} can grow for ever: it has neither key, 'max_rows' nor 'ttl'",
+                table.name
+            ));
+        }
+    }
+    found
+}
+
+fn show_table(table: &Table) -> String {
+    let columns = |columns: &[usize]| {
+        let fields = table.schema.fields();
+        let names = columns.iter().filter_map(|column| fields.get(*column));
+        let names: Vec<&str> = names.map(|field| field.name.as_str()).collect();
+        names.join(", ")
+    };
+    let mut out = format!("table {} ({})", table.name, table.schema);
+    if !table.primary_key.is_empty() {
+        let _ = write!(out, " key [{}]", columns(&table.primary_key));
+    }
+    for index in &table.indexes {
+        let _ = write!(out, " index [{}]", columns(index));
+    }
+    if let Some(rows_max) = table.rows_max {
+        let eviction = format!("{:?}", table.eviction).to_lowercase();
+        let _ = write!(out, " at most {rows_max} rows, then {eviction}");
+    }
+    if let Some(ttl_ms) = table.ttl_ms {
+        let _ = write!(out, " each for {}", format_duration_ms(ttl_ms));
+    }
+    out
+}
+
+/// The written form from which [`Query::fingerprint`] is made: the same tree without places, and
+/// the columns of all that is read.
 pub(super) fn fingerprint_text(query: &Query, application: &Application) -> String {
-    let streams = &application.streams;
-    let schemas: Vec<String> = query
-        .input
-        .streams()
-        .into_iter()
-        .filter_map(|input| Some(streams.get(input.stream.0)?.schema.to_string()))
-        .collect();
     let target = application.target_name(query);
-    let schemas = schemas.join("\nover ");
-    format!("into {target}\n{}over {schemas}", tree(query, streams))
+    let mut text = format!("into {target}\n{}", tree(query, application));
+    for input in query.input.streams() {
+        if let Some(stream) = application.stream(input.stream) {
+            let _ = writeln!(text, "over {}", stream.schema);
+        }
+    }
+    for (store, _) in query.stores() {
+        let schema = match store {
+            Store::Table(id) => application.tables.get(id.0).map(|one| &one.schema),
+            Store::Aggregation(id) => application.aggregations.get(id.0).map(|one| &one.schema),
+        };
+        if let Some(schema) = schema {
+            let _ = writeln!(text, "over {schema}");
+        }
+    }
+    text
+}
+
+fn stream_name(application: &Application, stream: StreamId) -> &str {
+    application
+        .stream(stream)
+        .map_or("?", |stream| stream.name.as_str())
 }
 
 /// How the rows of a stream find their keys in a partition.
@@ -71,43 +201,48 @@ pub(super) fn key(application: &Application, stream: StreamId, key: &PartitionKe
     format!("[{}] of {}", shown.join(", "), stream.name)
 }
 
+/// Lines of a tree, each with its depth.
+#[derive(Default)]
+struct Tree {
+    lines: Vec<(usize, String)>,
+    depth: usize,
+}
+
+impl Tree {
+    /// A line, and everything behind it below it.
+    fn down(&mut self, line: String) {
+        self.lines.push((self.depth, line));
+        self.depth += 1;
+    }
+}
+
 /// From the output down to the input, one operator a line.
-fn tree(query: &Query, streams: &[Stream]) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    let Input::Stream(input) = &query.input else {
-        return String::new();
-    };
-    let source = streams.get(input.stream.0);
-    let columns: Vec<String> = source
-        .map(|stream| {
-            stream
-                .schema
-                .fields()
-                .iter()
-                .map(|field| field.name.clone())
-                .collect()
-        })
-        .unwrap_or_default();
-    let kept: Vec<String> = input
-        .keep
-        .iter()
-        .filter_map(|index| columns.get(*index).cloned())
-        .collect();
+fn tree(query: &Query, application: &Application) -> String {
+    let mut tree = Tree::default();
+    let kept = input_columns(query, application);
     let row = query
         .grouping
         .as_ref()
         .map_or_else(|| kept.clone(), |g| group_row(g, &kept));
-
-    let select = query.names.iter().zip(&query.select);
-    let select: Vec<String> = select
-        .map(|(name, expr)| format!("{} AS {name} {}", show(expr, &row), expr.ty))
-        .collect();
-    lines.push(format!("select {}", select.join(", ")));
+    if let Target::Table { table, write } = &query.target {
+        tree.down(show_write(write, *table, query, &row, application));
+    }
+    if let Some(rate) = query.rate {
+        tree.down(show_rate(rate));
+    }
+    let names = query.names.iter().map(Some).chain(std::iter::repeat(None));
+    let select = query.select.iter().zip(names).map(|(expr, name)| {
+        let name = name.map_or("(hidden)", String::as_str);
+        format!("{} AS {name} {}", show(expr, &row), expr.ty)
+    });
+    let select: Vec<String> = select.collect();
+    let distinct = if query.distinct { " distinct" } else { "" };
+    tree.down(format!("select{distinct} {}", select.join(", ")));
     if query.limit.is_some() || query.offset > 0 {
         let limit = query
             .limit
             .map_or("all".to_owned(), |limit| limit.to_string());
-        lines.push(format!("limit {limit} offset {}", query.offset));
+        tree.down(format!("limit {limit} offset {}", query.offset));
     }
     if !query.order_by.is_empty() {
         let keys: Vec<String> = query
@@ -115,30 +250,203 @@ fn tree(query: &Query, streams: &[Stream]) -> String {
             .iter()
             .map(|key| show_key(key, &row))
             .collect();
-        lines.push(format!("order by {}", keys.join(", ")));
+        tree.down(format!("order by {}", keys.join(", ")));
     }
     if let Some(having) = &query.having {
-        lines.push(format!("having {}", show(having, &row)));
+        tree.down(format!("having {}", show(having, &row)));
     }
     if let Some(grouping) = &query.grouping {
-        lines.push(show_grouping(grouping, &kept));
+        tree.down(show_grouping(grouping, &kept));
     }
-    if let Some(window) = &input.window {
-        lines.push(show_window(window, query.emit, &kept));
+    match &query.input {
+        Input::Stream(input) => show_input(input, query.emit, application, &mut tree),
+        Input::Join(input) => {
+            if let Some(filter) = &input.filter {
+                tree.down(format!("where {}", show(filter, &kept)));
+            }
+            show_join(&input.join, query.emit, application, &mut tree);
+        }
     }
-    if let Some(filter) = &input.filter {
-        lines.push(format!("where {}", show(filter, &columns)));
-    }
-    lines.push(format!(
-        "from {}",
-        source.map_or("?", |stream| stream.name.as_str())
-    ));
-
     let mut out = String::new();
-    for (depth, line) in lines.iter().enumerate() {
+    for (depth, line) in tree.lines {
         let _ = writeln!(out, "  {}{line}", "  ".repeat(depth));
     }
     out
+}
+
+/// The columns of the row that a query's expressions see.
+fn input_columns(query: &Query, application: &Application) -> Vec<String> {
+    match &query.input {
+        Input::Stream(input) => kept_columns(input, application),
+        Input::Join(input) => join_columns(&input.join, application),
+    }
+}
+
+fn kept_columns(input: &StreamInput, application: &Application) -> Vec<String> {
+    let stream = application.stream(input.stream);
+    stream.map_or_else(Vec::new, |stream| columns_of(&stream.schema, &input.keep))
+}
+
+fn columns_of(schema: &Schema, keep: &[usize]) -> Vec<String> {
+    let fields = schema.fields();
+    let kept = keep.iter().filter_map(|column| fields.get(*column));
+    kept.map(|field| field.name.clone()).collect()
+}
+
+fn side_columns(side: &Side, application: &Application) -> Vec<String> {
+    let (name, columns) = match &side.source {
+        Source::Stream(input) => (
+            stream_name(application, input.stream),
+            kept_columns(input, application),
+        ),
+        Source::Table { table, keep } => match application.tables.get(table.0) {
+            Some(table) => (table.name.as_str(), columns_of(&table.schema, keep)),
+            None => ("?", Vec::new()),
+        },
+        Source::Aggregation {
+            aggregation, keep, ..
+        } => match application.aggregations.get(aggregation.0) {
+            Some(one) => (one.name.as_str(), columns_of(&one.schema, keep)),
+            None => ("?", Vec::new()),
+        },
+        Source::Join(join) => return join_columns(join, application),
+    };
+    let qualified = columns.into_iter().map(|column| format!("{name}.{column}"));
+    qualified.collect()
+}
+
+fn join_columns(join: &Join, application: &Application) -> Vec<String> {
+    let mut columns = side_columns(&join.left, application);
+    columns.extend(side_columns(&join.right, application));
+    columns
+}
+
+fn show_input(input: &StreamInput, emit: Emit, application: &Application, tree: &mut Tree) {
+    let kept = kept_columns(input, application);
+    if let Some(behind) = &input.behind {
+        tree.down(format!("where {} (behind the window)", show(behind, &kept)));
+    }
+    if let Some(window) = &input.window {
+        tree.down(show_window(window, emit, &kept));
+    }
+    if let Some(filter) = &input.filter {
+        let stream = application.stream(input.stream);
+        let all = stream.map_or(0, |stream| stream.schema.width());
+        let all: Vec<usize> = (0..all).collect();
+        let columns = stream.map_or_else(Vec::new, |one| columns_of(&one.schema, &all));
+        tree.down(format!("where {}", show(filter, &columns)));
+    }
+    tree.down(format!("from {}", stream_name(application, input.stream)));
+}
+
+fn show_join(join: &Join, emit: Emit, application: &Application, tree: &mut Tree) {
+    let left = side_columns(&join.left, application);
+    let right = side_columns(&join.right, application);
+    let keys: Vec<String> = join
+        .keys
+        .iter()
+        .map(|(x, y)| format!("{} = {}", show(x, &left), show(y, &right)))
+        .collect();
+    let kind = format!("{:?}", join.kind).to_lowercase();
+    let mut line = format!("{kind} join by hash [{}]", keys.join(", "));
+    if let Some(residual) = &join.residual {
+        let row = join_columns(join, application);
+        let _ = write!(line, " where {}", show(residual, &row));
+    }
+    tree.down(line);
+    let depth = tree.depth;
+    let sides = [(&join.left, &right), (&join.right, &left)];
+    for (side, other) in sides {
+        tree.depth = depth;
+        let part = if side.triggers {
+            "triggers"
+        } else {
+            "is looked up"
+        };
+        match &side.source {
+            Source::Stream(input) => {
+                let keeps = if input.window.is_some() {
+                    ""
+                } else {
+                    ", keeps nothing"
+                };
+                tree.down(format!("side {part}{keeps}"));
+                show_input(input, emit, application, tree);
+            }
+            Source::Table { table, .. } => {
+                let table = application.tables.get(table.0);
+                let name = table.map_or("?", |table| table.name.as_str());
+                tree.down(format!("side {part}: table {name}"));
+            }
+            Source::Aggregation {
+                aggregation,
+                within,
+                per,
+                ..
+            } => {
+                let one = application.aggregations.get(aggregation.0);
+                let name = one.map_or("?", |one| one.name.as_str());
+                let per = one.and_then(|one| one.durations.get(*per));
+                let (start, end) = (show(&within.0, other), show(&within.1, other));
+                tree.down(format!(
+                    "side {part}: aggregation {name} within {start}, {end} per {per:?}"
+                ));
+            }
+            Source::Join(join) => {
+                tree.down(format!("side {part}"));
+                show_join(join, emit, application, tree);
+            }
+        }
+    }
+}
+
+fn show_write(
+    write: &Write,
+    table: TableId,
+    query: &Query,
+    row: &[String],
+    application: &Application,
+) -> String {
+    let Some(table) = application.tables.get(table.0) else {
+        return String::new();
+    };
+    let fields = table.schema.fields();
+    let column = |index: &usize| fields.get(*index).map_or("?", |field| field.name.as_str());
+    let mut both: Vec<String> = query.select.iter().map(|expr| show(expr, row)).collect();
+    both.extend(
+        fields
+            .iter()
+            .map(|field| format!("{}.{}", table.name, field.name)),
+    );
+    let on = |on: &Match| {
+        let keys = on.keys.iter();
+        let keys: Vec<String> = keys
+            .map(|(index, expr)| format!("{} = {}", column(index), show(expr, &both)))
+            .collect();
+        let rest = on.residual.as_ref();
+        let rest = rest.map(|expr| format!(" where {}", show(expr, &both)));
+        format!("by hash [{}]{}", keys.join(", "), rest.unwrap_or_default())
+    };
+    match write {
+        Write::Insert => "insert".to_owned(),
+        Write::Upsert { on: found } => format!("upsert {}", on(found)),
+        Write::Delete { on: found } => format!("delete {}", on(found)),
+        Write::Update { on: found, set } => {
+            let set = set.iter();
+            let set: Vec<String> = set
+                .map(|(index, expr)| format!("{} = {}", column(index), show(expr, &both)))
+                .collect();
+            format!("update set {} {}", set.join(", "), on(found))
+        }
+    }
+}
+
+fn show_rate(rate: Rate) -> String {
+    let keep = format!("{:?}", rate.keep).to_lowercase();
+    match rate.period {
+        Period::Events(count) => format!("output {keep} every {count} events"),
+        Period::Time(span_ms) => format!("output {keep} every {}", format_duration_ms(span_ms)),
+    }
 }
 
 fn show_key(key: &SortKey, row: &[String]) -> String {
@@ -199,6 +507,17 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// As different as their types make literals.
+fn show_literal(value: &Value, ty: Type) -> String {
+    match value {
+        Value::Str(text) if ty == Type::Json => format!("JSON {}", quoted(text)),
+        Value::Str(text) => quoted(text),
+        Value::Bytes(bytes) => format!("BYTES {}", quoted(&to_base64(bytes))),
+        Value::Int(time) if ty == Type::Timestamp => format!("TIMESTAMP {time}"),
+        value => functions_text(value),
+    }
+}
+
 fn show(expr: &Expr, row: &[String]) -> String {
     let sub = |expr: &Expr| show(expr, row);
     match &expr.kind {
@@ -206,8 +525,7 @@ fn show(expr: &Expr, row: &[String]) -> String {
             .get(*index)
             .cloned()
             .unwrap_or_else(|| format!("#{index}")),
-        ExprKind::Literal(Value::Str(text)) => quoted(text),
-        ExprKind::Literal(value) => functions_text(value),
+        ExprKind::Literal(value) => show_literal(value, expr.ty),
         ExprKind::Aggregate(index) => format!("aggregate {index}"),
         ExprKind::Negate(x) => format!("-{}", sub(x)),
         ExprKind::Not(x) => format!("NOT {}", sub(x)),
@@ -238,6 +556,9 @@ fn show(expr: &Expr, row: &[String]) -> String {
         ExprKind::IsTruth(truth, x) => format!("{} IS {truth}", sub(x)),
         ExprKind::SameAs(x, y) => format!("({} IS NOT DISTINCT FROM {})", sub(x), sub(y)),
         ExprKind::InList(x, list) => format!("{} IN ({})", sub(x), join(list, row)),
+        ExprKind::Between(x, low, high) => {
+            format!("({} BETWEEN {} AND {})", sub(x), sub(low), sub(high))
+        }
         ExprKind::InTable(x, table) => format!("{} IN table {}", sub(x), table.0),
         ExprKind::Like {
             text,
@@ -252,22 +573,38 @@ fn show(expr: &Expr, row: &[String]) -> String {
         ExprKind::Case {
             branches,
             otherwise,
-        } => {
-            let mut out = "CASE".to_owned();
-            for (condition, result) in branches {
-                let _ = write!(out, " WHEN {} THEN {}", sub(condition), sub(result));
-            }
-            if let Some(otherwise) = otherwise {
-                let _ = write!(out, " ELSE {}", sub(otherwise));
-            }
-            out + " END"
-        }
+        } => show_case(None, branches, otherwise.as_deref(), row),
+        ExprKind::Switch {
+            operand,
+            branches,
+            otherwise,
+        } => show_case(Some(operand), branches, otherwise.as_deref(), row),
         ExprKind::Cast(x) => format!("CAST({} AS {})", sub(x), expr.ty),
         ExprKind::Call(function, arguments) => {
             let name = function.names.first().copied().unwrap_or_default();
             format!("{name}({})", join(arguments, row))
         }
     }
+}
+
+fn show_case(
+    operand: Option<&Expr>,
+    branches: &[(Expr, Expr)],
+    otherwise: Option<&Expr>,
+    row: &[String],
+) -> String {
+    let mut out = "CASE".to_owned();
+    if let Some(operand) = operand {
+        let _ = write!(out, " {}", show(operand, row));
+    }
+    for (condition, result) in branches {
+        let (condition, result) = (show(condition, row), show(result, row));
+        let _ = write!(out, " WHEN {condition} THEN {result}");
+    }
+    if let Some(otherwise) = otherwise {
+        let _ = write!(out, " ELSE {}", show(otherwise, row));
+    }
+    out + " END"
 }
 
 fn join(exprs: &[Expr], row: &[String]) -> String {

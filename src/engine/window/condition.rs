@@ -4,7 +4,6 @@ use std::cell::Cell;
 
 use super::super::aggregate::{self, Aggregate, Leaves};
 use super::super::expr::{Cx, Env, Operand, predicate};
-use super::super::node::Stores;
 use super::super::state::{Load, Part, Save, StateError};
 use crate::event::{Row, Value};
 use crate::sql::plan::Condition as Plan;
@@ -27,16 +26,17 @@ pub(super) struct Condition {
 
 impl Condition {
     /// For rows as `cx` says, which leave as `leaves` says.
-    pub(super) fn new(plan: &Plan, cx: Cx<'_>, leaves: Leaves, stores: &Stores) -> Condition {
+    pub(super) fn new(plan: &Plan, cx: Cx<'_>, leaves: Leaves) -> Condition {
         let aggregates = plan.aggregates.iter();
         let place = |column: &usize| cx.place(*column);
+        let own = Cx { columns: &[], ..cx };
         let mut condition = Condition {
             aggregates: aggregates
                 .map(|plan| aggregate::new(plan, cx, leaves))
                 .collect(),
             first: plan.first.iter().map(place).collect(),
             last: plan.last.iter().map(place).collect(),
-            holds: predicate(&plan.holds, stores.cx(&[])),
+            holds: predicate(&plan.holds, own),
             row: Vec::new(),
             faults: Cell::new(0),
         };

@@ -2,8 +2,7 @@
 
 use std::cell::Cell;
 
-use super::super::expr::{Compiled, Env, compile};
-use super::super::node::Stores;
+use super::super::expr::{Compiled, Cx, Env, compile};
 use super::super::rows::{IndexedRows, Slot};
 use super::super::state::{Load, Part, Save, StateError};
 use crate::event::{Row, Stamp, Value};
@@ -28,13 +27,14 @@ pub(super) struct Keyed {
 }
 
 impl Keyed {
-    /// `keys` are over the kept columns; `notes` is how many values the owner notes of a row.
-    pub(super) fn new(keys: &[Expr], keep: &[usize], notes: usize, stores: &Stores) -> Keyed {
+    /// `keys` are over the kept columns, for rows as `cx` says; `notes` is how many values the owner
+    /// notes of a row.
+    pub(super) fn new(keys: &[Expr], keep: &[usize], notes: usize, cx: Cx<'_>) -> Keyed {
         let mut computed = Vec::new();
         let place = |key: &Expr| match key.kind {
             ExprKind::Column(column) => column,
             _ => {
-                computed.push(compile(key, stores.cx(keep)));
+                computed.push(compile(key, cx));
                 keep.len() + computed.len() - 1
             }
         };
@@ -44,7 +44,8 @@ impl Keyed {
 
     fn with(keep: Vec<usize>, computed: Vec<Compiled>, key: Vec<usize>, notes: usize) -> Keyed {
         let width = keep.len() + computed.len() + notes;
-        let rows = IndexedRows::new(width, vec![key.clone()], 0).in_part(Part::WindowRows);
+        let rows = IndexedRows::new(width, vec![key.clone()], 0);
+        let rows = rows.with_nulls_alike().in_part(Part::WindowRows);
         Keyed {
             keep,
             computed,

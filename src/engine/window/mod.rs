@@ -26,7 +26,7 @@ use sliding::{Length, Time};
 
 use super::aggregate::Leaves;
 use super::state::{Load, Save, StateError};
-use crate::event::{Row, Rows, Stamp, Timestamp};
+use crate::event::{Row, Rows, Stamp, Timestamp, Value};
 
 /// The rows of a push that have passed the filter.
 #[derive(Clone, Copy)]
@@ -72,6 +72,22 @@ impl<'a> Picked<'a> {
 pub(super) trait Changes {
     /// A row has come in.
     fn enter(&mut self, row: Row<'_>);
+    /// A row has come in of which `cell` appends each of `width` columns; `row` is for those who
+    /// need it in one piece.
+    fn enter_of(
+        &mut self,
+        row: &mut Vec<Value>,
+        width: usize,
+        cell: impl Fn(usize, &mut Vec<Value>),
+        stamp: Stamp,
+    ) where
+        Self: Sized,
+    {
+        row.clear();
+        (0..width).for_each(|column| cell(column, row));
+        let values = row;
+        self.enter(Row { stamp, values });
+    }
     /// Several rows have come in, and nothing has happened between them.
     fn enter_all(&mut self, rows: Picked<'_>) {
         for row in rows.iter() {
@@ -149,7 +165,6 @@ impl AnyWindow {
     }
 
     /// The same window without any row.
-    #[expect(dead_code, reason = "joins have windows of their own")]
     pub(super) fn fresh(&self) -> AnyWindow {
         let kind = match &self.kind {
             Kind::Unbounded => Kind::Unbounded,

@@ -2,7 +2,6 @@
 
 use super::super::aggregate::Leaves;
 use super::super::expr::{Compiled, Cx, Operand, compile, predicate};
-use super::super::node::Stores;
 use super::batches::{LengthBatch, TimedBatch, Together};
 use super::condition::Condition;
 use super::delay::Delay;
@@ -21,12 +20,19 @@ use super::{AnyWindow, Kind, Window};
 use crate::sql::plan::{self, Emit, Expr};
 
 impl AnyWindow {
+    /// No window.
+    pub(in super::super) fn unbounded() -> AnyWindow {
+        AnyWindow {
+            kind: Kind::Unbounded,
+        }
+    }
+
     /// The window of a plan, for rows of which it keeps `keep`.
     pub(in super::super) fn new(
         plan: Option<&plan::Window>,
         emit: Emit,
         keep: &[usize],
-        stores: &Stores,
+        cx: Cx<'_>,
     ) -> AnyWindow {
         let seen = emit != Emit::Current;
         let timed = |periods: Periods| {
@@ -58,7 +64,7 @@ impl AnyWindow {
                 plan::Window::Cron { cron, zone } => {
                     timed(Periods::points(cron.clone(), zone.clone()))
                 }
-                plan => Kind::Other(Maker { seen, keep, stores }.make(plan)),
+                plan => Kind::Other(Maker { seen, keep, cx }.make(plan)),
             },
         };
         AnyWindow { kind }
@@ -69,7 +75,7 @@ impl AnyWindow {
 struct Maker<'a> {
     seen: bool,
     keep: &'a [usize],
-    stores: &'a Stores,
+    cx: Cx<'a>,
 }
 
 impl Maker<'_> {
@@ -97,8 +103,8 @@ impl Maker<'_> {
                 keys,
             } => Box::new(LossyFrequent::new(*support, *error, self.keyed(keys, 3))),
             plan::Window::Expression { condition } => {
-                let cx = self.stores.cx(&[]);
-                let condition = Condition::new(condition, cx, Leaves::InOrder, self.stores);
+                let cx = self.kept();
+                let condition = Condition::new(condition, cx, Leaves::InOrder);
                 Box::new(Expression::new(condition, Ring::new(keep)))
             }
             plan::Window::Hop { size_ms, hop_ms } => {
@@ -133,7 +139,7 @@ impl Maker<'_> {
                 Box::new(ExpressionBatch::new(self.growing(condition)))
             }
             plan::Window::State { begin, emit } => {
-                let begin = predicate(begin, self.cx());
+                let begin = predicate(begin, self.come());
                 Box::new(State::new(begin, self.growing(emit)))
             }
             plan::Window::Batch => Box::new(Together::new()),
@@ -148,12 +154,23 @@ impl Maker<'_> {
     }
 
     /// For rows as they come.
-    fn cx(&self) -> Cx<'_> {
-        self.stores.cx(self.keep)
+    fn come(&self) -> Cx<'_> {
+        Cx {
+            columns: self.keep,
+            ..self.cx
+        }
+    }
+
+    /// For rows as they are kept.
+    fn kept(&self) -> Cx<'_> {
+        Cx {
+            columns: &[],
+            ..self.cx
+        }
     }
 
     fn compile(&self, expr: &Expr) -> Compiled {
-        compile(expr, self.cx())
+        compile(expr, self.come())
     }
 
     fn time(&self, expr: &Expr) -> Operand<i64> {
@@ -165,11 +182,11 @@ impl Maker<'_> {
     }
 
     fn keyed(&self, keys: &[Expr], notes: usize) -> Keyed {
-        Keyed::new(keys, self.keep, notes, self.stores)
+        Keyed::new(keys, self.keep, notes, self.come())
     }
 
     /// Over rows as they come, which stay until all go.
     fn growing(&self, condition: &plan::Condition) -> Condition {
-        Condition::new(condition, self.cx(), Leaves::Never, self.stores)
+        Condition::new(condition, self.come(), Leaves::Never)
     }
 }

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use sqlparser::ast::Expr as WrittenExpr;
 
 use super::super::ast::{self, KeyForm, Properties};
-use super::super::plan::{ExprKind, Partition, PartitionKey, StreamId};
-use super::expr::{Bound, Failed, Named, Scope, place};
+use super::super::plan::{Expr, ExprKind, Partition, PartitionKey, StreamId};
+use super::super::types;
+use super::expr::{Bound, Failed, Named, Scope, place, widen};
 use super::source::Origin;
 use super::{Binder, Relation, Work, Written, flatten};
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
-use crate::event::parse_duration_ms;
+use crate::event::{Type, parse_duration_ms};
 
 impl Binder<'_> {
     pub(super) fn partition(&mut self, path: &str, written: &ast::Partition, work: &mut Vec<Work>) {
@@ -78,8 +79,45 @@ impl Binder<'_> {
                 // What is wrong has been reported.
                 let _ = self.partition_key(&path, key, &mut keys);
             }
+            self.same_types(&path, written.place, &mut keys);
             if let Some(partition) = self.application.partitions.get_mut(number) {
                 partition.keys = keys;
+            }
+        }
+    }
+
+    /// Rows of several streams meet under one key: its parts must be of one type everywhere.
+    fn same_types(&mut self, path: &str, place: Place, keys: &mut [(StreamId, PartitionKey)]) {
+        let form = |key: &PartitionKey| match key {
+            PartitionKey::Values(exprs) => exprs.iter().map(|expr| expr.ty).collect(),
+            PartitionKey::Ranges(_) => vec![Type::String],
+        };
+        let mut common: Option<Vec<Type>> = None;
+        for (stream, key) in keys.iter() {
+            let own: Vec<Type> = form(key);
+            let known = common.get_or_insert_with(|| own.clone());
+            let joined: Option<Vec<Type>> = known
+                .iter()
+                .zip(&own)
+                .map(|(a, b)| types::common(*a, *b))
+                .collect();
+            match joined.filter(|_| known.len() == own.len()) {
+                Some(joined) => *known = joined,
+                None => {
+                    let name = self.application.stream(*stream);
+                    let name = name.map_or("?", |stream| stream.name.as_str());
+                    let message = format!("the key of '{name}' has other types than the first");
+                    self.diagnostics
+                        .push(Diagnostic::error(path, place, message));
+                    return;
+                }
+            }
+        }
+        for (_, key) in keys {
+            if let PartitionKey::Values(exprs) = key {
+                for (expr, ty) in exprs.iter_mut().zip(common.iter().flatten()) {
+                    *expr = widen(std::mem::replace(expr, Expr::null()), *ty);
+                }
             }
         }
     }
@@ -211,6 +249,7 @@ impl Binder<'_> {
             self.diagnostics.extend(faults.into_iter().take(1));
             return Err(Failed);
         }
+        self.same_types(path, written.query.place, &mut keys);
         let number = self.add_partition(path, written.query.place);
         let mut own = written.query.properties.clone();
         own.retain(|(name, _)| name.text.starts_with("partition."));

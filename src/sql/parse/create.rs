@@ -7,6 +7,7 @@ use super::super::ast::{
     CreateAggregation, CreateStream, CreateTable, CreateTrigger, CreateWindow, Name, Properties,
     Statement,
 };
+use super::super::cron::Cron;
 use super::super::plan::{Bucket, TriggerAt};
 use super::super::types;
 use super::{Parsed, StatementParser};
@@ -34,7 +35,6 @@ pub(crate) fn bucket_named(name: &str) -> Option<Bucket> {
 impl StatementParser<'_> {
     /// Behind CREATE.
     pub(super) fn create(&mut self) -> Parsed<Statement> {
-        let place = self.here();
         if self.word("STREAM") {
             return Ok(Statement::CreateStream(self.create_stream()?));
         }
@@ -53,7 +53,7 @@ impl StatementParser<'_> {
             }));
         }
         if self.word("TRIGGER") {
-            return Ok(Statement::CreateTrigger(self.create_trigger(place)?));
+            return Ok(Statement::CreateTrigger(self.create_trigger()?));
         }
         if self.word("AGGREGATION") {
             return Ok(Statement::CreateAggregation(Box::new(
@@ -136,7 +136,7 @@ impl StatementParser<'_> {
         Ok(names)
     }
 
-    fn create_trigger(&mut self, place: Place) -> Parsed<CreateTrigger> {
+    fn create_trigger(&mut self) -> Parsed<CreateTrigger> {
         let name = self.name("the trigger's name")?;
         self.expect_word("AT")?;
         let at = if self.word("START") {
@@ -147,12 +147,14 @@ impl StatementParser<'_> {
             let Token::SingleQuotedString(text) = self.peek() else {
                 return Err(self.expected("a cron expression in single quotes"));
             };
+            let place = self.here();
             self.parser.advance_token();
-            TriggerAt::Cron(text)
+            let cron = Cron::parse(&text);
+            TriggerAt::Cron(cron.map_err(|fault| Diagnostic::error(self.path, place, fault))?)
         } else {
             return Err(self.expected("START, EVERY or CRON"));
         };
-        Ok(CreateTrigger { name, at, place })
+        Ok(CreateTrigger { name, at })
     }
 
     fn create_aggregation(&mut self) -> Parsed<CreateAggregation> {

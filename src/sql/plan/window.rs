@@ -232,6 +232,13 @@ impl Window {
         )
     }
 
+    /// Whether it has a row for every key there ever was.
+    #[must_use]
+    pub fn keeps_every_key(&self) -> bool {
+        let unbounded = UniqueBound::None;
+        matches!(self, Window::Unique { bound, .. } if *bound == unbounded)
+    }
+
     /// Every expression.
     #[must_use]
     pub fn exprs(&self) -> Vec<&Expr> {
@@ -290,7 +297,7 @@ impl Window {
                 }
             }
             Window::Session { key, .. } => {
-                for key in key {
+                if let Some(key) = key {
                     key.for_each_column(visit);
                 }
             }
