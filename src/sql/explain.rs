@@ -1,5 +1,7 @@
 //! The plan as text: for people, and for fingerprints.
 
+mod window;
+
 use std::fmt::Write as _;
 
 use super::functions::{Function, Reads};
@@ -9,6 +11,7 @@ use super::plan::{
     StreamInput, Table, TableId, Target, Window, Write,
 };
 use crate::event::{Schema, Type, Value, format_duration_ms, to_base64};
+use window::show_window;
 
 /// The whole plan as an indented tree with types, and what it may grow to.
 #[must_use]
@@ -67,9 +70,17 @@ pub fn warnings(application: &Application) -> Vec<String> {
     let mut found = Vec::new();
     for (number, query) in application.queries.iter().enumerate() {
         let windowed = match &query.input {
-            Input::Stream(input) => input.window.is_some(),
+            Input::Stream(input) => input.forgets(),
             Input::Join(input) => input.join.forgets(),
         };
+        for input in query.input.streams() {
+            if input.window.as_ref().is_some_and(Window::keeps_every_key) {
+                found.push(format!(
+                    "query {number} keeps a row for every key there ever was: its window has no \
+                     bound"
+                ));
+            }
+        }
         let keys = query.grouping.as_ref().map_or(0, |one| one.keys.len());
         if keys > 0 && !windowed {
             found.push(format!(
@@ -456,37 +467,6 @@ fn show_grouping(grouping: &Grouping, kept: &[String]) -> String {
         "aggregate [{}] by [{}]",
         aggregates.join(", "),
         keys.join(", ")
-    )
-}
-
-fn show_window(window: &Window, emit: Emit, kept: &[String]) -> String {
-    let shown = match *window {
-        Window::Length { rows } => format!("length {rows}"),
-        Window::Time { span_ms } => format!("time {}", format_duration_ms(span_ms)),
-        Window::LengthBatch { rows } => format!("lengthBatch {rows}"),
-        Window::TimeBatch { span_ms, start } => {
-            let start = start
-                .map(|start| format!(" from {start}"))
-                .unwrap_or_default();
-            format!("timeBatch {}{start}", format_duration_ms(span_ms))
-        }
-        Window::Tumbling { span_ms, offset_ms } => {
-            format!("tumbling {} + {offset_ms} ms", format_duration_ms(span_ms))
-        }
-    };
-    let emit = match emit {
-        Emit::Current => "current",
-        Emit::Expired => "expired",
-        Emit::All => "current and expired",
-    };
-    let kind = if window.is_batch() {
-        "batch"
-    } else {
-        "sliding"
-    };
-    format!(
-        "window {shown} ({kind}, {emit}, keeps [{}])",
-        kept.join(", ")
     )
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Named<'a> {
     pub(super) first: usize,
     /// What it is: stream, table and so on.
     pub(super) what: &'static str,
+    /// Whether its columns are found without its name before them.
+    pub(super) alone: bool,
 }
 
 impl Named<'_> {
@@ -286,7 +288,12 @@ impl<'s> Scope<'s> {
                 Some(source) => std::slice::from_ref(source),
                 None => return self.unknown_source(stream),
             },
-            None => self.sources,
+            None => {
+                let named = self.sources.iter().position(|source| !source.alone);
+                self.sources
+                    .get(..named.unwrap_or(self.sources.len()))
+                    .unwrap_or_default()
+            }
         };
         if let (None, true) = (stream, self.aliases_first) {
             if let Some(bound) = self.alias(name) {

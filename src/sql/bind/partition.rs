@@ -181,6 +181,7 @@ impl Binder<'_> {
             schema: &definition.schema,
             first: 0,
             what: "stream",
+            alone: true,
         }];
         let steps = Cell::new(0);
         let mut scope = Scope {

@@ -113,6 +113,13 @@ impl Binder<'_> {
             self.diagnostics
                 .push(Diagnostic::error(path, written.query.place, message));
         }
+        if let [origin] = origins {
+            if origin.window().is_some_and(|window| !window.rows_leave()) {
+                let message = "no row ever leaves this window, so none expires";
+                self.diagnostics
+                    .push(Diagnostic::warning(path, written.query.place, message));
+            }
+        }
     }
 
     fn clauses(
@@ -602,6 +609,12 @@ impl Narrow {
             expr.for_each_column(&mut |column| keep.push(*column));
         }
         keep.extend(plain.iter().map(|column| **column));
+        for origin in origins.iter_mut() {
+            let first = origin.first;
+            if let Some(window) = origin.window_mut() {
+                window.for_each_column(&mut |column| keep.push(first + *column));
+            }
+        }
         let ranges: Vec<_> = origins.iter().map(Origin::columns).collect();
         for range in ranges.iter().filter(|_| joined) {
             // A side has at least one column.
@@ -618,6 +631,17 @@ impl Narrow {
             expr.for_each_column(&mut { renumber });
         }
         plain.into_iter().for_each(renumber);
+        for origin in origins.iter_mut() {
+            // A window sees the rows of its own stream alone.
+            let first = origin.first;
+            let before = keep.partition_point(|column| *column < first);
+            if let Some(window) = origin.window_mut() {
+                window.for_each_column(&mut |column| {
+                    let place = keep.binary_search(&(first + *column));
+                    *column = place.unwrap_or_default().saturating_sub(before);
+                });
+            }
+        }
         Narrow { keep, ranges }
     }
 
