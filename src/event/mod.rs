@@ -6,12 +6,14 @@
 mod batch;
 pub mod cbor;
 mod input;
+mod render;
 mod schema;
 mod time;
 mod value;
 
 pub use batch::{Batch, Row, Rows, Stamp};
 pub use input::{DeliveryMark, Rejected};
+pub use render::{render_json, render_json_with};
 pub use schema::{Field, Schema, Type};
 pub use time::{DURATION_UNITS, Timestamp, format_duration_ms, parse_duration_ms, unit_ms};
 pub use value::Value;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::checkpoint::{Checkpoints, Chunk, Snapshot};
-use crate::engine::{Engine, Outputs, StateError};
-use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Timestamp, Value};
+use crate::engine::{Engine, Outputs, StateError, TimeCounts};
+use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Stamp, Timestamp, Value};
 use crate::outbox::{Entry, Outbox};
 use crate::sql::Application;
 use crate::sql::plan::StreamId;
@@ -146,6 +146,11 @@ impl Core {
         self.engine.take_faults()
     }
 
+    /// What has happened to rows for the sake of their time since the last call.
+    pub fn take_time_counts(&mut self) -> TimeCounts {
+        self.engine.take_time_counts()
+    }
+
     /// Works inputs at `time`, which is not before [`Core::last_time`]. With no input it is a
     /// tick: the clock moves, and what is due fires.
     ///
@@ -239,7 +244,10 @@ impl Core {
                 origin: last(&mut batch),
             };
             let seq = self.wal.append(time, &body, &mut batch)?;
-            self.engine.advance(time, seq, gather);
+            if let Body::Rejected { rejected, .. } = &body {
+                let at = Stamp { seq, time };
+                self.engine.reject(stream, rejected, at, gather);
+            }
         }
         done.log.push(batch);
         Ok(())

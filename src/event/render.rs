@@ -3,7 +3,7 @@
 //! Integers are written exactly, floats as the shortest text that reads back as the same number,
 //! text with the escapes that JSON asks for (RFC 8259). NULL is `null`: every column is there.
 
-use crate::event::{Schema, Type, Value};
+use super::{Schema, Type, Value};
 
 /// Appends `row` as an object with one field per column of `schema`.
 pub fn render_json(schema: &Schema, row: &[Value], out: &mut Vec<u8>) {
@@ -86,8 +86,8 @@ fn string(text: &str, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Field;
     use super::*;
-    use crate::event::Field;
 
     fn render(ty: Type, value: Value) -> String {
         let field = Field {
