@@ -6,22 +6,24 @@
 //! [`Engine::advance`]; whatever is due fires first, in order, before any row of a later time.
 
 mod aggregate;
-mod cast;
+mod distinct;
 mod expr;
 mod feed;
 mod flow;
 mod group;
 mod grouped;
-mod like;
+mod join;
 mod node;
 mod output;
 mod partition;
+mod projected;
 mod query;
 mod reach;
 mod reorder;
 mod rows;
 mod state;
 mod table;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod trigger;

@@ -5,13 +5,16 @@
 
 mod batch;
 pub mod cbor;
+mod encoding;
 mod input;
+pub mod json;
 mod render;
 mod schema;
 mod time;
 mod value;
 
 pub use batch::{Batch, Row, Rows, Stamp};
+pub use encoding::{from_base64, from_hex, to_base64, to_hex};
 pub use input::{DeliveryMark, Rejected};
 pub use render::{render_json, render_json_with};
 pub use schema::{Field, Schema, Type};

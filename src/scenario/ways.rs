@@ -197,7 +197,7 @@ impl Run<'_> {
                     }
                 }
                 Body::Tick => engine.advance(time, first, &mut gather),
-                // The clock is known with the first input.
+                // It is written before anything has happened, when no clock is known.
                 Body::Config { .. } => {}
             }
             ControlFlow::Continue(())

@@ -60,7 +60,6 @@ pub(crate) struct CreateWindow {
 pub(crate) struct CreateTrigger {
     pub(crate) name: Name,
     pub(crate) at: TriggerAt,
-    pub(crate) place: Place,
 }
 
 /// `CREATE AGGREGATION name AS SELECT … AGGREGATE BY … EVERY …`.
@@ -92,7 +91,7 @@ pub(crate) struct PartitionKey {
 /// The forms of a partition's key.
 #[derive(Clone, Debug)]
 pub(crate) enum KeyForm {
-    Value(Expr),
+    Value(Box<Expr>),
     Ranges(Vec<(Expr, Name)>),
 }
 
@@ -118,7 +117,7 @@ pub(crate) struct Into {
 #[derive(Clone, Debug)]
 pub(crate) enum IntoKind {
     Insert(Emit),
-    Upsert(Option<Expr>),
+    Upsert(Option<Box<Expr>>),
     /// WHERE is that of the select.
     Update(Vec<(Name, Expr)>),
     /// WHERE is that of the select.

@@ -62,49 +62,70 @@ pub(crate) fn parse(path: &str, text: &str) -> (Vec<Statement>, Vec<Diagnostic>)
             );
         }
     };
-    let mut statements = Vec::new();
-    let mut diagnostics = Vec::new();
-    let mut open: Option<Body> = None;
+    let mut statements = Statements {
+        path,
+        found: Vec::new(),
+        diagnostics: Vec::new(),
+        open: None,
+    };
     for piece in tokens.split(|token| token.token == Token::SemiColon) {
+        statements.piece(piece);
+    }
+    if let Some(body) = statements.open {
+        let message = "this PARTITION … BEGIN has no END";
+        let fault = Diagnostic::error(path, body.place, message);
+        statements.diagnostics.push(fault);
+    }
+    (statements.found, statements.diagnostics)
+}
+
+/// Statements as they are found between semicolons.
+struct Statements<'a> {
+    path: &'a str,
+    found: Vec<Statement>,
+    diagnostics: Vec<Diagnostic>,
+    /// The partition that has begun and not ended.
+    open: Option<Body>,
+}
+
+impl Statements<'_> {
+    fn piece(&mut self, piece: &[TokenWithSpan]) {
         let mut piece = piece;
         if let Some(token) = too_long_a_chain(piece) {
             let message = format!("more than {CHAIN_MAX} operators in a row");
-            let fault = Diagnostic::error(path, place_of(token.span), message);
-            diagnostics.push(fault.with_hint("use IN (…), or several queries"));
-            continue;
+            let fault = Diagnostic::error(self.path, place_of(token.span), message);
+            let hint = "use IN (…), or several queries";
+            self.diagnostics.push(fault.with_hint(hint));
+            return;
         }
-        if open.is_none() && begins_with(piece, "PARTITION") {
-            let (head, rest) = Body::open(path, piece, &mut diagnostics);
-            (open, piece) = (Some(head), rest);
+        if self.open.is_none() && begins_with(piece, "PARTITION") {
+            let (head, rest) = Body::open(self.path, piece, &mut self.diagnostics);
+            (self.open, piece) = (Some(head), rest);
         }
-        let ended = open.is_some().then(|| end_of_body(piece)).flatten();
+        let ended = self.open.is_some().then(|| end_of_body(piece)).flatten();
         let (statement, behind) = match ended {
             Some(end) => piece.split_at(end),
             None => (piece, &[][..]),
         };
         if !is_blank(statement) {
-            match StatementParser::new(path, statement).statement() {
-                Ok(statement) => match &mut open {
-                    Some(body) => body.take(path, statement, &mut diagnostics),
-                    None => statements.push(statement),
+            match StatementParser::new(self.path, statement).statement() {
+                Ok(statement) => match &mut self.open {
+                    Some(body) => body.take(self.path, statement, &mut self.diagnostics),
+                    None => self.found.push(statement),
                 },
-                Err(diagnostic) => diagnostics.push(diagnostic),
+                Err(diagnostic) => self.diagnostics.push(diagnostic),
             }
         }
         if ended.is_some() {
             if let Some(extra) = behind.iter().skip(1).find(|token| !is_space(token)) {
-                let message = "expected ';' behind END";
-                diagnostics.push(Diagnostic::error(path, place_of(extra.span), message));
+                let fault =
+                    Diagnostic::error(self.path, place_of(extra.span), "expected ';' behind END");
+                self.diagnostics.push(fault);
             }
-            let partition = open.take().and_then(|body| body.partition);
-            statements.extend(partition.map(Statement::Partition));
+            let partition = self.open.take().and_then(|body| body.partition);
+            self.found.extend(partition.map(Statement::Partition));
         }
     }
-    if let Some(body) = open {
-        let message = "this PARTITION … BEGIN has no END";
-        diagnostics.push(Diagnostic::error(path, body.place, message));
-    }
-    (statements, diagnostics)
 }
 
 /// The inside of `PARTITION … BEGIN … END`, whose statements are parsed each by itself.

@@ -34,7 +34,6 @@ pub(crate) fn bucket_named(name: &str) -> Option<Bucket> {
 impl StatementParser<'_> {
     /// Behind CREATE.
     pub(super) fn create(&mut self) -> Parsed<Statement> {
-        let place = self.here();
         if self.word("STREAM") {
             return Ok(Statement::CreateStream(self.create_stream()?));
         }
@@ -53,7 +52,7 @@ impl StatementParser<'_> {
             }));
         }
         if self.word("TRIGGER") {
-            return Ok(Statement::CreateTrigger(self.create_trigger(place)?));
+            return Ok(Statement::CreateTrigger(self.create_trigger()?));
         }
         if self.word("AGGREGATION") {
             return Ok(Statement::CreateAggregation(Box::new(
@@ -136,7 +135,7 @@ impl StatementParser<'_> {
         Ok(names)
     }
 
-    fn create_trigger(&mut self, place: Place) -> Parsed<CreateTrigger> {
+    fn create_trigger(&mut self) -> Parsed<CreateTrigger> {
         let name = self.name("the trigger's name")?;
         self.expect_word("AT")?;
         let at = if self.word("START") {
@@ -152,7 +151,7 @@ impl StatementParser<'_> {
         } else {
             return Err(self.expected("START, EVERY or CRON"));
         };
-        Ok(CreateTrigger { name, at, place })
+        Ok(CreateTrigger { name, at })
     }
 
     fn create_aggregation(&mut self) -> Parsed<CreateAggregation> {

@@ -24,7 +24,7 @@ impl StatementParser<'_> {
         }
         let mut into = None;
         if self.peek_word("INSERT") || self.peek_word("UPSERT") {
-            into = Some(self.into_clause()?);
+            into = Some(self.target_clause()?);
         }
         let with = if with.is_empty() && into.is_some() {
             self.common_tables()?
@@ -33,13 +33,13 @@ impl StatementParser<'_> {
         };
         let select = if into.is_none() && self.word("FROM") {
             let from = self.from()?;
-            self.from_select(from)?
+            self.rest_of_select(from)?
         } else {
             self.select_from()?
         };
         let mut into = match into {
             Some(into) => into,
-            None if self.peek_word("INSERT") || self.peek_word("UPSERT") => self.into_clause()?,
+            None if self.peek_word("INSERT") || self.peek_word("UPSERT") => self.target_clause()?,
             None => {
                 let what = "INSERT INTO and the stream or table that gets the rows";
                 return Err(self.expected(what));
@@ -47,7 +47,7 @@ impl StatementParser<'_> {
         };
         if let IntoKind::Upsert(on) = &mut into.kind {
             if self.word("ON") {
-                *on = Some(self.sql(Parser::parse_expr)?);
+                *on = Some(self.sql(Parser::parse_expr)?.into());
             }
         }
         Ok(Query {
@@ -79,7 +79,7 @@ impl StatementParser<'_> {
     }
 
     /// `INSERT [… EVENTS] INTO target`, `UPSERT INTO target`.
-    fn into_clause(&mut self) -> Parsed<Into> {
+    fn target_clause(&mut self) -> Parsed<Into> {
         let upsert = self.word("UPSERT");
         let mut emit = Emit::Current;
         if !upsert {
@@ -183,7 +183,7 @@ impl StatementParser<'_> {
     }
 
     /// Behind `FROM …`: the clauses may stand on both sides of SELECT.
-    fn from_select(&mut self, from: From) -> Parsed<Select> {
+    fn rest_of_select(&mut self, from: From) -> Parsed<Select> {
         let mut select = Select::new(from, self.here());
         if self.word("WHERE") {
             select.filter = Some(self.sql(Parser::parse_expr)?);
@@ -324,7 +324,7 @@ impl StatementParser<'_> {
             }
             KeyForm::Ranges(ranges)
         } else {
-            KeyForm::Value(first)
+            KeyForm::Value(first.into())
         };
         self.expect_word("OF")?;
         Ok(PartitionKey {
