@@ -26,6 +26,8 @@ mod table;
 mod tail;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod time_tests;
 mod trigger;
 mod window;
 
