@@ -41,19 +41,20 @@ impl Engine {
         self.advance_clock(LOG, time, seq, to);
     }
 
-    /// Takes input of a stream that could not be decoded.
+    /// Takes input of a stream that could not be decoded, and arrived at `time`.
     pub fn reject(
         &mut self,
         stream: StreamId,
         rejected: &Rejected,
-        at: Stamp,
+        time: Timestamp,
+        seq: Seq,
         to: &mut dyn Outputs,
     ) {
-        self.advance(at.time, at.seq, to);
+        self.advance(time, seq, to);
         let letters = self.plan.stream(stream).and_then(|one| one.dead_letters);
         if letters.is_some_and(|letters| letters.rejected) {
             let event = String::from_utf8_lossy(&rejected.bytes);
-            self.letter(stream, &event, &rejected.reason, &rejected.detail, at.seq);
+            self.letter(stream, &event, &rejected.reason, &rejected.detail, seq);
             self.bring_in(to);
         }
     }

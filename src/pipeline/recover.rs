@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::turn::{Core, Gather, PipelineError, SinkStream};
 use crate::checkpoint::{Checkpoints, Snapshot};
 use crate::engine::{Empty, Engine, StateChunk};
-use crate::event::{Seq, Stamp};
+use crate::event::Seq;
 use crate::outbox::{Limits, Outbox, Stray};
 use crate::sql::{self, Application, Setting, SqlText};
 use crate::store::{Store, WriteBatch};
@@ -172,9 +172,8 @@ impl Core {
                 origin,
             } => {
                 let known = self.engine.plan().stream_named(&stream);
-                let at = Stamp { seq: first, time };
                 match known.map(|(id, _)| id) {
-                    Some(id) => self.engine.reject(id, &rejected, at, &mut gather),
+                    Some(id) => self.engine.reject(id, &rejected, time, first, &mut gather),
                     None => self.engine.advance(time, first, &mut gather),
                 }
                 if let Some(origin) = origin {

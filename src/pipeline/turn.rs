@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::{Checkpoints, Chunk, Snapshot};
 use crate::engine::{Engine, Outputs, StateError, TimeCounts};
-use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Stamp, Timestamp, Value};
+use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Timestamp, Value};
 use crate::outbox::{Entry, Outbox};
 use crate::sql::Application;
 use crate::sql::plan::StreamId;
@@ -207,10 +207,9 @@ impl Core {
         }
         let mut all = self.unlogged.remove(name).unwrap_or_default();
         all.extend(marks);
-        let marks = all;
-        let mut origin = (!marks.is_empty()).then(|| Origin {
+        let mut origin = (!all.is_empty()).then(|| Origin {
             source: name.clone(),
-            marks,
+            marks: all,
         });
         let (pieces, too_large) = pieces(rows);
         let mut left = pieces.len() + rejected.len() + too_large.len();
@@ -245,8 +244,7 @@ impl Core {
             };
             let seq = self.wal.append(time, &body, &mut batch)?;
             if let Body::Rejected { rejected, .. } = &body {
-                let at = Stamp { seq, time };
-                self.engine.reject(stream, rejected, at, gather);
+                self.engine.reject(stream, rejected, time, seq, gather);
             }
         }
         done.log.push(batch);

@@ -9,7 +9,7 @@ use super::compare::shown;
 use crate::config::options::Options;
 use crate::decode::Decoder;
 use crate::engine::{Engine, Outputs};
-use crate::event::{Batch, OutputKey, Rejected, Schema, Seq, Stamp, Timestamp};
+use crate::event::{Batch, OutputKey, Rejected, Schema, Seq, Timestamp};
 use crate::outbox::{Entry, Full, Limits};
 use crate::pipeline::{self, Core, Open};
 use crate::sql::plan::StreamId;
@@ -191,9 +191,8 @@ impl Run<'_> {
                 Body::Rejected {
                     stream, rejected, ..
                 } => {
-                    let at = Stamp { seq: first, time };
                     if let Some((id, _)) = self.application.stream_named(&stream) {
-                        engine.reject(id, &rejected, at, &mut gather);
+                        engine.reject(id, &rejected, time, first, &mut gather);
                     }
                 }
                 Body::Tick => engine.advance(time, first, &mut gather),
