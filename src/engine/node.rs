@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::draws::Draws;
 use super::expr::Cx;
 use super::join::Lookup;
 use super::partition::Partition;
@@ -15,12 +16,13 @@ use super::table::SharedTable;
 use super::trigger::Trigger;
 use crate::event::{Batch, Rows, Stamp, Timestamp};
 use crate::sql::Application;
-use crate::sql::plan::{StreamId, Table};
+use crate::sql::plan::{Domains, LOG, StreamId, Table};
 
 /// What queries share besides streams.
 #[derive(Clone)]
 pub(super) struct Stores {
     pub(super) tables: Arc<[SharedTable]>,
+    pub(super) draws: Arc<Draws>,
     pub(super) aggregations: Arc<[Arc<dyn Lookup>]>,
 }
 
@@ -30,6 +32,7 @@ impl Stores {
         Cx {
             columns,
             tables: &self.tables,
+            draws: Some(&self.draws),
         }
     }
 }
@@ -70,6 +73,7 @@ pub(super) struct Port {
 pub(super) fn all(plan: &Application) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
     let mut stores = Stores {
         tables: plan.tables.iter().map(SharedTable::new).collect(),
+        draws: Arc::default(),
         aggregations: Arc::new([]),
     };
     let mut nodes = Vec::new();
@@ -170,6 +174,24 @@ impl Node {
                 _,
             ) => false,
         }
+    }
+
+    /// The domain whose clock it follows. Tables have none: who changes them has.
+    pub(super) fn domain(&self, plan: &Application, domains: &Domains) -> usize {
+        let domain = match self {
+            Node::Table(..) => None,
+            Node::Aggregation(number, _) => plan
+                .aggregations
+                .get(*number)
+                .map(|one| domains.of(one.input.stream)),
+            Node::Query(number, _) => plan.queries.get(*number).map(|one| domains.of_query(one)),
+            Node::Partition(number, _) => plan
+                .partitions
+                .get(*number)
+                .map(|one| domains.of_partition(one, plan)),
+            Node::Trigger(_, stream, _) => Some(domains.of(*stream)),
+        };
+        domain.unwrap_or(LOG)
     }
 
     /// Whether it wants to know when the clock is first known.

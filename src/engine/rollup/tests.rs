@@ -23,6 +23,7 @@ fn stores() -> Stores {
     Stores {
         tables: Arc::new([]),
         aggregations: Arc::new([]),
+        draws: Arc::default(),
     }
 }
 
@@ -265,4 +266,28 @@ fn large_states_and_many_groups_are_saved_in_pieces() {
     assert_eq!(before[1].len(), 101);
     push(&mut rollup, 4_000, &[0, 4_000].map(Value::Int));
     assert_eq!(read(&rollup, 1, &[])[0][3], Value::Int(2_001));
+}
+
+/// Whoever changes what is computed begins anew; whoever changes how much is kept does not.
+#[test]
+fn state_is_found_by_what_is_computed() {
+    let print = |with: &str, select: &str, every: &str| {
+        let sql = format!(
+            "CREATE STREAM S (k INT, x INT);\n\
+             CREATE AGGREGATION A {with} AS SELECT k, {select} AS s FROM S GROUP BY k \
+             AGGREGATE EVERY {every};"
+        );
+        let text = SqlText {
+            path: "test".to_owned(),
+            text: sql,
+        };
+        let application = compile(&[text]).unwrap();
+        application.aggregations[0].fingerprint(&application)
+    };
+    let plain = print("", "sum(x)", "SECONDS");
+    let more = "WITH ('purge.seconds' = '1 h', 'max_rows' = '5')";
+    assert_eq!(print(more, "sum(x)", "SECONDS"), plain);
+    assert_ne!(print("", "avg(x)", "SECONDS"), plain);
+    assert_ne!(print("", "sum(x) + 1", "SECONDS"), plain);
+    assert_ne!(print("", "sum(x)", "SECONDS, MINUTES"), plain);
 }

@@ -189,12 +189,14 @@ impl Binder<'_> {
             aliases: &[],
             aliases_first: false,
             aggregates: Err("in AGGREGATE BY"),
+            draws: Ok(()),
             place: create.select.place,
             tables: &self.application.tables,
             steps: &steps,
             diagnostics: self.diagnostics,
         };
         let clauses = clauses(&mut scope, &create.select);
+        scope.draws = Err("in AGGREGATE BY");
         let by = create.by.as_ref().map(|written| {
             let expr = scope.bind(written)?;
             if let Type::Long | Type::Timestamp = expr.ty {
@@ -208,13 +210,10 @@ impl Binder<'_> {
         });
         let by = by.transpose()?;
         let clauses = clauses?;
-        let forever = clauses
-            .aggregates
-            .iter()
-            .any(|aggregate| match aggregate.function {
-                AggregateFunction::MinForever | AggregateFunction::MaxForever => true,
-                _ => false,
-            });
+        let forever = clauses.aggregates.iter().any(|aggregate| {
+            use AggregateFunction as F;
+            matches!(aggregate.function, F::MinForever | F::MaxForever)
+        });
         if forever {
             let message = "minForever and maxForever do not go with buckets, which each begin anew";
             let hint = "use min and max".to_owned();
