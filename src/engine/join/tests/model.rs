@@ -26,6 +26,7 @@ impl Span {
             Span::Tumbling(span_ms) => Some(Window::Tumbling {
                 span_ms,
                 offset_ms: 0,
+                zone: None,
             }),
         }
     }
