@@ -50,6 +50,7 @@ impl Binder<'_> {
         if self.diagnostics.len() > before {
             return Err(Failed);
         }
+        self.warn_of_emit(path, written, &origins);
         let Bound {
             mut clauses,
             mut tree,
@@ -113,12 +114,21 @@ impl Binder<'_> {
             self.diagnostics
                 .push(Diagnostic::error(path, written.query.place, message));
         }
-        if let [origin] = origins {
-            if origin.window().is_some_and(|window| !window.rows_leave()) {
-                let message = "no row ever leaves this window, so none expires";
-                self.diagnostics
-                    .push(Diagnostic::warning(path, written.query.place, message));
-            }
+    }
+
+    /// EXPIRED EVENTS of a window that no row leaves are none.
+    fn warn_of_emit(&mut self, path: &str, written: &WrittenQuery, origins: &[Origin]) {
+        let IntoKind::Insert(Emit::Expired | Emit::All) = written.query.into.kind else {
+            return;
+        };
+        let [origin] = origins else {
+            return;
+        };
+        if origin.window().is_some_and(|window| !window.rows_leave()) {
+            let message = "no row ever leaves this window, so none expires";
+            let place = written.query.place;
+            self.diagnostics
+                .push(Diagnostic::warning(path, place, message));
         }
     }
 
