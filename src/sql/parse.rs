@@ -158,7 +158,9 @@ pub(crate) fn expression(path: &str, text: &str, place: Place) -> Parsed<Expr> {
         return Err(Diagnostic::error(path, place, "expected a condition"));
     }
     let expr = parser.sql(Parser::parse_expr).map_err(|fault| Diagnostic {
-        message: fault.message.replace("of the statement", "of the condition"),
+        message: fault
+            .message
+            .replace("of the statement", "of the condition"),
         ..fault
     })?;
     if parser.peek() != Token::EOF {

@@ -107,12 +107,12 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     })
 }
 
-fn made(plan: &Window) -> AnyWindow {
+fn made(plan: &Window, emit: Emit) -> AnyWindow {
     let cx = Cx {
         columns: &[],
         tables: &[],
     };
-    AnyWindow::new(Some(plan), Emit::All, &[0, 1, 2, 3], cx)
+    AnyWindow::new(Some(plan), emit, &[0, 1, 2, 3], cx)
 }
 
 fn restarted(window: &AnyWindow) -> AnyWindow {
@@ -143,13 +143,13 @@ fn fire(window: &mut AnyWindow, at: Stamp, log: &mut Log) {
 /// Runs all events as the engine would, at most `size` rows in one go, with a restart after each
 /// push if it is wanted, and `after` being called after each push.
 fn run(
-    plan: &Window,
+    (plan, emit): (&Window, Emit),
     events: &[Event],
     size: usize,
     restart: bool,
     mut after: impl FnMut(&[Event], &Log),
 ) -> Vec<Step> {
-    let (mut window, mut log) = (made(plan), Log::default());
+    let (mut window, mut log) = (made(plan, emit), Log::default());
     let mut done = 0;
     while let Some(first) = events.get(done) {
         fire(&mut window, first.stamp(), &mut log);
@@ -185,7 +185,8 @@ fn end(events: &[Event]) -> Stamp {
 }
 
 /// However rows are cut, and however often the window is restarted, it does the same.
-fn all_the_same(plan: &Window, events: &[Event]) -> Vec<Step> {
+fn all_the_same(plan: &Window, emit: Emit, events: &[Event]) -> Vec<Step> {
+    let plan = (plan, emit);
     let steps = run(plan, events, 1, false, |_, _| {});
     for (size, restart) in [(usize::MAX, false), (3, true), (1, true)] {
         let other = run(plan, events, size, restart, |_, _| {});
