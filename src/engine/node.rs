@@ -191,12 +191,12 @@ impl Node {
         }
     }
 
-    /// The clock has reached the deadline.
-    pub(super) fn fire(&mut self, at: Stamp) {
+    /// The clock has reached the deadline, on its way to `until`.
+    pub(super) fn fire(&mut self, at: Stamp, until: Timestamp) {
         match self {
             Node::Query(_, query) => query.fire(at),
             Node::Partition(_, partition) => partition.fire(at),
-            Node::Trigger(_, _, trigger) => trigger.fire(at),
+            Node::Trigger(_, _, trigger) => trigger.fire(at, until),
             Node::Table(..) => {}
         }
     }
@@ -254,6 +254,14 @@ impl Node {
             Node::Query(_, query) => query.take_faults(),
             Node::Partition(_, partition) => partition.take_faults(),
             Node::Table(..) | Node::Trigger(..) => 0,
+        }
+    }
+
+    /// Jumps of the clock on which a trigger passed over instants, since the last call.
+    pub(super) fn take_cut(&mut self) -> u64 {
+        match self {
+            Node::Trigger(_, _, trigger) => trigger.take_cut(),
+            Node::Table(..) | Node::Query(..) | Node::Partition(..) => 0,
         }
     }
 
