@@ -256,6 +256,30 @@ impl Groups {
         }
     }
 
+    /// Leaves in the order only groups that have rows, each where it stands last: a slot that was
+    /// given back and taken again stands there twice.
+    pub(super) fn order_those_with_rows(&mut self) {
+        let mut seen = vec![false; self.slot_rows.len()];
+        let mut order = std::mem::take(&mut self.order);
+        order.reverse();
+        order.retain(|slot| {
+            let rows = self.slot_rows.get(*slot).is_some_and(|rows| *rows > 0);
+            let first = seen
+                .get_mut(*slot)
+                .map(|seen| std::mem::replace(seen, true));
+            rows && first == Some(false)
+        });
+        order.reverse();
+        self.order = order;
+    }
+
+    /// Sees to it that groups that come and go do not make the order grow.
+    pub(super) fn tidy_order(&mut self) {
+        if self.order.len() > 64 && self.order.len() > 2 * self.slot_rows.len() {
+            self.order_those_with_rows();
+        }
+    }
+
     pub(super) fn forget_all(&mut self) {
         // A table that once was large would cost its size at every clear.
         if self.table.capacity() > 64 && self.table.len() < self.table.capacity() / 8 {

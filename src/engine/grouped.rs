@@ -3,6 +3,8 @@
 use super::aggregate::Column;
 use super::group::{Groups, NO_SLOT, NULL};
 use super::output::Output;
+use super::state::{Load, Save, StateError};
+use super::tail::Shows;
 use super::window::{Changes, Picked, Slide};
 use crate::event::{Row, Stamp, Value};
 use crate::sql::plan::Emit;
@@ -125,6 +127,46 @@ impl Grouped {
     }
 }
 
+impl Grouped {
+    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+        self.groups.save(save)?;
+        self.output.save(save)
+    }
+
+    pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
+        self.groups.load(load)?;
+        self.output.load(load)
+    }
+
+    /// The rows of all groups come out, in the order of their first row.
+    fn give_groups(&mut self, at: Stamp) {
+        let Grouped { groups, output, .. } = self;
+        let mut group_row = std::mem::take(&mut groups.group_row);
+        for slot in groups.order.iter().copied() {
+            let result = |aggregate, to: &mut Vec<Value>| groups.result(slot, aggregate, to);
+            let cell = |column, to: &mut Vec<Value>| groups.cell(slot, None, column, result, to);
+            output.gather_of(&mut group_row, groups.width(), cell, at);
+        }
+        groups.group_row = group_row;
+        output.close(at);
+    }
+}
+
+impl Shows for Grouped {
+    fn has_rows(&self) -> bool {
+        self.groups.slot_rows.iter().any(|rows| *rows > 0)
+    }
+
+    fn show(&mut self, at: Stamp) {
+        self.groups.order_those_with_rows();
+        self.give_groups(at);
+    }
+
+    fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+}
+
 impl Changes for Grouped {
     #[inline]
     fn enter(&mut self, row: Row<'_>) {
@@ -181,6 +223,7 @@ impl Changes for Grouped {
         }
         if rows == 0 {
             self.groups.give_back(slot);
+            self.groups.tidy_order();
         }
     }
 
@@ -188,7 +231,8 @@ impl Changes for Grouped {
     /// other. A group that has lost its last row stays until the end; its aggregates are then as
     /// good as fresh, should it get another.
     fn slide(&mut self, slide: Slide<'_>) {
-        if self.groups.emit != Emit::Current {
+        // In a batch, or between snapshots, nobody looks at each row.
+        if self.groups.emit != Emit::Current || self.groups.batch {
             slide.one_by_one(self);
             return;
         }
@@ -217,15 +261,8 @@ impl Changes for Grouped {
     }
 
     fn close(&mut self, at: Stamp) {
-        let Grouped { groups, output, .. } = self;
-        let mut group_row = std::mem::take(&mut groups.group_row);
-        for slot in groups.order.iter().copied() {
-            let result = |aggregate, to: &mut Vec<Value>| groups.result(slot, aggregate, to);
-            let cell = |column, to: &mut Vec<Value>| groups.cell(slot, None, column, result, to);
-            output.gather_of(&mut group_row, groups.width(), cell, at);
-        }
-        groups.group_row = group_row;
-        output.close(at);
+        self.give_groups(at);
+        let groups = &mut self.groups;
         if groups.forever {
             for slot in std::mem::take(&mut groups.order) {
                 if let Some(rows) = groups.slot_rows.get_mut(slot) {

@@ -6,21 +6,22 @@
 //! [`Engine::advance`]; whatever is due fires first, in order, before any row of a later time.
 
 mod aggregate;
-mod cast;
+mod distinct;
 mod expr;
 mod feed;
 mod group;
 mod grouped;
 mod join;
-mod like;
 mod node;
 mod output;
 mod partition;
+mod projected;
 mod query;
 mod reach;
 mod rows;
 mod state;
 mod table;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod trigger;

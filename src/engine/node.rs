@@ -149,7 +149,8 @@ impl Node {
     /// Whether it wants to know when the clock is first known.
     pub(super) fn starts(&self) -> bool {
         match self {
-            Node::Table(..) | Node::Query(..) | Node::Partition(..) => false,
+            Node::Table(..) | Node::Partition(..) => false,
+            Node::Query(_, query) => query.starts(),
             Node::Trigger(..) => true,
         }
     }
@@ -157,7 +158,8 @@ impl Node {
     /// The clock is known for the first time.
     pub(super) fn start(&mut self, at: Stamp) {
         match self {
-            Node::Table(..) | Node::Query(..) | Node::Partition(..) => {}
+            Node::Table(..) | Node::Partition(..) => {}
+            Node::Query(_, query) => query.start(at),
             Node::Trigger(_, _, trigger) => trigger.start(at),
         }
     }

@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::cmp::Ordering;
 
+use super::distinct::Unique;
 use super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Stamp, Value};
-use crate::sql::plan::{Query, SortKey};
+use crate::sql::plan::{Flow, Query, SortKey};
 
 /// The tail of a query, over input rows or group rows.
 pub(super) struct Output {
@@ -17,6 +18,12 @@ pub(super) struct Output {
     offset: usize,
     /// Rows of the batch that is still open: output columns, then sort keys.
     pending: Batch,
+    /// DISTINCT within a batch.
+    unique: Option<Unique>,
+    /// Whether a batch that closes takes the place of what has come out before it, and whether
+    /// one has.
+    latest_only: bool,
+    pub(super) closed: bool,
     /// What has come out and not yet been taken.
     pub(super) out: Batch,
     /// The order of a batch's rows while it is sorted.
@@ -53,11 +60,20 @@ impl Output {
             limit,
             offset: usize::try_from(query.offset).unwrap_or(usize::MAX),
             pending: Batch::new(query.select.len() + query.order_by.len()),
+            unique: None,
+            latest_only: false,
+            closed: false,
             out: Batch::new(query.select.len()),
             order: Vec::new(),
             plain: None,
             faults: Cell::new(0),
         };
+        // Rows that come out together.
+        let (batch, snapshots) = (query.flow() == Flow::Batch, query.shows_snapshots());
+        if query.distinct && (batch || snapshots) {
+            output.unique = Some(Unique::new(query.names.len()));
+        }
+        output.latest_only = batch && snapshots;
         if output.having.is_none() {
             output.plain = output.exprs().map(Compiled::column).collect();
         }
@@ -120,6 +136,33 @@ impl Output {
         self.pending.push_with(at, |values| {
             plain.iter().for_each(|column| cell(*column, values))
         });
+        self.keep_unique();
+    }
+
+    /// Takes the last row of the batch away when there is one like it.
+    fn keep_unique(&mut self) {
+        let Some(unique) = &mut self.unique else {
+            return;
+        };
+        let last = self.pending.len().checked_sub(1);
+        let row = last.and_then(|last| self.pending.row(last));
+        if row.is_some_and(|row| !unique.is_new(row)) {
+            self.pending.pop();
+        }
+    }
+
+    /// Computes the output columns of a row, as [`Output::single`] would give them; whether it
+    /// would give any.
+    pub(super) fn compute(&self, row: &[Value], stamp: Stamp, to: &mut Vec<Value>) -> bool {
+        let env = Env::new(row, stamp, stamp, &self.faults);
+        let having = self.having.as_ref();
+        let passes = having.is_none_or(|having| having.get(&env) == Some(true));
+        if !passes || self.offset > 0 || self.limit == 0 {
+            return false;
+        }
+        to.clear();
+        self.select.iter().for_each(|expr| expr.push_to(&env, to));
+        true
     }
 
     /// How an expression sees `row`.
@@ -170,10 +213,18 @@ impl Output {
         self.pending.push_with(stamp, |values| {
             exprs.for_each(|expr| expr.push_to(&env, values));
         });
+        self.keep_unique();
     }
 
     /// The batch is complete: its rows come out, in order, all with the stamp `at`.
     pub(super) fn close(&mut self, at: Stamp) {
+        if self.latest_only {
+            self.out.clear();
+            self.closed = true;
+        }
+        if let Some(unique) = &mut self.unique {
+            unique.clear();
+        }
         let all = self.offset == 0 && self.limit >= self.pending.len();
         if all && self.order_by.is_empty() {
             self.out.append_stamped(&mut self.pending, at);
@@ -219,33 +270,49 @@ impl Output {
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
-        const ROWS_PER_CHUNK: usize = 256;
-        let rows: Vec<(u64, i64, Vec<Value>)> = self
-            .pending
-            .rows()
-            .iter()
-            .map(|row| (row.stamp.seq.0, row.stamp.time.0, row.values.to_vec()))
-            .collect();
-        for (number, chunk) in (0..).zip(rows.chunks(ROWS_PER_CHUNK)) {
-            save.put(Part::Pending, number, &chunk)?;
-        }
-        Ok(())
+        save_rows(&self.pending, save)
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
-        self.pending.clear();
-        for chunk in load.all::<Vec<(u64, i64, Vec<Value>)>>(Part::Pending)? {
-            for (seq, time, values) in chunk {
-                if values.len() != self.pending.width() {
-                    return Err(StateError::Inconsistent("a pending row has another width"));
-                }
-                let stamp = Stamp {
-                    seq: crate::event::Seq(seq),
-                    time: crate::event::Timestamp(time),
-                };
-                self.pending.push(stamp, values);
+        load_rows(&mut self.pending, load)?;
+        if let Some(unique) = &mut self.unique {
+            unique.clear();
+            for row in self.pending.rows().iter() {
+                unique.is_new(row);
             }
         }
         Ok(())
     }
+}
+
+/// Saves rows in order.
+pub(super) fn save_rows(rows: &Batch, save: &mut Save<'_>) -> Result<(), StateError> {
+    const ROWS_PER_CHUNK: usize = 256;
+    let rows: Vec<(u64, i64, Vec<Value>)> = rows
+        .rows()
+        .iter()
+        .map(|row| (row.stamp.seq.0, row.stamp.time.0, row.values.to_vec()))
+        .collect();
+    for (number, chunk) in (0..).zip(rows.chunks(ROWS_PER_CHUNK)) {
+        save.put(Part::Pending, number, &chunk)?;
+    }
+    Ok(())
+}
+
+/// Takes back what [`save_rows`] has saved.
+pub(super) fn load_rows(rows: &mut Batch, load: &Load<'_>) -> Result<(), StateError> {
+    rows.clear();
+    for chunk in load.all::<Vec<(u64, i64, Vec<Value>)>>(Part::Pending)? {
+        for (seq, time, values) in chunk {
+            if values.len() != rows.width() {
+                return Err(StateError::Inconsistent("a pending row has another width"));
+            }
+            let stamp = Stamp {
+                seq: crate::event::Seq(seq),
+                time: crate::event::Timestamp(time),
+            };
+            rows.push(stamp, values);
+        }
+    }
+    Ok(())
 }

@@ -226,6 +226,9 @@ impl Partition {
             deadline_of: vec![None; self.fresh.len()],
             idle_at: None,
         };
+        for query in &mut instance.queries {
+            query.start(at);
+        }
         if let Some(idle_ms) = self.idle_ms {
             let due = at.time.plus_ms(idle_ms);
             instance.idle_at = Some(due);
@@ -315,7 +318,7 @@ impl Partition {
         else {
             return;
         };
-        let pending = instance.deadline_of.iter().flatten().max().copied();
+        let pending = instance.queries.iter().filter_map(Running::awaited).max();
         let due = instance.last.plus_ms(idle_ms).max(pending.unwrap_or(now));
         if due > now {
             instance.idle_at = Some(due);
@@ -324,6 +327,10 @@ impl Partition {
         }
         if let Some(instance) = self.instances.remove(&number) {
             self.by_key.remove(&instance.key);
+            for (query, due) in instance.deadline_of.into_iter().enumerate() {
+                let due = due.map(|due| (due, number, Due::Query(query)));
+                due.map(|due| self.deadlines.remove(&due));
+            }
         }
         if self.by_key.len() < self.by_key.capacity() / 8 {
             self.by_key.shrink_to_fit();

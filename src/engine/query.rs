@@ -9,11 +9,12 @@ use super::grouped::Grouped;
 use super::join::Joiner;
 use super::node::Stores;
 use super::output::Output;
+use super::projected::Projected;
 use super::state::{Load, Part, Save, StateError};
 use super::table::TableWrite;
-use super::window::Changes;
-use crate::event::{Batch, Row, Rows, Stamp, Timestamp, Value};
-use crate::sql::plan::{Emit, Input, Query, Target};
+use super::tail::{Shows, Tail};
+use crate::event::{Batch, Rows, Stamp, Timestamp};
+use crate::sql::plan::{Emit, Flow, Input, Query, Target};
 
 /// One query with its state.
 pub(super) struct Running {
@@ -21,6 +22,8 @@ pub(super) struct Running {
     stores: Stores,
     feed: Feed,
     stage: Stage,
+    /// DISTINCT and OUTPUT, when rows do not reach the target as they arise.
+    tail: Option<Box<Tail>>,
     /// What the rows do to a table, when they go to one.
     write: Option<TableWrite>,
 }
@@ -29,6 +32,15 @@ pub(super) struct Running {
 enum Feed {
     Stream(Box<StreamFeed>),
     Join(Box<Joiner>),
+}
+
+impl Feed {
+    fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Feed::Stream(feed) => feed.deadline(),
+            Feed::Join(feed) => feed.deadline(),
+        }
+    }
 }
 
 /// What looks through the window.
@@ -61,47 +73,6 @@ macro_rules! feed {
     };
 }
 
-/// Without groups every row stands for itself.
-struct Projected {
-    output: Output,
-    batch: bool,
-    emit: Emit,
-}
-
-impl Changes for Projected {
-    #[inline]
-    fn enter(&mut self, row: Row<'_>) {
-        if self.batch {
-            self.output.gather(row.values, row.stamp, row.stamp);
-        } else if self.emit != Emit::Expired {
-            self.output.single(row.values, row.stamp, row.stamp);
-        }
-    }
-
-    #[inline]
-    fn enter_of(
-        &mut self,
-        row: &mut Vec<Value>,
-        width: usize,
-        cell: impl Fn(usize, &mut Vec<Value>),
-        stamp: Stamp,
-    ) {
-        if !self.batch && self.emit != Emit::Expired {
-            self.output.single_of(row, width, cell, stamp, stamp);
-        }
-    }
-
-    fn leave(&mut self, row: Row<'_>, at: Stamp) {
-        if self.emit != Emit::Current {
-            self.output.single(row.values, row.stamp, at);
-        }
-    }
-
-    fn close(&mut self, at: Stamp) {
-        self.output.close(at);
-    }
-}
-
 impl Stage {
     fn output(&self) -> &Output {
         match self {
@@ -110,22 +81,26 @@ impl Stage {
         }
     }
 
-    fn output_mut(&mut self) -> &mut Output {
+    fn shows(&mut self) -> &mut dyn Shows {
         match self {
-            Stage::Projected(stage) => &mut stage.output,
-            Stage::Grouped(stage) => &mut stage.output,
+            Stage::Projected(stage) => &mut **stage,
+            Stage::Grouped(stage) => &mut **stage,
         }
     }
 }
 
 impl Running {
     pub(super) fn new(query: &Query, stores: &Stores) -> Running {
+        // A snapshot misses what leaves at the moment at which it leaves.
+        let emit = if query.shows_snapshots() {
+            Emit::All
+        } else {
+            query.emit
+        };
         let feed = match &query.input {
-            Input::Stream(input) => {
-                Feed::Stream(Box::new(StreamFeed::new(input, query.emit, stores)))
-            }
+            Input::Stream(input) => Feed::Stream(Box::new(StreamFeed::new(input, emit, stores))),
             Input::Join(input) => {
-                let seen = query.grouping.is_some() || query.emit != Emit::Current;
+                let seen = query.grouping.is_some() || emit != Emit::Current || query.distinct;
                 Feed::Join(Box::new(Joiner::new(input, stores, seen)))
             }
         };
@@ -134,28 +109,27 @@ impl Running {
 
     fn of(query: Arc<Query>, stores: &Stores, feed: Feed) -> Running {
         // A window that keeps rows shows the kept columns alone; else the whole row is seen.
-        let (columns, batch, leaves) = match (&query.input, &feed) {
+        let (columns, leaves) = match (&query.input, &feed) {
             (Input::Stream(input), Feed::Stream(feed)) => {
                 let columns: &[usize] = if feed.keeps_rows() { &[] } else { &input.keep };
-                let batch = input.window.is_some_and(|window| window.is_batch());
-                (columns, batch, feed.leaves())
+                (columns, feed.leaves())
             }
-            (Input::Join(input), _) if Joiner::can_leave(input) => {
-                (&[][..], false, Leaves::AnyOrder)
-            }
-            (Input::Join(_) | Input::Stream(_), _) => (&[][..], false, Leaves::Never),
+            (Input::Join(input), _) if Joiner::can_leave(input) => (&[][..], Leaves::AnyOrder),
+            (Input::Join(_) | Input::Stream(_), _) => (&[][..], Leaves::Never),
         };
         let cx = stores.cx(columns);
+        let batch = query.flow() == Flow::Batch;
         let stage = match &query.grouping {
-            Some(grouping) => Stage::Grouped(Box::new(Grouped::new(
-                Groups::new(grouping, cx, leaves, batch, query.emit),
-                Output::new(&query, stores.cx(&[])),
-            ))),
-            None => Stage::Projected(Box::new(Projected {
-                output: Output::new(&query, cx),
-                batch,
-                emit: query.emit,
-            })),
+            Some(grouping) => {
+                let together = batch || query.shows_snapshots();
+                let groups = Groups::new(grouping, cx, leaves, together, query.emit);
+                let output = Output::new(&query, stores.cx(&[]));
+                Stage::Grouped(Box::new(Grouped::new(groups, output)))
+            }
+            None => {
+                let output = Output::new(&query, cx);
+                Stage::Projected(Box::new(Projected::new(&query, output)))
+            }
         };
         let write = match &query.target {
             Target::Stream(_) => None,
@@ -165,11 +139,12 @@ impl Running {
             }
         };
         Running {
-            plan: query,
             stores: stores.clone(),
             feed,
             stage,
+            tail: Tail::new(&query).map(Box::new),
             write,
+            plan: query,
         }
     }
 
@@ -186,49 +161,91 @@ impl Running {
 
     /// Takes rows of one of its inputs; what comes out is in [`Running::output`].
     pub(super) fn push(&mut self, input: usize, rows: Rows<'_>) {
+        let Some(first) = rows.stamps().first().copied() else {
+            return;
+        };
+        while let Some(time) = self.tail.as_ref().and_then(|tail| tail.overdue(first.time)) {
+            self.fire(Stamp { time, ..first });
+        }
         feed!(self, feed, stage => feed.push(input, rows, stage));
+        if let Some(tail) = &mut self.tail {
+            tail.take(self.stage.shows(), first);
+        }
         self.finish();
     }
 
     /// The clock has reached the query's deadline.
     pub(super) fn fire(&mut self, at: Stamp) {
-        feed!(self, feed, stage => feed.fire(at, stage));
+        if self.feed.deadline().is_some_and(|due| due <= at.time) {
+            feed!(self, feed, stage => feed.fire(at, stage));
+        }
+        if let Some(tail) = &mut self.tail {
+            tail.fire(self.stage.shows(), at);
+        }
         self.finish();
     }
 
     /// After something has come out: rows for a table go there.
     fn finish(&mut self) {
-        let output = self.stage.output_mut();
-        if let Some(write) = &mut self.write {
-            if !output.out.is_empty() {
-                write.apply(output.out.rows(), &output.faults);
-                output.out.clear();
-            }
+        let Some(write) = &mut self.write else {
+            return;
+        };
+        let output = self.stage.shows().output();
+        let rows = match &mut self.tail {
+            Some(tail) => &mut tail.out,
+            None => &mut output.out,
+        };
+        if !rows.is_empty() {
+            write.apply(rows.rows(), &output.faults);
+            rows.clear();
+        }
+    }
+
+    /// Whether it wants to know when the clock is first known.
+    pub(super) fn starts(&self) -> bool {
+        self.tail.as_ref().is_some_and(|tail| tail.starts())
+    }
+
+    /// The clock is known for the first time.
+    pub(super) fn start(&mut self, at: Stamp) {
+        if let Some(tail) = &mut self.tail {
+            tail.start(at);
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        match &self.feed {
-            Feed::Stream(feed) => feed.deadline(),
-            Feed::Join(feed) => feed.deadline(),
-        }
+        let tail = self.tail.as_ref().and_then(|tail| tail.deadline());
+        self.feed.deadline().into_iter().chain(tail).min()
+    }
+
+    /// Until when something is to come that has not come yet; a snapshot shows what is known.
+    pub(super) fn awaited(&self) -> Option<Timestamp> {
+        let tail = self.tail.as_ref().filter(|tail| !tail.repeats());
+        let tail = tail.and_then(|tail| tail.deadline());
+        self.feed.deadline().into_iter().chain(tail).max()
     }
 
     pub(super) fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
-        match &self.feed {
+        let feed = match &self.feed {
             Feed::Stream(feed) => feed.earliest(time),
             Feed::Join(feed) => feed.earliest(time),
-        }
+        };
+        let tail = self.tail.as_ref().and_then(|tail| tail.earliest(time));
+        feed.into_iter().chain(tail).min()
     }
 
     /// The rows that have come out, for the caller to take.
     pub(super) fn output(&mut self) -> &mut Batch {
-        &mut self.stage.output_mut().out
+        match &mut self.tail {
+            Some(tail) => &mut tail.out,
+            None => &mut self.stage.shows().output().out,
+        }
     }
 
     /// Whether there is anything to remember between two rows.
     pub(super) fn has_state(&self) -> bool {
         match (&self.feed, &self.stage) {
+            _ if self.tail.is_some() => true,
             (_, Stage::Grouped(_)) => true,
             (Feed::Stream(feed), Stage::Projected(_)) => feed.has_state(),
             (Feed::Join(feed), Stage::Projected(_)) => feed.has_state(),
@@ -252,10 +269,13 @@ impl Running {
             Feed::Stream(feed) => feed.save(save)?,
             Feed::Join(feed) => feed.save(save)?,
         }
-        if let Stage::Grouped(stage) = &self.stage {
-            stage.groups.save(save)?;
+        if let Some(tail) = &self.tail {
+            tail.save(save)?;
         }
-        self.stage.output().save(save)
+        match &self.stage {
+            Stage::Projected(stage) => stage.save(save),
+            Stage::Grouped(stage) => stage.save(save),
+        }
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
@@ -263,9 +283,12 @@ impl Running {
             Feed::Stream(feed) => feed.load(load)?,
             Feed::Join(feed) => feed.load(load)?,
         }
-        if let Stage::Grouped(stage) = &mut self.stage {
-            stage.groups.load(load)?;
+        if let Some(tail) = &mut self.tail {
+            tail.load(load)?;
         }
-        self.stage.output_mut().load(load)
+        match &mut self.stage {
+            Stage::Projected(stage) => stage.load(load),
+            Stage::Grouped(stage) => stage.load(load),
+        }
     }
 }

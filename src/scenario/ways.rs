@@ -179,9 +179,9 @@ impl Run<'_> {
                         engine.push(id, rows.rows(), &mut gather);
                     }
                 }
-                Body::Tick | Body::Rejected { .. } | Body::Config { .. } => {
-                    engine.advance(time, first, &mut gather);
-                }
+                Body::Tick | Body::Rejected { .. } => engine.advance(time, first, &mut gather),
+                // It is written before anything has happened, when no clock is known.
+                Body::Config { .. } => {}
             }
             ControlFlow::Continue(())
         });

@@ -167,6 +167,7 @@ impl Select {
 pub(crate) struct Output {
     pub(crate) keep: Keep,
     pub(crate) every: Every,
+    pub(crate) place: Place,
 }
 
 /// How long an output period is.

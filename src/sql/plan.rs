@@ -14,7 +14,7 @@ pub use relation::{
 };
 
 use super::aggregates::AggregateFunction;
-use super::functions::Function;
+use super::functions::{Function, Reads};
 use crate::diagnostic::Place;
 use crate::event::{Schema, Type, Value};
 
@@ -134,8 +134,8 @@ pub struct Query {
     pub distinct: bool,
     /// Which rows of a window pass.
     pub emit: Emit,
-    /// OUTPUT. Per group when there is a grouping with keys: the keys are then the expressions of
-    /// `select` behind those that have names.
+    /// OUTPUT. FIRST and LAST are per group when there is a grouping with keys: the keys are then
+    /// the expressions of `select` behind those that have names.
     pub rate: Option<Rate>,
     /// What gets the rows.
     pub target: Target,
@@ -151,6 +151,30 @@ pub struct Query {
 }
 
 impl Query {
+    /// Whether rows that have come in leave again.
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        let forgets = match &self.input {
+            Input::Stream(input) => match &input.window {
+                None => false,
+                Some(window) if window.is_batch() => return Flow::Batch,
+                Some(_) => true,
+            },
+            Input::Join(input) => input.join.forgets(),
+        };
+        if forgets {
+            Flow::Sliding
+        } else {
+            Flow::Endless
+        }
+    }
+
+    /// Whether it gives what its result is from time to time.
+    #[must_use]
+    pub fn shows_snapshots(&self) -> bool {
+        self.rate.is_some_and(|rate| rate.keep == Keep::Snapshot)
+    }
+
     /// The stream that gets the rows, when it is one.
     #[must_use]
     pub fn target_stream(&self) -> Option<StreamId> {
@@ -221,6 +245,17 @@ fn fingerprint(text: &str) -> u64 {
     (u64::from(high) << 32) | u64::from(low)
 }
 
+/// What becomes of the rows that a query reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// They come and never leave.
+    Endless,
+    /// They come and leave one by one.
+    Sliding,
+    /// They are seen when a batch of them is complete.
+    Batch,
+}
+
 /// When output rows reach the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -273,6 +308,15 @@ pub enum Input {
 }
 
 impl Input {
+    /// Columns of the row that is kept of it.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        match self {
+            Input::Stream(input) => input.keep.len(),
+            Input::Join(input) => input.join.width(),
+        }
+    }
+
     /// Every stream that is read, each as often as it is; in the order in which they were written.
     #[must_use]
     pub fn streams(&self) -> Vec<&StreamInput> {
@@ -471,6 +515,8 @@ pub enum ExprKind {
     InList(Box<Expr>, Vec<Expr>),
     /// `x IN table`: whether the table has a row whose key is `x`.
     InTable(Box<Expr>, TableId),
+    /// `x BETWEEN low AND high`, all of one type.
+    Between(Box<Expr>, Box<Expr>, Box<Expr>),
     /// `x LIKE pattern`.
     Like {
         /// The text.
@@ -485,6 +531,16 @@ pub enum ExprKind {
     /// The first branch whose condition is true; else the last; else NULL.
     Case {
         /// Conditions and results.
+        branches: Vec<(Expr, Expr)>,
+        /// ELSE.
+        otherwise: Option<Box<Expr>>,
+    },
+    /// `CASE x WHEN y THEN …`: the first branch whose value equals the operand; else the last; else
+    /// NULL. Operand and values are of one type.
+    Switch {
+        /// What is compared.
+        operand: Box<Expr>,
+        /// Values and results.
         branches: Vec<(Expr, Expr)>,
         /// ELSE.
         otherwise: Option<Box<Expr>>,
@@ -559,7 +615,16 @@ impl Expr {
             | ExprKind::Or(x, y)
             | ExprKind::SameAs(x, y) => vec![x, y],
             ExprKind::InList(x, list) => std::iter::once(&mut **x).chain(list).collect(),
+            ExprKind::Between(x, low, high) => vec![x, low, high],
             ExprKind::Like { text, pattern, .. } => vec![text, pattern],
+            ExprKind::Switch {
+                operand,
+                branches,
+                otherwise,
+            } => std::iter::once(&mut **operand)
+                .chain(branches.iter_mut().flat_map(|(value, then)| [value, then]))
+                .chain(otherwise.as_deref_mut())
+                .collect(),
             ExprKind::Case {
                 branches,
                 otherwise,
@@ -589,6 +654,15 @@ impl Expr {
             | ExprKind::Or(x, y)
             | ExprKind::SameAs(x, y) => vec![x, y],
             ExprKind::InList(x, list) => std::iter::once(&**x).chain(list).collect(),
+            ExprKind::Between(x, low, high) => vec![x, low, high],
+            ExprKind::Switch {
+                operand,
+                branches,
+                otherwise,
+            } => std::iter::once(&**operand)
+                .chain(branches.iter().flat_map(|(value, result)| [value, result]))
+                .chain(otherwise.as_deref())
+                .collect(),
             ExprKind::Like { text, pattern, .. } => vec![text, pattern],
             ExprKind::Case {
                 branches,
@@ -612,9 +686,8 @@ impl Expr {
 
     /// Whether it gives the same for the same row at any time, as often as it is asked.
     pub fn is_steady(&mut self) -> bool {
-        const MOVING: [&str; 4] = ["now", "event_timestamp", "uuid", "rand"];
         let moving = match &self.kind {
-            ExprKind::Call(function, _) => function.names.iter().any(|name| MOVING.contains(name)),
+            ExprKind::Call(function, _) => function.reads != Reads::Arguments,
             ExprKind::InTable(..) => true,
             _ => false,
         };

@@ -276,7 +276,7 @@ fn counts(rows: &[&Reading]) -> Vec<(i64, usize)> {
 fn top(rows: &[&Reading]) -> Value {
     let top = counts(rows).into_iter().take(2);
     let top: Vec<String> = top
-        .map(|(value, count)| format!("{{\"value\":{value},\"count\":{count}}}"))
+        .map(|(value, count)| format!("{{\"count\":{count},\"value\":{value}}}"))
         .collect();
     if top.is_empty() {
         return Value::Null;

@@ -10,9 +10,11 @@ use super::chain::{self, Ends, Link, NONE};
 use crate::event::Value;
 
 /// Finds the rows that have given values in some columns. A row with NULL among them is not in it,
-/// since NULL is equal to nothing.
+/// since NULL is equal to nothing, unless NULLs are alike.
 pub(super) struct Index {
     pub(super) columns: Vec<usize>,
+    /// Whether NULL is a value like others.
+    pub(super) nulls_alike: bool,
     runs: HashTable<Run>,
     links: Vec<Link>,
 }
@@ -47,6 +49,7 @@ impl Index {
     pub(super) fn new(columns: Vec<usize>) -> Index {
         Index {
             columns,
+            nulls_alike: false,
             runs: HashTable::new(),
             links: Vec::new(),
         }
@@ -63,11 +66,12 @@ impl Index {
     ) {
         let Index {
             columns,
+            nulls_alike,
             runs,
             links,
         } = self;
         let key = cells.key(slot, columns);
-        if key.clone().any(Value::is_null) {
+        if !*nulls_alike && key.clone().any(Value::is_null) {
             return;
         }
         let hash = hash(hasher, key.clone());
@@ -92,11 +96,12 @@ impl Index {
     pub(super) fn remove(&mut self, slot: Slot, cells: Cells<'_>, hasher: &FixedState) {
         let Index {
             columns,
+            nulls_alike,
             runs,
             links,
         } = self;
         let key = cells.key(slot, columns);
-        if key.clone().any(Value::is_null) {
+        if !*nulls_alike && key.clone().any(Value::is_null) {
             return;
         }
         if chain::is_inside(links, slot) {
@@ -123,7 +128,7 @@ impl Index {
         cells: Cells<'_>,
         hasher: &FixedState,
     ) -> Option<Run> {
-        if key.clone().any(Value::is_null) {
+        if !self.nulls_alike && key.clone().any(Value::is_null) {
             return None;
         }
         let same = |run: &Run| cells.key(run.ends.first, &self.columns).eq(key.clone());

@@ -62,10 +62,22 @@ impl IndexedRows {
         }
     }
 
+    /// The same, with indexes in which NULL is a value like others, as groups see it.
+    pub(super) fn with_nulls_alike(mut self) -> IndexedRows {
+        for index in &mut self.indexes {
+            index.nulls_alike = true;
+        }
+        self
+    }
+
     /// The same with no rows.
     pub(super) fn fresh(&self) -> IndexedRows {
         let indexes = self.indexes.iter().map(|index| index.columns.clone());
-        IndexedRows::new(self.width, indexes.collect(), self.chains.len() - 1)
+        let fresh = IndexedRows::new(self.width, indexes.collect(), self.chains.len() - 1);
+        if self.indexes.iter().any(|index| index.nulls_alike) {
+            return fresh.with_nulls_alike();
+        }
+        fresh
     }
 
     pub(super) fn len(&self) -> usize {

@@ -242,6 +242,7 @@ impl StatementParser<'_> {
 
     /// `OUTPUT [ALL | FIRST | LAST] EVERY …`, `OUTPUT SNAPSHOT EVERY …`.
     fn output(&mut self) -> Parsed<Output> {
+        let place = self.here();
         self.expect_word("OUTPUT")?;
         let kinds = [
             ("ALL", Keep::All),
@@ -258,7 +259,7 @@ impl StatementParser<'_> {
         }
         self.expect_word("EVERY")?;
         let every = self.every(keep)?;
-        Ok(Output { keep, every })
+        Ok(Output { keep, every, place })
     }
 
     fn every(&mut self, keep: Keep) -> Parsed<Every> {

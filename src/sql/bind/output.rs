@@ -1,0 +1,94 @@
+//! DISTINCT and OUTPUT: what they cannot be used with.
+
+use super::super::plan::{Emit, ExprKind, Flow, Keep, Query};
+use super::expr::Failed;
+use super::{Binder, Written};
+use crate::diagnostic::{Diagnostic, Place};
+
+/// Something that is refused, and what to write instead.
+struct Refusal {
+    place: Place,
+    message: &'static str,
+    hint: &'static str,
+}
+
+impl Binder<'_> {
+    /// Refuses what has no sound meaning.
+    pub(super) fn check_output(
+        &mut self,
+        path: &str,
+        written: &Written,
+        query: &Query,
+    ) -> Result<(), Failed> {
+        let select = &written.query.select;
+        let output = select.output.as_ref().map(|output| output.place);
+        let found = [
+            output.and_then(|place| snapshot(place, query)),
+            distinct(select.place, query),
+        ];
+        let mut refused = Ok(());
+        for refusal in found.into_iter().flatten() {
+            let fault = Diagnostic::error(path, refusal.place, refusal.message);
+            self.diagnostics.push(fault.with_hint(refusal.hint));
+            refused = Err(Failed);
+        }
+        refused
+    }
+}
+
+fn snapshot(place: Place, query: &Query) -> Option<Refusal> {
+    let snapshot = query.rate.is_some_and(|rate| rate.keep == Keep::Snapshot);
+    (snapshot && query.emit != Emit::Current).then_some(Refusal {
+        place,
+        message: "SNAPSHOT shows the rows that are there, EXPIRED EVENTS and ALL EVENTS those \
+                  that have left",
+        hint: "leave out one of them",
+    })
+}
+
+fn distinct(place: Place, query: &Query) -> Option<Refusal> {
+    if !query.distinct {
+        return None;
+    }
+    let refuse = |message, hint| {
+        Some(Refusal {
+            place,
+            message,
+            hint,
+        })
+    };
+    let sorted = query.order_by.iter();
+    let mut hidden = sorted.filter(|key| !query.select.contains(&key.expr));
+    if hidden.next().is_some() {
+        return refuse(
+            "with DISTINCT, ORDER BY takes what is selected: rows that are alike may differ in \
+             the rest",
+            "select it too, or leave it out",
+        );
+    }
+    let grouped = query.grouping.is_some();
+    match (query.flow(), query.shows_snapshots()) {
+        (Flow::Sliding, false) if grouped => refuse(
+            "DISTINCT over groups in a sliding window: a group's row changes with every row",
+            "use a batch window, or OUTPUT SNAPSHOT",
+        ),
+        (Flow::Endless, true) if !grouped => refuse(
+            "DISTINCT and SNAPSHOT without a window: the snapshot is the last row",
+            "leave DISTINCT out, or give the stream a window",
+        ),
+        (Flow::Sliding, false) if asks_tables(query) => refuse(
+            "DISTINCT over a sliding window cannot look into a table: what it finds may change \
+             while the row is there",
+            "do that in a query of its own",
+        ),
+        (Flow::Endless | Flow::Sliding | Flow::Batch, _) => None,
+    }
+}
+
+fn asks_tables(query: &Query) -> bool {
+    let mut asks = false;
+    for expr in query.select.iter().chain(&query.having) {
+        expr.walk(&mut |expr| asks |= matches!(expr.kind, ExprKind::InTable(..)));
+    }
+    asks
+}
