@@ -48,6 +48,12 @@ const QUERIES: &str = "
     INSERT INTO Out SELECT sensor_id, avg(temperature) AS a, max(humidity) AS m, count(*) AS n
     FROM S WINDOW('time', 2 SECONDS) GROUP BY sensor_id;
 
+    INSERT INTO Calls SELECT sensor_id, humidity FROM S WHERE seq % 50 = 0;
+    INSERT INTO Out SELECT a.sensor_id, avg(a.temperature) AS a, max(c.humidity) AS m, count(*) AS n
+    FROM S WINDOW('time', 1 SECOND) AS a JOIN Calls WINDOW('length', 20) AS c
+      ON a.sensor_id = c.sensor_id
+    GROUP BY a.sensor_id;
+
     PARTITION WITH (sensor_id OF S, 'partition.idle' = '10 s') BEGIN
       INSERT INTO #Smooth SELECT sensor_id, avg(temperature) AS a, seq FROM S WINDOW('length', 10);
       INSERT INTO Out SELECT sensor_id, avg(a) AS a, max(a) AS m, count(*) AS n

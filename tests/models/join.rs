@@ -462,7 +462,7 @@ fn chains(tape: &mut Tape<'_>, count: usize) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(cases(500))]
+    #![proptest_config(cases(120))]
 
     #[test]
     fn joins_are_nested_loops(

@@ -16,7 +16,8 @@ const QUERIES: [&str; 9] = [
     "INSERT INTO Out SELECT 1 AS q, k, sum(n) AS s, count(*) AS c FROM A WINDOW('length', 3);",
     "INSERT INTO Out SELECT 2 AS q, k, max(n) AS s, count(*) AS c FROM A;",
     "INSERT INTO #Middle SELECT k, n, s FROM A WHERE n > 0;
-     INSERT INTO Out SELECT 3 AS q, k, sum(n) AS s, count(s) AS c FROM #Middle WINDOW('length', 2);",
+     INSERT INTO Out SELECT 3 AS q, k, sum(n) AS s, count(s) AS c
+     FROM #Middle WINDOW('length', 2);",
     "INSERT INTO Out SELECT 4 AS q, s, sum(n) AS s2, count(*) AS c FROM A GROUP BY s;",
     "INSERT INTO Out SELECT 5 AS q, a.k, a.n, count(*) AS c
      FROM A WINDOW('length', 2) AS a JOIN B WINDOW('length', 2) AS b ON a.n < b.n;",
@@ -153,7 +154,7 @@ fn partitions(tape: &mut Tape<'_>, count: usize) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(cases(80))]
 
     #[test]
     fn partitions_are_applications_of_one_key(

@@ -259,7 +259,7 @@ fn tables(tape: &mut Tape<'_>, count: usize) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(cases(500))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn tables_are_lists_of_rows(
