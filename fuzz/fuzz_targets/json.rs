@@ -7,7 +7,16 @@ use eventflux::event::{Batch, Field, Schema, Type};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|payload: &[u8]| {
-    let types = [Type::Bool, Type::Int, Type::Long, Type::Float, Type::Double, Type::String];
+    let types = [
+        Type::Bool,
+        Type::Int,
+        Type::Long,
+        Type::Float,
+        Type::Double,
+        Type::String,
+        Type::Bytes,
+        Type::Json,
+    ];
     let names = ["a", "b", "c", "d", "e", "f"];
     let fields = names.iter().zip(types).map(|(name, ty)| Field { name: (*name).to_owned(), ty });
     let schema = Schema::new(fields.collect());

@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod distinct;
+mod draws;
 mod expr;
 mod feed;
 mod group;
@@ -118,6 +119,14 @@ impl Engine {
             stores,
             plan,
         }
+    }
+
+    /// The same engine for the log with this identity, from which `uuid` and `rand` derive what
+    /// they give.
+    #[must_use]
+    pub fn of_log(self, identity: u64) -> Engine {
+        self.stores.draws.identify(identity);
+        self
     }
 
     /// The plan that is run.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::draws::Draws;
 use super::expr::Cx;
 use super::join::Lookup;
 use super::partition::Partition;
@@ -20,6 +21,7 @@ use crate::sql::plan::{StreamId, Table};
 #[derive(Clone)]
 pub(super) struct Stores {
     pub(super) tables: Arc<[SharedTable]>,
+    pub(super) draws: Arc<Draws>,
     pub(super) aggregations: Arc<[Arc<dyn Lookup>]>,
 }
 
@@ -29,6 +31,7 @@ impl Stores {
         Cx {
             columns,
             tables: &self.tables,
+            draws: Some(&self.draws),
         }
     }
 }
@@ -67,6 +70,7 @@ pub(super) struct Port {
 pub(super) fn all(plan: &Application) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
     let stores = Stores {
         tables: plan.tables.iter().map(SharedTable::new).collect(),
+        draws: Arc::default(),
         aggregations: Arc::new([]),
     };
     let mut nodes = Vec::new();

@@ -92,7 +92,7 @@ impl Stage {
 impl Running {
     pub(super) fn new(query: &Query, stores: &Stores) -> Running {
         // A snapshot misses what leaves at the moment at which it leaves.
-        let emit = if query.shows_snapshots() {
+        let emit = if query.shows_snapshots() && query.flow() != Flow::Batch {
             Emit::All
         } else {
             query.emit

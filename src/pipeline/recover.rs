@@ -17,6 +17,8 @@ use crate::wal::{Body, ReadEnd, Record, Wal};
 pub struct Open<'a> {
     /// Where everything lies.
     pub store: Arc<dyn Store>,
+    /// The store's, from which `uuid` and `rand` derive what they give.
+    pub identity: u64,
     /// The application that is to run.
     pub application: Arc<Application>,
     /// Its texts, which the log keeps.
@@ -67,7 +69,7 @@ impl Core {
         let marks = snapshot.marks.clone();
         let saved = snapshot.seq;
         let (plan, sinks) = plan_of(open, &first, &wanted, &mut found);
-        let engine = restored(plan, &sinks, &snapshot, &mut found);
+        let engine = restored(plan, open.identity, &sinks, &snapshot, &mut found);
         let mut core = Core {
             store: Arc::clone(&open.store),
             wal,
@@ -199,7 +201,7 @@ impl Core {
                 Snapshot::default()
             }
         };
-        self.engine = restored(plan, &sinks, &snapshot, found);
+        self.engine = restored(plan, open.identity, &sinks, &snapshot, found);
         self.sinks = sinks;
         text.clone_into(&mut self.application);
     }
@@ -309,12 +311,13 @@ fn plan_of(
 /// An engine with the state of a snapshot.
 fn restored(
     plan: Arc<Application>,
+    identity: u64,
     sinks: &[SinkStream],
     snapshot: &Snapshot,
     found: &mut Recovered,
 ) -> Engine {
     let watched = |stream| sinks.iter().any(|sink| sink.stream == stream);
-    let mut engine = Engine::new(Arc::clone(&plan), watched);
+    let mut engine = Engine::new(Arc::clone(&plan), watched).of_log(identity);
     let chunks: Vec<StateChunk> = snapshot
         .chunks
         .iter()

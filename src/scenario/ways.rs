@@ -99,6 +99,7 @@ impl Run<'_> {
             .collect();
         let open = Open {
             store: Arc::new(store.clone()),
+            identity: 0,
             application: Arc::clone(&self.application),
             texts: self.texts,
             sinks: &sinks,

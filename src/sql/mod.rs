@@ -6,6 +6,7 @@
 pub mod aggregates;
 mod ast;
 mod bind;
+pub mod cron;
 mod dialect;
 pub mod explain;
 pub mod functions;
@@ -14,6 +15,7 @@ pub mod plan;
 mod reference;
 mod types;
 pub mod windows;
+pub mod zone;
 
 pub use parse::SQL_TEXT_BYTES_MAX;
 pub use plan::Application;

@@ -5,6 +5,7 @@
 //! texts that mean the same have the same plan and the same [`Query::fingerprint`].
 
 mod relation;
+mod window;
 
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ pub use relation::{
     Access, Aggregation, AggregationId, Bucket, Eviction, Join, JoinKind, Match, Partition,
     PartitionKey, Side, Source, Store, Table, TableId, Target, Trigger, TriggerAt, Write,
 };
+
+pub use window::{Condition, UniqueBound, Window};
 
 use super::aggregates::AggregateFunction;
 use super::functions::{Function, Reads};
@@ -158,7 +161,7 @@ impl Query {
             Input::Stream(input) => match &input.window {
                 None => false,
                 Some(window) if window.is_batch() => return Flow::Batch,
-                Some(_) => true,
+                Some(window) => window.rows_leave(),
             },
             Input::Join(input) => input.join.forgets(),
         };
@@ -184,12 +187,13 @@ impl Query {
         }
     }
 
-    /// Every expression of it but those of windows.
+    /// Every expression of it.
     #[must_use]
     pub fn exprs(&self) -> Vec<&Expr> {
         let mut found: Vec<&Expr> = Vec::new();
         for input in self.input.streams() {
             found.extend(input.filter.iter().chain(&input.behind));
+            found.extend(input.window.iter().flat_map(Window::exprs));
         }
         if let Input::Join(input) = &self.input {
             input.join.exprs(&mut found);
@@ -243,6 +247,14 @@ fn fingerprint(text: &str) -> u64 {
     let low = crc32c::crc32c(text.as_bytes());
     let high = crc32c::crc32c_append(low ^ 0x9E37_79B9, text.as_bytes());
     (u64::from(high) << 32) | u64::from(low)
+}
+
+impl StreamInput {
+    /// Whether rows that have come in leave again.
+    #[must_use]
+    pub fn forgets(&self) -> bool {
+        self.window.as_ref().is_some_and(Window::rows_leave)
+    }
 }
 
 /// What becomes of the rows that a query reads.
@@ -366,51 +378,6 @@ pub struct StreamInput {
     pub keep: Vec<usize>,
 }
 
-/// Which of the latest rows a query sees at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
-    /// The last `rows` rows.
-    Length {
-        /// At least 1.
-        rows: u64,
-    },
-    /// The rows of the last `span_ms`; a row leaves when the clock reaches its time + `span_ms`.
-    Time {
-        /// At least 1.
-        span_ms: i64,
-    },
-    /// Every `rows` rows.
-    LengthBatch {
-        /// At least 1.
-        rows: u64,
-    },
-    /// Every `span_ms` from the first row's time, or from `start`.
-    TimeBatch {
-        /// At least 1.
-        span_ms: i64,
-        /// A time at which a batch begins.
-        start: Option<i64>,
-    },
-    /// Every `span_ms`, aligned to the epoch plus `offset_ms`.
-    Tumbling {
-        /// At least 1.
-        span_ms: i64,
-        /// From 0 to below `span_ms`.
-        offset_ms: i64,
-    },
-}
-
-impl Window {
-    /// Whether it gives nothing until it closes, and then all at once.
-    #[must_use]
-    pub fn is_batch(self) -> bool {
-        match self {
-            Window::Length { .. } | Window::Time { .. } => false,
-            Window::LengthBatch { .. } | Window::TimeBatch { .. } | Window::Tumbling { .. } => true,
-        }
-    }
-}
-
 /// GROUP BY and the aggregates over each group.
 ///
 /// Behind a grouping, expressions see the *group row*: first the keys, then the results of the
@@ -463,7 +430,7 @@ impl Aggregate {
 }
 
 /// One key of ORDER BY.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SortKey {
     /// Over the same row as `select`.
     pub expr: Expr,

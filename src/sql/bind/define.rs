@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::super::ast::{CreateStream, CreateTable, CreateTrigger, CreateWindow, Name, Properties};
 use super::super::plan::{Eviction, Property, Role, Stream, StreamId, Table, Trigger};
-use super::super::windows::plan_window;
 use super::Binder;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::event::{Field, Schema, Type, parse_duration_ms};
@@ -83,10 +82,9 @@ impl Binder<'_> {
             return;
         }
         let schema = self.schema(path, &create.columns);
-        if let Err(fault) = plan_window(path, &create.window) {
-            self.diagnostics.push(fault);
-        }
         let name = &create.name;
+        // Each reader has its own; this one is for the faults.
+        let _ = self.window(path, &create.window, [Some(&name.text), None], &schema);
         let id = self.add_stream(path, name.text.clone(), name.place, schema);
         self.windows.insert(id, create.window.clone());
     }

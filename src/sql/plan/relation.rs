@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::super::cron::Cron;
 use super::{Aggregate, Application, Expr, StreamId, StreamInput};
 use crate::diagnostic::Place;
 use crate::event::Schema;
@@ -39,12 +40,12 @@ impl Join {
         self.left.width() + self.right.width()
     }
 
-    /// Whether joined rows leave again: when every stream in it has a window.
+    /// Whether joined rows leave again: when every stream in it has a window that they leave.
     #[must_use]
     pub fn forgets(&self) -> bool {
         let sides = [&self.left, &self.right];
         let mut streams = sides.iter().filter_map(|side| match &side.source {
-            Source::Stream(input) => Some(input.window.is_some()),
+            Source::Stream(input) => Some(input.forgets()),
             Source::Join(join) => Some(join.forgets()),
             Source::Table { .. } | Source::Aggregation { .. } => None,
         });
@@ -264,7 +265,7 @@ pub enum TriggerAt {
     /// Every so many milliseconds from then on.
     Every(i64),
     /// At the instants of a cron expression, UTC.
-    Cron(String),
+    Cron(Cron),
 }
 
 /// A stream of one column, the time, that the clock fills.
