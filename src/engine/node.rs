@@ -15,7 +15,7 @@ use super::table::SharedTable;
 use super::trigger::Trigger;
 use crate::event::{Batch, Rows, Stamp, Timestamp};
 use crate::sql::Application;
-use crate::sql::plan::{StreamId, Table};
+use crate::sql::plan::{Domains, LOG, StreamId, Table};
 
 /// What queries share besides streams.
 #[derive(Clone)]
@@ -148,6 +148,20 @@ impl Node {
                 false
             }
         }
+    }
+
+    /// The domain whose clock it follows. Tables have none: who changes them has.
+    pub(super) fn domain(&self, plan: &Application, domains: &Domains) -> usize {
+        let domain = match self {
+            Node::Table(..) => None,
+            Node::Query(number, _) => plan.queries.get(*number).map(|one| domains.of_query(one)),
+            Node::Partition(number, _) => plan
+                .partitions
+                .get(*number)
+                .map(|one| domains.of_partition(one, plan)),
+            Node::Trigger(_, stream, _) => Some(domains.of(*stream)),
+        };
+        domain.unwrap_or(LOG)
     }
 
     /// Whether it wants to know when the clock is first known.
