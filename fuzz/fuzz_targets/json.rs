@@ -17,7 +17,7 @@ fuzz_target!(|payload: &[u8]| {
         Type::Bytes,
         Type::Json,
     ];
-    let names = ["a", "b", "c", "d", "e", "f"];
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let fields = names.iter().zip(types).map(|(name, ty)| Field { name: (*name).to_owned(), ty });
     let schema = Schema::new(fields.collect());
     let mut decoder = Decoder::new("json", &Options::default(), &schema, None).unwrap();

@@ -609,12 +609,7 @@ impl Narrow {
             expr.for_each_column(&mut |column| keep.push(*column));
         }
         keep.extend(plain.iter().map(|column| **column));
-        for origin in origins.iter_mut() {
-            let first = origin.first;
-            if let Some(window) = origin.window_mut() {
-                window.for_each_column(&mut |column| keep.push(first + *column));
-            }
-        }
+        window_columns(origins, |first, column| keep.push(first + *column));
         let ranges: Vec<_> = origins.iter().map(Origin::columns).collect();
         for range in ranges.iter().filter(|_| joined) {
             // A side has at least one column.
@@ -631,17 +626,11 @@ impl Narrow {
             expr.for_each_column(&mut { renumber });
         }
         plain.into_iter().for_each(renumber);
-        for origin in origins.iter_mut() {
-            // A window sees the rows of its own stream alone.
-            let first = origin.first;
+        window_columns(origins, |first, column| {
             let before = keep.partition_point(|column| *column < first);
-            if let Some(window) = origin.window_mut() {
-                window.for_each_column(&mut |column| {
-                    let place = keep.binary_search(&(first + *column));
-                    *column = place.unwrap_or_default().saturating_sub(before);
-                });
-            }
-        }
+            let place = keep.binary_search(&(first + *column));
+            *column = place.unwrap_or_default().saturating_sub(before);
+        });
         Narrow { keep, ranges }
     }
 
@@ -656,5 +645,16 @@ impl Narrow {
     pub(super) fn offset(&self, source: usize) -> usize {
         let start = self.ranges.get(source).map_or(0, |range| range.start);
         self.keep.partition_point(|column| *column < start)
+    }
+}
+
+/// Every column that a window reads: those are numbered within the window's own stream, whose
+/// first column among all is given too.
+fn window_columns(origins: &mut [Origin], mut visit: impl FnMut(usize, &mut usize)) {
+    for origin in origins {
+        let first = origin.first;
+        if let Some(window) = origin.window_mut() {
+            window.for_each_column(&mut |column| visit(first, column));
+        }
     }
 }
