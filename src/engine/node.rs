@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::draws::Draws;
 use super::expr::Cx;
 use super::join::Lookup;
 use super::partition::Partition;
@@ -14,12 +15,13 @@ use super::table::SharedTable;
 use super::trigger::Trigger;
 use crate::event::{Batch, Rows, Stamp, Timestamp};
 use crate::sql::Application;
-use crate::sql::plan::{StreamId, Table};
+use crate::sql::plan::{Domains, LOG, StreamId, Table};
 
 /// What queries share besides streams.
 #[derive(Clone)]
 pub(super) struct Stores {
     pub(super) tables: Arc<[SharedTable]>,
+    pub(super) draws: Arc<Draws>,
     pub(super) aggregations: Arc<[Arc<dyn Lookup>]>,
 }
 
@@ -29,6 +31,7 @@ impl Stores {
         Cx {
             columns,
             tables: &self.tables,
+            draws: Some(&self.draws),
         }
     }
 }
@@ -67,6 +70,7 @@ pub(super) struct Port {
 pub(super) fn all(plan: &Application) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
     let stores = Stores {
         tables: plan.tables.iter().map(SharedTable::new).collect(),
+        draws: Arc::default(),
         aggregations: Arc::new([]),
     };
     let mut nodes = Vec::new();
@@ -146,6 +150,20 @@ impl Node {
         }
     }
 
+    /// The domain whose clock it follows. Tables have none: who changes them has.
+    pub(super) fn domain(&self, plan: &Application, domains: &Domains) -> usize {
+        let domain = match self {
+            Node::Table(..) => None,
+            Node::Query(number, _) => plan.queries.get(*number).map(|one| domains.of_query(one)),
+            Node::Partition(number, _) => plan
+                .partitions
+                .get(*number)
+                .map(|one| domains.of_partition(one, plan)),
+            Node::Trigger(_, stream, _) => Some(domains.of(*stream)),
+        };
+        domain.unwrap_or(LOG)
+    }
+
     /// Whether it wants to know when the clock is first known.
     pub(super) fn starts(&self) -> bool {
         match self {
@@ -173,12 +191,12 @@ impl Node {
         }
     }
 
-    /// The clock has reached the deadline.
-    pub(super) fn fire(&mut self, at: Stamp) {
+    /// The clock has reached the deadline, on its way to `until`.
+    pub(super) fn fire(&mut self, at: Stamp, until: Timestamp) {
         match self {
             Node::Query(_, query) => query.fire(at),
             Node::Partition(_, partition) => partition.fire(at),
-            Node::Trigger(_, _, trigger) => trigger.fire(at),
+            Node::Trigger(_, _, trigger) => trigger.fire(at, until),
             Node::Table(..) => {}
         }
     }
@@ -236,6 +254,14 @@ impl Node {
             Node::Query(_, query) => query.take_faults(),
             Node::Partition(_, partition) => partition.take_faults(),
             Node::Table(..) | Node::Trigger(..) => 0,
+        }
+    }
+
+    /// Jumps of the clock on which a trigger passed over instants, since the last call.
+    pub(super) fn take_cut(&mut self) -> u64 {
+        match self {
+            Node::Trigger(_, _, trigger) => trigger.take_cut(),
+            Node::Table(..) | Node::Query(..) | Node::Partition(..) => 0,
         }
     }
 

@@ -4,10 +4,11 @@ mod window;
 
 use std::fmt::Write as _;
 
+use super::functions::{Function, Reads};
 use super::plan::{
-    Aggregate, Application, ArithmeticOp, CompareOp, Emit, Expr, ExprKind, Grouping, Input, Join,
-    Keep, Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source, Store, StreamId,
-    StreamInput, Table, TableId, Target, Window, Write,
+    Aggregate, Application, ArithmeticOp, CompareOp, Domains, Emit, Expr, ExprKind, Grouping,
+    Input, Join, Keep, Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source,
+    Store, StreamId, StreamInput, Table, TableId, Target, Window, Write,
 };
 use crate::event::{Schema, Type, Value, format_duration_ms, to_base64};
 use window::show_window;
@@ -23,7 +24,20 @@ pub fn explain(application: &Application) -> String {
             Role::Sink => format!("to {}", stream.connector.as_deref().unwrap_or("?")),
         };
         let _ = writeln!(out, "stream {} ({}) {role}", stream.name, stream.schema);
+        if let Some(time) = stream.time() {
+            let _ = writeln!(out, "  {time}");
+        }
+        if let Some(letters) = stream.dead_letters {
+            let to = stream_name(application, letters.stream);
+            let rejected = if letters.rejected {
+                ", undecodable input too"
+            } else {
+                ""
+            };
+            let _ = writeln!(out, "  dead letters to {to}{rejected}");
+        }
     }
+    out.push_str(&show_domains(application));
     for table in &application.tables {
         let _ = writeln!(out, "{}", show_table(table));
     }
@@ -59,6 +73,23 @@ pub fn explain(application: &Application) -> String {
     }
     for warning in warnings(application) {
         let _ = writeln!(out, "warning: {warning}");
+    }
+    out
+}
+
+/// The streams that follow a clock of their own.
+fn show_domains(application: &Application) -> String {
+    let domains = Domains::new(application);
+    let mut out = String::new();
+    for domain in 1..domains.count() {
+        let names = |all: &mut dyn Iterator<Item = StreamId>| -> String {
+            let names: Vec<&str> = all.map(|id| stream_name(application, id)).collect();
+            names.join(", ")
+        };
+        let all = (0..application.streams.len()).map(StreamId);
+        let all = names(&mut all.filter(|id| domains.of(*id) == domain));
+        let timed = names(&mut domains.timed(domain).iter().copied());
+        let _ = writeln!(out, "clock {domain} for {all} by the time of {timed}");
     }
     out
 }
@@ -580,11 +611,18 @@ fn show(expr: &Expr, row: &[String]) -> String {
             otherwise,
         } => show_case(Some(operand), branches, otherwise.as_deref(), row),
         ExprKind::Cast(x) => format!("CAST({} AS {})", sub(x), expr.ty),
-        ExprKind::Call(function, arguments) => {
-            let name = function.names.first().copied().unwrap_or_default();
-            format!("{name}({})", join(arguments, row))
-        }
+        ExprKind::Call(function, arguments) => show_call(function, arguments, row),
     }
+}
+
+fn show_call(function: &Function, arguments: &[Expr], row: &[String]) -> String {
+    let name = function.names.first().copied().unwrap_or_default();
+    let arguments = match (function.reads, arguments) {
+        // Where it is written tells two calls apart, and makes no other query.
+        (Reads::Position, [shown @ .., _]) => shown,
+        (_, all) => all,
+    };
+    format!("{name}({})", join(arguments, row))
 }
 
 fn show_case(

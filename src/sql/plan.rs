@@ -4,14 +4,21 @@
 //! A plan has no spans and no names but those of streams, columns and functions, so that two
 //! texts that mean the same have the same plan and the same [`Query::fingerprint`].
 
+mod domains;
 mod relation;
+mod time;
 mod window;
 
 use std::sync::Arc;
 
+pub use domains::{Domains, LOG};
+
 pub use relation::{
     Access, Aggregation, AggregationId, Bucket, Eviction, Join, JoinKind, Match, Partition,
     PartitionKey, Side, Source, Store, Table, TableId, Target, Trigger, TriggerAt, Write,
+};
+pub use time::{
+    DEAD_LETTER_COLUMNS, DeadLetters, EventTime, Full, Future, Late, TIME_FORMATS, TimeFormat,
 };
 
 pub use window::{Condition, UniqueBound, Window};
@@ -86,6 +93,12 @@ pub struct Stream {
     pub format: Option<String>,
     /// Everything else of `WITH (…)`, as written.
     pub properties: Vec<Property>,
+    /// The time of its rows, when they carry one; else it is that of their arrival.
+    pub event_time: Option<EventTime>,
+    /// Where input goes that cannot be used.
+    pub dead_letters: Option<DeadLetters>,
+    /// The options from which the two above were made, wherever they were set: names and values.
+    pub settings: Vec<(String, String)>,
     /// The file that defines it.
     pub path: String,
     /// Where in it.
@@ -237,7 +250,9 @@ impl Query {
     /// that state finds its query again (CRC-32C over the plan's written form, twice).
     #[must_use]
     pub fn fingerprint(&self, application: &Application) -> u64 {
-        let text = super::explain::fingerprint_text(self, application);
+        let domains = Domains::new(application);
+        let mut text = super::explain::fingerprint_text(self, application);
+        text.push_str(&domains.written(domains.of_query(self), application));
         fingerprint(&text)
     }
 }

@@ -318,14 +318,9 @@ fn window(plan: &StreamInput, form: Form, cx: Cx<'_>) -> AnyWindow {
         Form::Numbers => all.get(..1),
         Form::Rows | Form::Batches => all.get(..),
     };
-    let emit = match form {
-        // A batch stays until another one closes.
-        Form::Batches => Emit::Current,
-        // Whoever leaves is seen, by the other side.
-        Form::Straight | Form::Numbers | Form::Rows => Emit::All,
-    };
+    // Whoever leaves is seen, by the other side.
     let keep = keep.unwrap_or_default();
-    AnyWindow::new(plan.window.as_ref(), emit, keep, cx)
+    AnyWindow::new(plan.window.as_ref(), Emit::All, keep, cx)
 }
 
 fn number(id: &Value) -> Option<u64> {

@@ -52,6 +52,9 @@ impl Binder<'_> {
             connector: None,
             format: None,
             properties: Vec::new(),
+            event_time: None,
+            dead_letters: None,
+            settings: Vec::new(),
             path: path.to_owned(),
             place,
         });
@@ -70,6 +73,9 @@ impl Binder<'_> {
             connector: None,
             format: None,
             properties: Vec::new(),
+            event_time: None,
+            dead_letters: None,
+            settings: Vec::new(),
             path: path.to_owned(),
             place: name.place,
         };

@@ -157,10 +157,18 @@ impl Binder<'_> {
             aliases: &[],
             aliases_first: false,
             aggregates: Err("in ON, which decides before rows are grouped"),
+            draws: Err("in ON"),
             tables: &self.application.tables,
             diagnostics: self.diagnostics,
         };
         let tree = join::tree(&mut scope, &select.from, origins, &durations);
+        // A window that others use is read again by each of its readers, for each change.
+        let named = origins.iter().any(Origin::is_named_window);
+        scope.draws = if named {
+            Err("in WHERE of a named window")
+        } else {
+            Ok(())
+        };
         if let IntoKind::Update(_) | IntoKind::Delete = written.query.into.kind {
             let write = super::target::change(&mut scope, &written.query, written);
             return Ok(Bound {
@@ -324,12 +332,14 @@ fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Fail
         .as_ref()
         .map(|filter| inner.condition(filter, "WHERE"));
     inner.aggregates = Err("in GROUP BY");
+    inner.draws = Err("in GROUP BY");
     let keys: Vec<_> = written
         .group_by
         .iter()
         .map(|key| group_key(&mut inner, key))
         .collect();
     inner.aggregates = Ok(&mut aggregates);
+    inner.draws = Ok(());
     let (columns, failed) = columns(&mut inner, &written.items);
     let aliases: Vec<(String, Expr)> = columns
         .names

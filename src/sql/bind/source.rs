@@ -63,6 +63,11 @@ impl Origin {
         self.first..self.first + self.schema.width()
     }
 
+    /// Whether it is a window that other queries may read, too.
+    pub(super) fn is_named_window(&self) -> bool {
+        matches!(self.kind, OriginKind::Stream { named: true, .. })
+    }
+
     pub(super) fn named(&self) -> Named<'_> {
         Named {
             names: [self.alias.as_deref(), Some(&self.name)],

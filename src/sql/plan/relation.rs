@@ -387,6 +387,8 @@ impl Trigger {
     pub fn fingerprint(&self, application: &Application) -> u64 {
         let stream = application.stream(self.stream);
         let name = stream.map_or("?", |stream| stream.name.as_str());
-        super::fingerprint(&format!("trigger {name} {:?}", self.at))
+        let domains = super::Domains::new(application);
+        let time = domains.written(domains.of(self.stream), application);
+        super::fingerprint(&format!("trigger {name} {:?}{time}", self.at))
     }
 }
