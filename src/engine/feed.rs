@@ -8,7 +8,7 @@ use super::node::Stores;
 use super::state::{Load, Save, StateError};
 use super::window::{AnyWindow, Changes, Picked};
 use crate::event::{Row, Rows, Stamp, Timestamp};
-use crate::sql::plan::{Emit, StreamInput};
+use crate::sql::plan::{Emit, StreamInput, Window};
 
 /// Rows that are filtered in one go.
 const PICK_ROWS_MAX: usize = 1024;
@@ -17,6 +17,8 @@ const PICK_ROWS_MAX: usize = 1024;
 pub(super) struct StreamFeed {
     filter: Option<Operand<bool>>,
     window: AnyWindow,
+    /// What the window was made with.
+    made_with: (Option<Window>, Emit, Vec<usize>),
     /// What rows must fulfil behind the window.
     behind: Option<Operand<bool>>,
     /// The rows of a push that have passed the filter.
@@ -37,6 +39,20 @@ impl StreamFeed {
             filter: input.filter.as_ref().map(|filter| compile(filter, &[])),
             behind: input.behind.as_ref().map(|filter| compile(filter, columns)),
             window,
+            made_with: (input.window, emit, input.keep.clone()),
+            picked: Vec::new(),
+            faults: Cell::new(0),
+        }
+    }
+
+    /// The same without any row.
+    pub(super) fn fresh(&self) -> StreamFeed {
+        let (window, emit, keep) = &self.made_with;
+        StreamFeed {
+            filter: self.filter.clone(),
+            window: AnyWindow::new(*window, *emit, keep),
+            made_with: self.made_with.clone(),
+            behind: self.behind.clone(),
             picked: Vec::new(),
             faults: Cell::new(0),
         }

@@ -5,6 +5,7 @@
 //! texts that mean the same have the same plan and the same [`Query::fingerprint`].
 
 mod relation;
+mod sharing;
 
 use std::sync::Arc;
 
@@ -350,7 +351,7 @@ pub struct JoinInput {
 }
 
 /// One stream, filtered, through a window.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StreamInput {
     /// Which stream.
     pub stream: StreamId,
