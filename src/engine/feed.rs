@@ -8,7 +8,7 @@ use super::node::Stores;
 use super::state::{Load, Save, StateError};
 use super::window::{AnyWindow, Changes, Picked};
 use crate::event::{Row, Rows, Stamp, Timestamp};
-use crate::sql::plan::{Emit, StreamInput, Window};
+use crate::sql::plan::{Emit, StreamInput};
 
 /// Rows that are filtered in one go.
 const PICK_ROWS_MAX: usize = 1024;
@@ -17,8 +17,6 @@ const PICK_ROWS_MAX: usize = 1024;
 pub(super) struct StreamFeed {
     filter: Option<Operand<bool>>,
     window: AnyWindow,
-    /// What the window was made with.
-    made_with: (Option<Window>, Emit, Vec<usize>),
     /// What rows must fulfil behind the window.
     behind: Option<Operand<bool>>,
     /// The rows of a push that have passed the filter.
@@ -28,7 +26,7 @@ pub(super) struct StreamFeed {
 
 impl StreamFeed {
     pub(super) fn new(input: &StreamInput, emit: Emit, stores: &Stores) -> StreamFeed {
-        let window = AnyWindow::new(input.window, emit, &input.keep);
+        let window = AnyWindow::new(input.window.as_ref(), emit, &input.keep, stores.cx(&[]));
         let columns: &[usize] = if window.keeps_rows() {
             &[]
         } else {
@@ -39,7 +37,6 @@ impl StreamFeed {
             filter: input.filter.as_ref().map(|filter| compile(filter, &[])),
             behind: input.behind.as_ref().map(|filter| compile(filter, columns)),
             window,
-            made_with: (input.window, emit, input.keep.clone()),
             picked: Vec::new(),
             faults: Cell::new(0),
         }
@@ -47,11 +44,9 @@ impl StreamFeed {
 
     /// The same without any row.
     pub(super) fn fresh(&self) -> StreamFeed {
-        let (window, emit, keep) = &self.made_with;
         StreamFeed {
             filter: self.filter.clone(),
-            window: AnyWindow::new(*window, *emit, keep),
-            made_with: self.made_with.clone(),
+            window: self.window.fresh(),
             behind: self.behind.clone(),
             picked: Vec::new(),
             faults: Cell::new(0),
@@ -66,16 +61,12 @@ impl StreamFeed {
 
     /// How the rows that come through leave again.
     pub(super) fn leaves(&self) -> Leaves {
-        if self.window.keeps_rows() {
-            Leaves::InOrder
-        } else {
-            Leaves::Never
-        }
+        self.window.leaves()
     }
 
     /// Whether there is anything to remember between two rows.
     pub(super) fn has_state(&self) -> bool {
-        !matches!(self.window, AnyWindow::Unbounded)
+        !self.window.is_unbounded()
     }
 
     /// Takes rows, all before the next deadline.
@@ -87,16 +78,20 @@ impl StreamFeed {
             let picked = Picked::new(head, &self.picked);
             match &self.behind {
                 None => self.window.push(picked, to),
-                Some(filter) => self.window.push(
-                    picked,
-                    &mut Behind {
-                        filter,
-                        faults: &self.faults,
-                        to,
-                    },
-                ),
+                Some(filter) => {
+                    let faults = &self.faults;
+                    let mut behind = Behind { filter, faults, to };
+                    self.window.push(picked, &mut behind);
+                }
             }
             rest = tail;
+        }
+        match &self.behind {
+            None => self.window.pushed(to),
+            Some(filter) => {
+                let faults = &self.faults;
+                self.window.pushed(&mut Behind { filter, faults, to });
+            }
         }
     }
 
@@ -120,14 +115,10 @@ impl StreamFeed {
     pub(super) fn fire(&mut self, at: Stamp, to: &mut impl Changes) {
         match &self.behind {
             None => self.window.fire(at, to),
-            Some(filter) => self.window.fire(
-                at,
-                &mut Behind {
-                    filter,
-                    faults: &self.faults,
-                    to,
-                },
-            ),
+            Some(filter) => {
+                let faults = &self.faults;
+                self.window.fire(at, &mut Behind { filter, faults, to });
+            }
         }
     }
 
@@ -140,7 +131,7 @@ impl StreamFeed {
     }
 
     pub(super) fn take_faults(&self) -> u64 {
-        self.faults.take()
+        self.faults.take() + self.window.take_faults()
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
@@ -177,6 +168,12 @@ impl<C: Changes> Changes for Behind<'_, C> {
     fn leave(&mut self, row: Row<'_>, at: Stamp) {
         if self.passes(row) {
             self.to.leave(row, at);
+        }
+    }
+
+    fn replaced(&mut self, row: Row<'_>, at: Stamp) {
+        if self.passes(row) {
+            self.to.replaced(row, at);
         }
     }
 

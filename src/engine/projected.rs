@@ -129,6 +129,12 @@ impl Changes for Projected {
         }
     }
 
+    fn replaced(&mut self, row: Row<'_>, at: Stamp) {
+        if !matches!(self.look, Look::Each) {
+            self.leave(row, at);
+        }
+    }
+
     fn close(&mut self, at: Stamp) {
         self.output.close(at);
     }

@@ -12,7 +12,7 @@ use super::state::{Load, Part, Save, StateError};
 use super::table::TableWrite;
 use super::tail::{Shows, Tail};
 use crate::event::{Batch, Rows, Stamp, Timestamp};
-use crate::sql::plan::{Emit, Input, Query, Target};
+use crate::sql::plan::{Emit, Flow, Input, Query, Target};
 
 /// One query with its state.
 pub(super) struct Running {
@@ -91,7 +91,7 @@ impl Seat {
 impl Running {
     pub(super) fn new(query: &Query, stores: &Stores) -> Running {
         // A snapshot misses what leaves at the moment at which it leaves.
-        let emit = if query.shows_snapshots() {
+        let emit = if query.shows_snapshots() && query.flow() != Flow::Batch {
             Emit::All
         } else {
             query.emit

@@ -179,6 +179,10 @@ impl Changes for All<'_> {
         each!(self, stage => stage.leave(row, at));
     }
 
+    fn replaced(&mut self, row: Row<'_>, at: Stamp) {
+        each!(self, stage => stage.replaced(row, at));
+    }
+
     fn slide(&mut self, slide: Slide<'_>) {
         each!(self, stage => stage.slide(slide));
     }

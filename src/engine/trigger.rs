@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Stamp, Timestamp, Value};
 use crate::sql::plan::{Trigger as Plan, TriggerAt};
+use crate::sql::zone::Zone;
 
 /// One trigger.
 pub(super) struct Trigger {
@@ -58,7 +59,7 @@ impl Trigger {
         match &self.at {
             TriggerAt::Start => None,
             TriggerAt::Every(span_ms) => Some(time.plus_ms(*span_ms)),
-            TriggerAt::Cron(_) => None,
+            TriggerAt::Cron(cron) => cron.next_after(time, &Zone::UTC),
         }
     }
 

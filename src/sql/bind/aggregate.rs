@@ -134,6 +134,7 @@ fn inner(scope: &mut Scope<'_>, bind: impl FnOnce(&mut Scope<'_>) -> Bound) -> B
         aliases: &[],
         aliases_first: false,
         aggregates: Err("inside another aggregate"),
+        draws: Err("inside an aggregate"),
         place: scope.place,
         steps: scope.steps,
         diagnostics: scope.diagnostics,

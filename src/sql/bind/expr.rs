@@ -7,6 +7,7 @@ use sqlparser::ast::{
     ValueWithSpan,
 };
 
+use super::super::functions::Reads;
 use super::super::parse::place_of;
 use super::super::plan::{Aggregate, ArithmeticOp, CompareOp, Expr, ExprKind, Table, TableId};
 use super::super::types;
@@ -31,6 +32,9 @@ pub(super) struct Scope<'a> {
     pub(super) aliases_first: bool,
     /// Where aggregates may be used: the list that they are added to. Else why they may not.
     pub(super) aggregates: Result<&'a mut Vec<Aggregate>, &'static str>,
+    /// Where `uuid` and `rand` cannot be used, since the expression is computed several times for
+    /// a row: why not.
+    pub(super) draws: Result<(), &'static str>,
     /// Where the statement begins: for what has no place of its own.
     pub(super) place: Place,
     /// The tables, for `x IN table`.
@@ -50,6 +54,8 @@ pub(super) struct Named<'a> {
     pub(super) first: usize,
     /// What it is: stream, table and so on.
     pub(super) what: &'static str,
+    /// Whether its columns are found without its name before them.
+    pub(super) alone: bool,
 }
 
 impl Named<'_> {
@@ -268,6 +274,7 @@ impl<'s> Scope<'s> {
             aliases: self.aliases,
             aliases_first: self.aliases_first,
             aggregates: Err("here"),
+            draws: self.draws,
             place: self.place,
             tables: self.tables,
             steps: self.steps,
@@ -281,11 +288,16 @@ impl<'s> Scope<'s> {
                 Some(source) => std::slice::from_ref(source),
                 None => return self.unknown_source(stream),
             },
-            None => self.sources,
+            None => {
+                let named = self.sources.iter().position(|source| !source.alone);
+                self.sources
+                    .get(..named.unwrap_or(self.sources.len()))
+                    .unwrap_or_default()
+            }
         };
         if let (None, true) = (stream, self.aliases_first) {
-            if let Some(expr) = self.alias(&name.value) {
-                return Ok(expr);
+            if let Some(bound) = self.alias(name) {
+                return bound;
             }
         }
         let mut found = sources.iter().filter_map(|source| {
@@ -305,8 +317,10 @@ impl<'s> Scope<'s> {
                 ty,
             });
         }
-        if let (None, Some(expr)) = (stream, self.alias(&name.value)) {
-            return Ok(expr);
+        if stream.is_none() {
+            if let Some(bound) = self.alias(name) {
+                return bound;
+            }
         }
         let columns = sources.iter().flat_map(|source| source.schema.fields());
         let columns = columns.map(|field| field.name.as_str());
@@ -337,11 +351,29 @@ impl<'s> Scope<'s> {
         self.fail_with(place_of(stream.span), message, hint)
     }
 
-    fn alias(&self, name: &str) -> Option<Expr> {
-        let (_, expr) = self.aliases.iter().find(|(alias, _)| alias == name)?;
+    fn alias(&mut self, name: &ast::Ident) -> Option<Bound> {
+        let (_, expr) = self
+            .aliases
+            .iter()
+            .find(|(alias, _)| *alias == name.value)?;
         // A copy may be as large as what one statement binds.
         self.steps.set(self.steps.get() + 10);
-        Some(expr.clone())
+        let mut draws = None;
+        expr.walk(&mut |expr| match expr.kind {
+            ExprKind::Call(function, _) if function.reads == Reads::Position => {
+                draws = function.names.first();
+            }
+            _ => {}
+        });
+        if let Some(function) = draws {
+            let message = format!(
+                "'{}' would not be the same here: {function} gives another",
+                name.value
+            );
+            let hint = Some("compute it in a subquery".to_owned());
+            return Some(self.fail_with(place_of(name.span), message, hint));
+        }
+        Some(Ok(expr.clone()))
     }
 
     pub(super) fn literal(&mut self, written: &ValueWithSpan) -> Bound {
@@ -458,7 +490,11 @@ impl<'s> Scope<'s> {
             if !computes {
                 return self.fail(place(written), format!("cannot compute NULL with {ty}"));
             }
-            return Ok(Expr { ty, ..Expr::null() });
+            return Ok(if other.is_null_literal() {
+                Expr::null()
+            } else {
+                typed_null(ty)
+            });
         }
         let plus_or_minus = matches!(op, ArithmeticOp::Add | ArithmeticOp::Subtract);
         let (wide, ty) = match (x.ty, y.ty) {
@@ -698,6 +734,14 @@ pub(super) fn widen(expr: Expr, ty: Type) -> Expr {
             kind: ExprKind::Cast(expr.into()),
             ty,
         }),
+    }
+}
+
+/// A NULL whose type is known, unlike that of the constant, which takes any.
+pub(super) fn typed_null(ty: Type) -> Expr {
+    Expr {
+        kind: ExprKind::Cast(Expr::null().into()),
+        ty,
     }
 }
 

@@ -181,6 +181,7 @@ impl Binder<'_> {
             schema: &definition.schema,
             first: 0,
             what: "stream",
+            alone: true,
         }];
         let steps = Cell::new(0);
         let mut scope = Scope {
@@ -189,6 +190,7 @@ impl Binder<'_> {
             aliases: &[],
             aliases_first: false,
             aggregates: Err("in the key of a partition"),
+            draws: Err("in the key of a partition"),
             place: place(written),
             steps: &steps,
             tables: &self.application.tables,

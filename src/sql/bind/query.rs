@@ -113,6 +113,13 @@ impl Binder<'_> {
             self.diagnostics
                 .push(Diagnostic::error(path, written.query.place, message));
         }
+        if let [origin] = origins {
+            if origin.window().is_some_and(|window| !window.rows_leave()) {
+                let message = "no row ever leaves this window, so none expires";
+                self.diagnostics
+                    .push(Diagnostic::warning(path, written.query.place, message));
+            }
+        }
     }
 
     fn clauses(
@@ -140,10 +147,18 @@ impl Binder<'_> {
             aliases: &[],
             aliases_first: false,
             aggregates: Err("in ON, which decides before rows are grouped"),
+            draws: Err("in ON"),
             tables: &self.application.tables,
             diagnostics: self.diagnostics,
         };
         let tree = join::tree(&mut scope, &select.from, origins, &durations);
+        // A window that others use is read again by each of its readers, for each change.
+        let named = origins.iter().any(Origin::is_named_window);
+        scope.draws = if named {
+            Err("in WHERE of a named window")
+        } else {
+            Ok(())
+        };
         if let IntoKind::Update(_) | IntoKind::Delete = written.query.into.kind {
             let write = super::target::change(&mut scope, &written.query, written);
             return Ok(Bound {
@@ -307,12 +322,14 @@ fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Fail
         .as_ref()
         .map(|filter| inner.condition(filter, "WHERE"));
     inner.aggregates = Err("in GROUP BY");
+    inner.draws = Err("in GROUP BY");
     let keys: Vec<_> = written
         .group_by
         .iter()
         .map(|key| group_key(&mut inner, key))
         .collect();
     inner.aggregates = Ok(&mut aggregates);
+    inner.draws = Ok(());
     let (columns, failed) = columns(&mut inner, &written.items);
     let aliases: Vec<(String, Expr)> = columns
         .names
@@ -592,6 +609,7 @@ impl Narrow {
             expr.for_each_column(&mut |column| keep.push(*column));
         }
         keep.extend(plain.iter().map(|column| **column));
+        window_columns(origins, |first, column| keep.push(first + *column));
         let ranges: Vec<_> = origins.iter().map(Origin::columns).collect();
         for range in ranges.iter().filter(|_| joined) {
             // A side has at least one column.
@@ -608,6 +626,11 @@ impl Narrow {
             expr.for_each_column(&mut { renumber });
         }
         plain.into_iter().for_each(renumber);
+        window_columns(origins, |first, column| {
+            let before = keep.partition_point(|column| *column < first);
+            let place = keep.binary_search(&(first + *column));
+            *column = place.unwrap_or_default().saturating_sub(before);
+        });
         Narrow { keep, ranges }
     }
 
@@ -622,5 +645,16 @@ impl Narrow {
     pub(super) fn offset(&self, source: usize) -> usize {
         let start = self.ranges.get(source).map_or(0, |range| range.start);
         self.keep.partition_point(|column| *column < start)
+    }
+}
+
+/// Every column that a window reads: those are numbered within the window's own stream, whose
+/// first column among all is given too.
+fn window_columns(origins: &mut [Origin], mut visit: impl FnMut(usize, &mut usize)) {
+    for origin in origins {
+        let first = origin.first;
+        if let Some(window) = origin.window_mut() {
+            window.for_each_column(&mut |column| visit(first, column));
+        }
     }
 }

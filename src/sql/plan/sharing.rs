@@ -76,17 +76,18 @@ impl Feed<'_> {
 }
 
 impl StreamInput {
-    /// Whether rows, or anything that depends on the kept columns, are kept before they are seen.
+    /// Whether anything before the query itself depends on the kept columns.
     fn keeps_rows(&self) -> bool {
-        let passes = match &self.window {
+        let whole = match &self.window {
             None => true,
-            Some(window) => match window {
-                Window::LengthBatch { .. } | Window::TimeBatch { .. } | Window::Tumbling { .. } => {
-                    true
-                }
-                Window::Length { .. } | Window::Time { .. } => false,
-            },
+            Some(window) => matches!(
+                window,
+                Window::LengthBatch { .. }
+                    | Window::TimeBatch { .. }
+                    | Window::Tumbling { .. }
+                    | Window::Cron { .. }
+            ),
         };
-        !passes || self.behind.is_some()
+        !whole || self.behind.is_some()
     }
 }
