@@ -10,6 +10,7 @@ use super::join::Lookup;
 use super::partition::Partition;
 use super::query::Running;
 use super::reach::Stop;
+use super::share::Rooms;
 use super::state::{Load, Save, StateError};
 use super::table::SharedTable;
 use super::trigger::Trigger;
@@ -23,6 +24,8 @@ pub(super) struct Stores {
     pub(super) tables: Arc<[SharedTable]>,
     pub(super) draws: Arc<Draws>,
     pub(super) aggregations: Arc<[Arc<dyn Lookup>]>,
+    /// For each query, the first that it can share its feed with.
+    shared: Arc<[Option<usize>]>,
 }
 
 impl Stores {
@@ -33,6 +36,11 @@ impl Stores {
             tables: &self.tables,
             draws: Some(&self.draws),
         }
+    }
+
+    /// The first query that this one can share its feed with; none: there is no other.
+    pub(super) fn shared_feed(&self, query: usize) -> Option<usize> {
+        self.shared.get(query).copied().flatten()
     }
 }
 
@@ -66,12 +74,17 @@ pub(super) struct Port {
     pub(super) input: usize,
 }
 
-/// Every node of a plan, and what reads each stream, in the order of definition.
-pub(super) fn all(plan: &Application) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
+/// Every node of a plan, and what reads each stream, in the order of definition. `shared` says for
+/// each query with which it can share its feed.
+pub(super) fn all(
+    plan: &Application,
+    shared: Vec<Option<usize>>,
+) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
     let stores = Stores {
         tables: plan.tables.iter().map(SharedTable::new).collect(),
         draws: Arc::default(),
         aggregations: Arc::new([]),
+        shared: shared.into(),
     };
     let mut nodes = Vec::new();
     for (number, table) in stores.tables.iter().enumerate() {
@@ -119,6 +132,25 @@ pub(super) fn all(plan: &Application) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
 }
 
 impl Node {
+    /// A query has a feed of its own. For nodes that have not had anything yet.
+    pub(super) fn unshare(&mut self) {
+        if let Node::Query(_, query) = self {
+            query.unshare();
+        }
+    }
+
+    /// A query looks through the feed of one before it that has had the same rows.
+    pub(super) fn share(&mut self, stores: &Stores, rooms: &mut Rooms) {
+        let Node::Query(number, query) = self else {
+            return;
+        };
+        if let Some(first) = stores.shared_feed(*number) {
+            let fresh = query.fresh();
+            let own = std::mem::replace(&mut **query, fresh);
+            **query = own.shared(first, rooms);
+        }
+    }
+
     /// The same node, fresh.
     pub(super) fn renew(&mut self, plan: &Application, stores: &Stores) {
         match self {
