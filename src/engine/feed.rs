@@ -42,6 +42,17 @@ impl StreamFeed {
         }
     }
 
+    /// The same without any row.
+    pub(super) fn fresh(&self) -> StreamFeed {
+        StreamFeed {
+            filter: self.filter.clone(),
+            window: self.window.fresh(),
+            behind: self.behind.clone(),
+            picked: Vec::new(),
+            faults: Cell::new(0),
+        }
+    }
+
     /// Whether the rows that come through are copies of the kept columns only; else they are
     /// whole rows of the stream.
     pub(super) fn keeps_rows(&self) -> bool {

@@ -54,6 +54,11 @@ impl Grouped {
         }
     }
 
+    /// The same without any row.
+    pub(super) fn fresh(&self) -> Grouped {
+        Grouped::new(self.groups.fresh(), self.output.fresh())
+    }
+
     /// Like the rest of [`Changes::slide`], straight into the output.
     fn slide_straight(
         groups: &mut Groups,

@@ -23,6 +23,8 @@ mod reach;
 mod reorder;
 mod rollup;
 mod rows;
+mod share;
+mod stage;
 mod state;
 mod table;
 mod tail;
@@ -43,6 +45,7 @@ use node::{Node, Port, Source, Stores};
 use reach::Stop;
 use reorder::Reorder;
 pub use reorder::TimeCounts;
+use share::Rooms;
 use state::{Load, Save};
 pub use state::{StateChunk, StateError};
 
@@ -118,12 +121,26 @@ impl Engine {
     /// A fresh engine for a plan. `watch` says which streams' rows are outputs; sinks always are.
     #[must_use]
     pub fn new(plan: Arc<Application>, watch: impl Fn(StreamId) -> bool) -> Engine {
+        let shared = plan.shared_feeds();
+        Engine::with(plan, watch, shared)
+    }
+
+    /// A fresh engine in which queries share feeds as `shared` says.
+    fn with(
+        plan: Arc<Application>,
+        watch: impl Fn(StreamId) -> bool,
+        shared: Vec<Option<usize>>,
+    ) -> Engine {
         let streams = plan.streams.len();
         let watched = plan.streams.iter().zip((0..).map(StreamId));
         let watched: Vec<bool> = watched
             .map(|(stream, id)| stream.role == Role::Sink || watch(id))
             .collect();
-        let (stores, nodes, readers) = node::all(&plan);
+        let (stores, mut nodes, readers) = node::all(&plan, shared);
+        let mut rooms = Rooms::default();
+        for node in &mut nodes {
+            node.share(&stores, &mut rooms);
+        }
         let ways = reach::readers(&plan);
         let reaches: Vec<_> = (0..streams)
             .map(|stream| reach::reach(&plan, &ways, &watched, stream))
@@ -208,8 +225,9 @@ impl Engine {
             .min()
     }
 
-    /// What has happened to rows for the sake of their time since the last call.
+    /// What has happened for the sake of time since the last call.
     pub fn take_time_counts(&mut self) -> TimeCounts {
+        self.counts.jumps_cut += self.nodes.iter_mut().map(Node::take_cut).sum::<u64>();
         std::mem::take(&mut self.counts)
     }
 
@@ -254,6 +272,8 @@ impl Engine {
             by_operator.entry(chunk.operator).or_default().add(chunk);
         }
         let mut empty = self.restore_entrances(&by_operator, clock);
+        self.nodes.iter_mut().for_each(Node::unshare);
+        let mut rooms = Rooms::default();
         for (number, operator) in self.operators().into_iter().enumerate() {
             let Some(node) = self.nodes.get_mut(number) else {
                 continue;
@@ -272,6 +292,7 @@ impl Engine {
                     empty.push((node.describe(&self.plan), Empty::Damaged(why)));
                 }
             }
+            node.share(&self.stores, &mut rooms);
             let deadline = node.deadline();
             if let Some(noted) = self.deadline_of.get_mut(number) {
                 *noted = deadline;

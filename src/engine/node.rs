@@ -11,6 +11,7 @@ use super::partition::Partition;
 use super::query::Running;
 use super::reach::Stop;
 use super::rollup::SharedRollup;
+use super::share::Rooms;
 use super::state::{Load, Save, StateError};
 use super::table::SharedTable;
 use super::trigger::Trigger;
@@ -19,11 +20,13 @@ use crate::sql::Application;
 use crate::sql::plan::{Domains, LOG, StreamId, Table};
 
 /// What queries share besides streams.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Stores {
     pub(super) tables: Arc<[SharedTable]>,
     pub(super) draws: Arc<Draws>,
     pub(super) aggregations: Arc<[Arc<dyn Lookup>]>,
+    /// For each query, the first that it can share its feed with.
+    pub(super) shared: Arc<[Option<usize>]>,
 }
 
 impl Stores {
@@ -34,6 +37,11 @@ impl Stores {
             tables: &self.tables,
             draws: Some(&self.draws),
         }
+    }
+
+    /// The first query that this one can share its feed with; none: there is no other.
+    pub(super) fn shared_feed(&self, query: usize) -> Option<usize> {
+        self.shared.get(query).copied().flatten()
     }
 }
 
@@ -69,34 +77,24 @@ pub(super) struct Port {
     pub(super) input: usize,
 }
 
-/// Every node of a plan, and what reads each stream, in the order of definition.
-pub(super) fn all(plan: &Application) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
+/// Every node of a plan, and what reads each stream, in the order of definition. `shared` says for
+/// each query with which it can share its feed.
+pub(super) fn all(
+    plan: &Application,
+    shared: Vec<Option<usize>>,
+) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
     let mut stores = Stores {
         tables: plan.tables.iter().map(SharedTable::new).collect(),
         draws: Arc::default(),
         aggregations: Arc::new([]),
+        shared: shared.into(),
     };
     let mut nodes = Vec::new();
     for (number, table) in stores.tables.iter().enumerate() {
         nodes.push(Node::Table(number, table.clone()));
     }
     let mut readers: Vec<Vec<Port>> = vec![Vec::new(); plan.streams.len()];
-    let mut lookups: Vec<Arc<dyn Lookup>> = Vec::new();
-    for (number, aggregation) in plan.aggregations.iter().enumerate() {
-        let rollup = SharedRollup::new(aggregation, &stores);
-        lookups.push(Arc::new(rollup.clone()));
-        let stream = aggregation.input.stream;
-        // In front of the queries: a row that asks an aggregation is in it already.
-        if let Some(list) = readers.get_mut(stream.0) {
-            list.push(Port {
-                node: nodes.len(),
-                stream,
-                input: 0,
-            });
-        }
-        nodes.push(Node::Aggregation(number, rollup));
-    }
-    stores.aggregations = lookups.into();
+    stores.aggregations = rollups(plan, &stores, &mut nodes, &mut readers);
     for (number, trigger) in plan.triggers.iter().enumerate() {
         nodes.push(Node::Trigger(number, trigger.stream, Trigger::new(trigger)));
     }
@@ -137,7 +135,51 @@ pub(super) fn all(plan: &Application) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
     (stores, nodes, readers)
 }
 
+/// The aggregations, which read their streams in front of the queries: a row that asks one is in
+/// it already.
+fn rollups(
+    plan: &Application,
+    stores: &Stores,
+    nodes: &mut Vec<Node>,
+    readers: &mut [Vec<Port>],
+) -> Arc<[Arc<dyn Lookup>]> {
+    let mut lookups: Vec<Arc<dyn Lookup>> = Vec::new();
+    for (number, aggregation) in plan.aggregations.iter().enumerate() {
+        let rollup = SharedRollup::new(aggregation, stores);
+        lookups.push(Arc::new(rollup.clone()));
+        let stream = aggregation.input.stream;
+        if let Some(list) = readers.get_mut(stream.0) {
+            list.push(Port {
+                node: nodes.len(),
+                stream,
+                input: 0,
+            });
+        }
+        nodes.push(Node::Aggregation(number, rollup));
+    }
+    lookups.into()
+}
+
 impl Node {
+    /// A query has a feed of its own. For nodes that have not had anything yet.
+    pub(super) fn unshare(&mut self) {
+        if let Node::Query(_, query) = self {
+            query.unshare();
+        }
+    }
+
+    /// A query looks through the feed of one before it that has had the same rows.
+    pub(super) fn share(&mut self, stores: &Stores, rooms: &mut Rooms) {
+        let Node::Query(number, query) = self else {
+            return;
+        };
+        if let Some(first) = stores.shared_feed(*number) {
+            let fresh = query.fresh();
+            let own = std::mem::replace(&mut **query, fresh);
+            **query = own.shared(first, rooms);
+        }
+    }
+
     /// The same node, fresh.
     pub(super) fn renew(&mut self, plan: &Application, stores: &Stores) {
         match self {
@@ -222,12 +264,12 @@ impl Node {
         }
     }
 
-    /// The clock has reached the deadline.
-    pub(super) fn fire(&mut self, at: Stamp) {
+    /// The clock has reached the deadline, on its way to `until`.
+    pub(super) fn fire(&mut self, at: Stamp, until: Timestamp) {
         match self {
             Node::Query(_, query) => query.fire(at),
             Node::Partition(_, partition) => partition.fire(at),
-            Node::Trigger(_, _, trigger) => trigger.fire(at),
+            Node::Trigger(_, _, trigger) => trigger.fire(at, until),
             Node::Table(..) | Node::Aggregation(..) => {}
         }
     }
@@ -286,6 +328,14 @@ impl Node {
             Node::Partition(_, partition) => partition.take_faults(),
             Node::Aggregation(_, rollup) => rollup.lock().take_faults(),
             Node::Table(..) | Node::Trigger(..) => 0,
+        }
+    }
+
+    /// Jumps of the clock on which a trigger passed over instants, since the last call.
+    pub(super) fn take_cut(&mut self) -> u64 {
+        match self {
+            Node::Trigger(_, _, trigger) => trigger.take_cut(),
+            Node::Table(..) | Node::Aggregation(..) | Node::Query(..) | Node::Partition(..) => 0,
         }
     }
 

@@ -87,6 +87,27 @@ impl Output {
         output
     }
 
+    /// The same without any row.
+    pub(super) fn fresh(&self) -> Output {
+        Output {
+            having: self.having.clone(),
+            select: self.select.clone(),
+            order_by: self.order_by.clone(),
+            limit: self.limit,
+            offset: self.offset,
+            pending: Batch::new(self.pending.width()),
+            unique: self.unique.as_ref().map(Unique::fresh),
+            latest_only: self.latest_only,
+            closed: false,
+            emit: self.emit,
+            before: Batch::new(self.before.width()),
+            out: Batch::new(self.out.width()),
+            order: Vec::new(),
+            plain: self.plain.clone(),
+            faults: Cell::new(0),
+        }
+    }
+
     fn exprs(&self) -> impl Iterator<Item = &Compiled> {
         let keys = self.order_by.iter().map(|(key, _)| key);
         self.select.iter().chain(keys)

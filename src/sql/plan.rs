@@ -6,6 +6,7 @@
 
 mod domains;
 mod relation;
+mod sharing;
 mod time;
 mod window;
 
@@ -378,7 +379,7 @@ pub struct JoinInput {
 }
 
 /// One stream, filtered, through a window.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StreamInput {
     /// Which stream.
     pub stream: StreamId,

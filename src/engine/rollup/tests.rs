@@ -15,16 +15,8 @@ const SQL: &str = "CREATE STREAM S (k STRING, x INT, at BIGINT);\n\
 
 fn fresh(sql: &str) -> (Aggregation, Rollup) {
     let plan = plan(sql);
-    let rollup = Rollup::new(&plan, &stores());
+    let rollup = Rollup::new(&plan, &Stores::default());
     (plan, rollup)
-}
-
-fn stores() -> Stores {
-    Stores {
-        tables: Arc::new([]),
-        aggregations: Arc::new([]),
-        draws: Arc::default(),
-    }
 }
 
 fn plan(sql: &str) -> Aggregation {
@@ -46,7 +38,7 @@ fn again(rollup: &Rollup, plan: &Aggregation) -> Rollup {
     rollup.save(&mut save).unwrap();
     let mut load = Load::default();
     chunks.iter().for_each(|chunk| load.add(chunk));
-    let mut fresh = Rollup::new(plan, &stores());
+    let mut fresh = Rollup::new(plan, &Stores::default());
     fresh.load(&load).unwrap();
     fresh
 }

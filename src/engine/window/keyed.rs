@@ -27,8 +27,8 @@ pub(super) struct Keyed {
 }
 
 impl Keyed {
-    /// `keys` are over the kept columns, for rows as `cx` says; `notes` is how many values the owner
-    /// notes of a row.
+    /// `keys` are over the kept columns, for rows as `cx` says; `notes` is how many values the
+    /// owner notes of a row.
     pub(super) fn new(keys: &[Expr], keep: &[usize], notes: usize, cx: Cx<'_>) -> Keyed {
         let mut computed = Vec::new();
         let place = |key: &Expr| match key.kind {

@@ -124,17 +124,9 @@ impl Maker<'_> {
             )),
             plan::Window::Session {
                 gap_ms,
-                key: None,
-                latency_ms: 0,
-            } => Box::new(OneSession::new(*gap_ms)),
-            plan::Window::Session {
-                gap_ms,
                 key,
                 latency_ms,
-            } => {
-                let key = key.as_ref().map(|key| self.compile(key));
-                Box::new(Sessions::new(*gap_ms, *latency_ms, key, keep.to_vec()))
-            }
+            } => self.session(*gap_ms, key.as_ref(), *latency_ms),
             plan::Window::ExpressionBatch { condition } => {
                 Box::new(ExpressionBatch::new(self.growing(condition)))
             }
@@ -151,6 +143,14 @@ impl Maker<'_> {
             | plan::Window::Tumbling { .. }
             | plan::Window::Cron { .. } => unreachable!("made above"),
         }
+    }
+
+    fn session(&self, gap_ms: i64, key: Option<&Expr>, latency_ms: i64) -> Box<dyn Window> {
+        if key.is_none() && latency_ms == 0 {
+            return Box::new(OneSession::new(gap_ms));
+        }
+        let key = key.map(|key| self.compile(key));
+        Box::new(Sessions::new(gap_ms, latency_ms, key, self.keep.to_vec()))
     }
 
     /// For rows as they come.

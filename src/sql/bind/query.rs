@@ -50,6 +50,7 @@ impl Binder<'_> {
         if self.diagnostics.len() > before {
             return Err(Failed);
         }
+        self.warn_of_emit(path, written, &origins);
         let Bound {
             mut clauses,
             mut tree,
@@ -113,12 +114,21 @@ impl Binder<'_> {
             self.diagnostics
                 .push(Diagnostic::error(path, written.query.place, message));
         }
-        if let [origin] = origins {
-            if origin.window().is_some_and(|window| !window.rows_leave()) {
-                let message = "no row ever leaves this window, so none expires";
-                self.diagnostics
-                    .push(Diagnostic::warning(path, written.query.place, message));
-            }
+    }
+
+    /// EXPIRED EVENTS of a window that no row leaves are none.
+    fn warn_of_emit(&mut self, path: &str, written: &WrittenQuery, origins: &[Origin]) {
+        let IntoKind::Insert(Emit::Expired | Emit::All) = written.query.into.kind else {
+            return;
+        };
+        let [origin] = origins else {
+            return;
+        };
+        if origin.window().is_some_and(|window| !window.rows_leave()) {
+            let message = "no row ever leaves this window, so none expires";
+            let place = written.query.place;
+            self.diagnostics
+                .push(Diagnostic::warning(path, place, message));
         }
     }
 
@@ -609,12 +619,7 @@ impl Narrow {
             expr.for_each_column(&mut |column| keep.push(*column));
         }
         keep.extend(plain.iter().map(|column| **column));
-        for origin in origins.iter_mut() {
-            let first = origin.first;
-            if let Some(window) = origin.window_mut() {
-                window.for_each_column(&mut |column| keep.push(first + *column));
-            }
-        }
+        window_columns(origins, |first, column| keep.push(first + *column));
         let ranges: Vec<_> = origins.iter().map(Origin::columns).collect();
         for range in ranges.iter().filter(|_| joined) {
             // A side has at least one column.
@@ -631,17 +636,11 @@ impl Narrow {
             expr.for_each_column(&mut { renumber });
         }
         plain.into_iter().for_each(renumber);
-        for origin in origins.iter_mut() {
-            // A window sees the rows of its own stream alone.
-            let first = origin.first;
+        window_columns(origins, |first, column| {
             let before = keep.partition_point(|column| *column < first);
-            if let Some(window) = origin.window_mut() {
-                window.for_each_column(&mut |column| {
-                    let place = keep.binary_search(&(first + *column));
-                    *column = place.unwrap_or_default().saturating_sub(before);
-                });
-            }
-        }
+            let place = keep.binary_search(&(first + *column));
+            *column = place.unwrap_or_default().saturating_sub(before);
+        });
         Narrow { keep, ranges }
     }
 
@@ -656,5 +655,16 @@ impl Narrow {
     pub(super) fn offset(&self, source: usize) -> usize {
         let start = self.ranges.get(source).map_or(0, |range| range.start);
         self.keep.partition_point(|column| *column < start)
+    }
+}
+
+/// Every column that a window reads: those are numbered within the window's own stream, whose
+/// first column among all is given too.
+fn window_columns(origins: &mut [Origin], mut visit: impl FnMut(usize, &mut usize)) {
+    for origin in origins {
+        let first = origin.first;
+        if let Some(window) = origin.window_mut() {
+            window.for_each_column(&mut |column| visit(first, column));
+        }
     }
 }

@@ -273,6 +273,6 @@ mod tests {
             assert_eq!(read, expected, "{name} {value:?}");
         }
         assert!(TimeFormat::named("minutes").is_err());
-        assert!(TimeFormat::named("%Q!").is_err());
+        assert!(TimeFormat::named("%J!").is_err());
     }
 }

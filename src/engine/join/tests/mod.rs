@@ -111,8 +111,7 @@ fn feed(
 ) -> Vec<Out> {
     let stores = Stores {
         tables: tables.into(),
-        aggregations: Arc::new([]),
-        draws: Arc::default(),
+        ..Stores::default()
     };
     let start = || Joiner::new(plan, &stores, seen);
     let mut joiner = start();
