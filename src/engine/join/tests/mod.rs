@@ -111,7 +111,9 @@ fn feed(
 ) -> Vec<Out> {
     let stores = Stores {
         tables: tables.into(),
-        ..Stores::default()
+        aggregations: Arc::new([]),
+        draws: Arc::default(),
+        shared: Arc::new([]),
     };
     let start = || Joiner::new(plan, &stores, seen);
     let mut joiner = start();
