@@ -63,7 +63,7 @@ impl StreamFeed {
     }
 
     /// Takes rows, all before the next deadline.
-    pub(super) fn push(&mut self, rows: Rows<'_>, to: &mut impl Changes) {
+    pub(super) fn push(&mut self, _input: usize, rows: Rows<'_>, to: &mut impl Changes) {
         let mut rest = rows;
         while !rest.is_empty() {
             let (head, tail) = rest.split_at(PICK_ROWS_MAX);

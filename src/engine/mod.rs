@@ -12,6 +12,7 @@ mod expr;
 mod feed;
 mod group;
 mod grouped;
+mod join;
 mod like;
 mod node;
 mod output;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::expr::Cx;
+use super::join::Lookup;
 use super::partition::Partition;
 use super::query::Running;
 use super::reach::Stop;
@@ -19,6 +20,7 @@ use crate::sql::plan::{StreamId, Table};
 #[derive(Clone)]
 pub(super) struct Stores {
     pub(super) tables: Arc<[SharedTable]>,
+    pub(super) aggregations: Arc<[Arc<dyn Lookup>]>,
 }
 
 impl Stores {
@@ -65,6 +67,7 @@ pub(super) struct Port {
 pub(super) fn all(plan: &Application) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
     let stores = Stores {
         tables: plan.tables.iter().map(SharedTable::new).collect(),
+        aggregations: Arc::new([]),
     };
     let mut nodes = Vec::new();
     for (number, table) in stores.tables.iter().enumerate() {

@@ -5,7 +5,7 @@ use super::output::Output;
 use super::state::{Load, Save, StateError};
 use super::tail::Shows;
 use super::window::Changes;
-use crate::event::{Row, Stamp};
+use crate::event::{Row, Stamp, Value};
 use crate::sql::plan::{Emit, Flow, Query};
 
 /// Which part of the state is the rows that are looked at besides the window.
@@ -82,6 +82,25 @@ impl Changes for Projected {
             Look::Counts(counted) => counted.enter(row, &mut self.output),
             Look::Content(live) => live.enter(row),
         }
+    }
+
+    #[inline]
+    fn enter_of(
+        &mut self,
+        row: &mut Vec<Value>,
+        width: usize,
+        cell: impl Fn(usize, &mut Vec<Value>),
+        stamp: Stamp,
+    ) {
+        if let (Look::Each, false, Emit::Current | Emit::All) = (&self.look, self.batch, self.emit)
+        {
+            self.output.single_of(row, width, cell, stamp, stamp);
+            return;
+        }
+        row.clear();
+        (0..width).for_each(|column| cell(column, row));
+        let values = row;
+        self.enter(Row { stamp, values });
     }
 
     fn leave(&mut self, row: Row<'_>, at: Stamp) {

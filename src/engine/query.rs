@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::aggregate::Leaves;
 use super::feed::StreamFeed;
 use super::group::Groups;
 use super::grouped::Grouped;
+use super::join::Joiner;
 use super::node::Stores;
 use super::output::Output;
 use super::projected::Projected;
@@ -28,15 +30,8 @@ pub(super) struct Running {
 
 /// Where the rows come from.
 enum Feed {
-    Stream(StreamFeed),
-}
-
-impl Feed {
-    fn deadline(&self) -> Option<Timestamp> {
-        match self {
-            Feed::Stream(feed) => feed.deadline(),
-        }
-    }
+    Stream(Box<StreamFeed>),
+    Join(Box<Joiner>),
 }
 
 /// What looks through the window.
@@ -57,8 +52,32 @@ macro_rules! feed {
                 let $stage = &mut **stage;
                 $call
             }
+            (Feed::Join($feed), Stage::Projected(stage)) => {
+                let $stage = &mut **stage;
+                $call
+            }
+            (Feed::Join($feed), Stage::Grouped(stage)) => {
+                let $stage = &mut **stage;
+                $call
+            }
         }
     };
+}
+
+impl Feed {
+    fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Feed::Stream(feed) => feed.deadline(),
+            Feed::Join(feed) => feed.deadline(),
+        }
+    }
+
+    fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
+        match self {
+            Feed::Stream(feed) => feed.earliest(time),
+            Feed::Join(feed) => feed.earliest(time),
+        }
+    }
 }
 
 impl Stage {
@@ -79,29 +98,47 @@ impl Stage {
 
 impl Running {
     pub(super) fn new(query: &Query, stores: &Stores) -> Running {
-        let Input::Stream(input) = &query.input else {
-            unreachable!("joins")
+        // Who looks at what is there misses what leaves at the moment at which it leaves.
+        let content = query.shows_snapshots();
+        let emit = if content { Emit::All } else { query.emit };
+        let feed = match &query.input {
+            Input::Stream(input) => Feed::Stream(Box::new(StreamFeed::new(input, emit, stores))),
+            Input::Join(input) => {
+                let content = query.distinct && query.flow() == Flow::Sliding;
+                let seen = query.grouping.is_some() || emit != Emit::Current || content;
+                Feed::Join(Box::new(Joiner::new(input, stores, seen)))
+            }
         };
-        let snapshots = query.shows_snapshots();
-        // A snapshot misses what leaves at the moment at which it leaves.
-        let emit = if snapshots { Emit::All } else { query.emit };
-        let feed = StreamFeed::new(input, emit, stores);
+        Running::of(Arc::new(query.clone()), stores, feed)
+    }
+
+    fn of(query: Arc<Query>, stores: &Stores, feed: Feed) -> Running {
         // A window that keeps rows shows the kept columns alone; else the whole row is seen.
-        let columns: &[usize] = if feed.keeps_rows() { &[] } else { &input.keep };
+        let (columns, batch, leaves) = match (&query.input, &feed) {
+            (Input::Stream(input), Feed::Stream(feed)) => {
+                let columns: &[usize] = if feed.keeps_rows() { &[] } else { &input.keep };
+                let batch = input.window.is_some_and(|window| window.is_batch());
+                (columns, batch, feed.leaves())
+            }
+            (Input::Join(input), _) if Joiner::can_leave(input) => {
+                (&[][..], false, Leaves::AnyOrder)
+            }
+            (Input::Join(_) | Input::Stream(_), _) => (&[][..], false, Leaves::Never),
+        };
         let cx = stores.cx(columns);
-        let batch = query.flow() == Flow::Batch;
         let stage = match &query.grouping {
             Some(grouping) => {
-                let together = batch || snapshots;
-                let groups = Groups::new(grouping, cx, feed.leaves(), together, query.emit);
-                let output = Output::new(query, stores.cx(&[]));
+                let together = batch || query.shows_snapshots();
+                let groups = Groups::new(grouping, cx, leaves, together, query.emit);
+                let output = Output::new(&query, stores.cx(&[]));
                 Stage::Grouped(Box::new(Grouped::new(groups, output)))
             }
             None => {
-                let output = Output::new(query, cx);
-                Stage::Projected(Box::new(Projected::new(query, output)))
+                let output = Output::new(&query, cx);
+                Stage::Projected(Box::new(Projected::new(&query, output)))
             }
         };
+        let tail = Tail::new(&query).map(Box::new);
         let write = match &query.target {
             Target::Stream(_) => None,
             Target::Table { table, write } => {
@@ -110,29 +147,35 @@ impl Running {
             }
         };
         Running {
-            plan: Arc::new(query.clone()),
+            plan: query,
             stores: stores.clone(),
-            feed: Feed::Stream(feed),
+            feed,
             stage,
-            tail: Tail::new(query).map(Box::new),
+            tail,
             write,
         }
     }
 
     /// The same query without anything to remember.
     pub(super) fn fresh(&self) -> Running {
-        Running::new(&self.plan, &self.stores)
+        match &self.feed {
+            Feed::Stream(_) => Running::new(&self.plan, &self.stores),
+            Feed::Join(join) => {
+                let feed = Feed::Join(Box::new(join.fresh()));
+                Running::of(Arc::clone(&self.plan), &self.stores, feed)
+            }
+        }
     }
 
     /// Takes rows of one of its inputs; what comes out is in [`Running::output`].
-    pub(super) fn push(&mut self, _input: usize, rows: Rows<'_>) {
+    pub(super) fn push(&mut self, input: usize, rows: Rows<'_>) {
         let Some(first) = rows.stamps().first().copied() else {
             return;
         };
         while let Some(time) = self.tail.as_ref().and_then(|tail| tail.overdue(first.time)) {
             self.fire(Stamp { time, ..first });
         }
-        feed!(self, feed, stage => feed.push(rows, stage));
+        feed!(self, feed, stage => feed.push(input, rows, stage));
         if let Some(tail) = &mut self.tail {
             tail.take(self.stage.shows(), first);
         }
@@ -191,11 +234,8 @@ impl Running {
     }
 
     pub(super) fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
-        let feed = match &self.feed {
-            Feed::Stream(feed) => feed.earliest(time),
-        };
         let tail = self.tail.as_ref().and_then(|tail| tail.earliest(time));
-        feed.into_iter().chain(tail).min()
+        self.feed.earliest(time).into_iter().chain(tail).min()
     }
 
     /// The rows that have come out, for the caller to take.
@@ -212,12 +252,14 @@ impl Running {
             _ if self.tail.is_some() => true,
             (_, Stage::Grouped(_)) => true,
             (Feed::Stream(feed), Stage::Projected(_)) => feed.has_state(),
+            (Feed::Join(feed), Stage::Projected(_)) => feed.has_state(),
         }
     }
 
     pub(super) fn take_faults(&self) -> u64 {
         let feed = match &self.feed {
             Feed::Stream(feed) => feed.take_faults(),
+            Feed::Join(feed) => feed.take_faults(),
         };
         feed + self.stage.output().take_faults()
     }
@@ -229,6 +271,7 @@ impl Running {
         }
         match &self.feed {
             Feed::Stream(feed) => feed.save(save)?,
+            Feed::Join(feed) => feed.save(save)?,
         }
         if let Some(tail) = &self.tail {
             tail.save(save)?;
@@ -242,6 +285,7 @@ impl Running {
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
         match &mut self.feed {
             Feed::Stream(feed) => feed.load(load)?,
+            Feed::Join(feed) => feed.load(load)?,
         }
         if let Some(tail) = &mut self.tail {
             tail.load(load)?;

@@ -99,11 +99,6 @@ impl Table {
         self.key.as_ref().map_or(&[], |(columns, _)| columns)
     }
 
-    /// How many rows there are, those included whose time is over and which nobody has missed.
-    pub(super) fn len(&self) -> usize {
-        self.rows.len()
-    }
-
     #[inline]
     pub(super) fn row(&self, slot: Slot) -> &[Value] {
         self.rows.row(slot)

@@ -8,7 +8,6 @@ use proptest::prelude::*;
 use super::super::expr::Cx;
 use super::super::state::{Load, Save};
 use super::{SharedTable, TableWrite};
-use crate::diagnostic::Place;
 use crate::event::{Batch, Field, Schema, Seq, Stamp, Timestamp, Type, Value};
 use crate::sql::plan::{self, ArithmeticOp, CompareOp, Eviction, Expr, ExprKind, Match, Write};
 
@@ -47,23 +46,20 @@ fn plan(primary_key: &[usize], indexes: &[&[usize]]) -> plan::Table {
         eviction: Eviction::Reject,
         ttl_ms: None,
         path: String::new(),
-        place: Place {
-            line: 1,
-            column: 1,
-            length: 1,
-        },
+        place: Default::default(),
     }
 }
 
 type Row = [Option<i64>; 3];
+type Finds = fn(&[Option<i64>; 4], &Row) -> bool;
 
 /// One way of writing, as the plan says it and as the reference does it. The query's row is
 /// (x, y, z, w), of which w is for the expressions only; the table's is (a, b, c).
 struct Way {
     write: Write,
     /// Which rows the keys find; none: there are no keys.
-    keys: Option<fn(&[Option<i64>; 4], &Row) -> bool>,
-    residual: fn(&[Option<i64>; 4], &Row) -> bool,
+    keys: Option<Finds>,
+    residual: Finds,
     set: fn(&[Option<i64>; 4], &Row) -> Row,
 }
 
@@ -75,12 +71,30 @@ fn whole(query: &[Option<i64>; 4], _: &Row) -> Row {
     [query[0], query[1], query[2]]
 }
 
+fn on(keys: &[(usize, usize)], residual: Option<Expr>) -> Match {
+    let keys = keys.iter();
+    Match {
+        keys: keys.map(|(of, from)| (*of, column(*from))).collect(),
+        residual,
+    }
+}
+
+fn always(_: &[Option<i64>; 4], _: &Row) -> bool {
+    true
+}
+
 fn ways() -> Vec<Way> {
+    let mut ways = insertions();
+    ways.extend(changes());
+    ways
+}
+
+/// Insertions and upserts.
+fn insertions() -> Vec<Way> {
     let on = |keys: &[(usize, usize)], residual: Option<Expr>| Match {
         keys: keys.iter().map(|(of, from)| (*of, column(*from))).collect(),
         residual,
     };
-    let always: fn(&[Option<i64>; 4], &Row) -> bool = |_, _| true;
     vec![
         Way {
             write: Write::Insert,
@@ -112,6 +126,12 @@ fn ways() -> Vec<Way> {
             residual: always,
             set: whole,
         },
+    ]
+}
+
+/// Updates and deletions.
+fn changes() -> Vec<Way> {
+    vec![
         // Swaps two columns, so that one of them must be read before it is set.
         Way {
             write: Write::Update {

@@ -24,7 +24,6 @@ pub(in super::super) struct TableWrite {
     changed: Vec<Value>,
 }
 
-#[derive(Clone)]
 enum Action {
     Insert,
     Upsert(Meets),
@@ -33,7 +32,6 @@ enum Action {
 }
 
 /// Which rows of the table a row meets.
-#[derive(Clone)]
 struct Meets {
     keys: Vec<Compiled>,
     /// How rows are found by the keys; none: there are none, and every row is looked at.
@@ -75,10 +73,6 @@ impl TableWrite {
             Write::Delete { on } => Action::Delete(Meets::new(on, &mut locked, cx)),
         };
         drop(locked);
-        TableWrite::of(table, action)
-    }
-
-    fn of(table: SharedTable, action: Action) -> TableWrite {
         TableWrite {
             table,
             action,
@@ -87,11 +81,6 @@ impl TableWrite {
             found: Vec::new(),
             changed: Vec::new(),
         }
-    }
-
-    /// The same for another instance of the query, into the same table.
-    pub(in super::super) fn fresh(&self) -> TableWrite {
-        TableWrite::of(self.table.clone(), self.action.clone())
     }
 
     /// Takes rows of the query. What the table refuses is counted with what cannot be computed.

@@ -12,7 +12,7 @@ pub(super) use batches::{LengthBatch, TimedBatch};
 pub(super) use sliding::{Length, Slide, Time};
 
 use super::state::{Load, Save, StateError};
-use crate::event::{Row, Rows, Stamp, Timestamp};
+use crate::event::{Row, Rows, Stamp, Timestamp, Value};
 use crate::sql::plan::{Emit, Window};
 
 /// The rows of a push that have passed the filter.
@@ -59,6 +59,20 @@ impl<'a> Picked<'a> {
 pub(super) trait Changes {
     /// A row has come in.
     fn enter(&mut self, row: Row<'_>);
+    /// A row has come in of which `cell` appends each of `width` columns; `row` is for those who
+    /// need it in one piece.
+    fn enter_of(
+        &mut self,
+        row: &mut Vec<Value>,
+        width: usize,
+        cell: impl Fn(usize, &mut Vec<Value>),
+        stamp: Stamp,
+    ) {
+        row.clear();
+        (0..width).for_each(|column| cell(column, row));
+        let values = row;
+        self.enter(Row { stamp, values });
+    }
     /// Several rows have come in, and nothing has happened between them.
     fn enter_all(&mut self, rows: Picked<'_>) {
         for row in rows.iter() {
