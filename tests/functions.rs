@@ -15,6 +15,8 @@ use eventflux::event::{Batch, Seq, Stamp, Timestamp, Value};
 use eventflux::sql::aggregates::{AGGREGATES, Example};
 use eventflux::sql::plan::StreamId;
 use eventflux::sql::{self, SqlText, functions};
+use sqlparser::dialect::GenericDialect;
+use sqlparser::tokenizer::{Token, Tokenizer};
 
 struct Rows(Vec<Vec<Value>>);
 
@@ -27,29 +29,33 @@ impl Outputs for Rows {
 
 /// The value of an expression without columns.
 fn evaluate(expression: &str) -> Value {
+    try_evaluate(expression).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// The value of an expression over the column `a`, which is 1.
+fn try_evaluate(expression: &str) -> Result<Value, String> {
     let columns = "a INT";
     let select = format!("SELECT {expression} AS x FROM S");
-    let mut values = run(columns, &[vec![Value::Int(1)]], &select);
+    let mut values = try_run(columns, &[vec![Value::Int(1)]], &select)?;
     assert_eq!(values.len(), 1, "{expression}");
-    values.remove(0)
+    Ok(values.remove(0))
 }
 
 /// The first column of what a query gives over rows of a stream S.
 fn run(columns: &str, input: &[Vec<Value>], select: &str) -> Vec<Value> {
+    try_run(columns, input, select).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn try_run(columns: &str, input: &[Vec<Value>], select: &str) -> Result<Vec<Value>, String> {
     let text = format!("CREATE STREAM S ({columns}); INSERT INTO Out {select};");
     let texts = [SqlText {
         path: "example".to_owned(),
         text: text.clone(),
     }];
-    let plan = sql::compile(&texts).unwrap_or_else(|faults| {
-        panic!(
-            "{}",
-            faults
-                .iter()
-                .map(|fault| fault.render(&text))
-                .collect::<String>()
-        )
-    });
+    let plan = sql::compile(&texts).map_err(|faults| {
+        let faults = faults.iter().map(|fault| fault.render(&text));
+        faults.collect::<String>()
+    })?;
     let plan = Arc::new(plan);
     let (stream, _) = plan.stream_named("S").unwrap();
     let mut engine = Engine::new(Arc::clone(&plan), |_| true);
@@ -63,7 +69,76 @@ fn run(columns: &str, input: &[Vec<Value>], select: &str) -> Vec<Value> {
     }
     let mut rows = Rows(Vec::new());
     engine.push(stream, batch.rows(), &mut rows);
-    rows.0.into_iter().map(|mut row| row.remove(0)).collect()
+    Ok(rows.0.into_iter().map(|mut row| row.remove(0)).collect())
+}
+
+/// The expression with all its literals hidden in what only a row decides.
+fn unfolded(expression: &str) -> String {
+    let tokens = Tokenizer::new(&GenericDialect {}, expression).tokenize();
+    let hide = |token: Token| match token {
+        Token::Number(..) | Token::SingleQuotedString(_) => format!("if(a = 1, {token}, NULL)"),
+        token => token.to_string(),
+    };
+    tokens.unwrap().into_iter().map(hide).collect()
+}
+
+#[test]
+fn constants_are_folded_to_what_rows_would_give() {
+    let examples = functions::all().map(|function| function.example.0);
+    let more = [
+        "1 + 2 * 3 - 4 / 2",
+        "7 % -3",
+        "-9 % 4.5",
+        "9223372036854775807 - 1",
+        "2147483647 + 1",
+        "1.5 - -2",
+        "1e308 * 10",
+        "'a' < 'b'",
+        "2 BETWEEN 1 AND 2.5",
+        "3 NOT BETWEEN 1 AND 2.5",
+        "2 IN (1, 2)",
+        "'press-1' LIKE 'press-_'",
+        "'PRESS' ILIKE '%ss'",
+        "CAST('12.9' AS INT)",
+        "CAST(300.5 AS BIGINT)",
+        "CAST('2026-07-17' AS TIMESTAMP)",
+        "CASE 2 WHEN 1 THEN 'a' WHEN 2 THEN 'b' END",
+        "2 > 1 AND 'a' <> 'b'",
+        "1 > 2 OR 3 <> 3",
+        "NOT 1 = 2",
+        "1 IS NULL",
+        "1 IS DISTINCT FROM 2",
+        "'a' || 1 || 2.0",
+    ];
+    let mut compared = 0;
+    for expression in examples.chain(more) {
+        // Some arguments must be constant, and some literals have a type before them.
+        if let Ok(value) = try_evaluate(&unfolded(expression)) {
+            assert_eq!(value, evaluate(expression), "{expression}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 110, "{compared} expressions");
+}
+
+#[test]
+fn every_parameter_has_a_name() {
+    for function in functions::all() {
+        let (list, _) = function.doc.split_once(')').expect(function.doc);
+        let (name, list) = list.split_once('(').expect(function.doc);
+        assert!(function.names.contains(&name), "{}", function.doc);
+        let names = list
+            .split(',')
+            .filter(|name| !name.trim().is_empty())
+            .count();
+        let parameters = function.signature.parameters.len();
+        let repeated = usize::from(list.contains('…'));
+        assert!(
+            names == parameters + repeated || name == "extract" || list.contains("y, …"),
+            "{}",
+            function.doc
+        );
+    }
 }
 
 #[test]
@@ -153,6 +228,10 @@ fn null_in_gives_null_out_unless_a_function_handles_it() {
         ("POSITION('s' IN 'sensor')", Value::Int(1)),
         ("CAST('1e3' AS BIGINT)", Value::Int(1000)),
         ("-9223372036854775808", Value::Int(i64::MIN)),
+        (
+            "CAST('9007199254740993.0' AS BIGINT)",
+            Value::Int(9_007_199_254_740_993),
+        ),
     ] {
         assert_eq!(evaluate(expression), expected, "{expression}");
     }

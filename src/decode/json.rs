@@ -4,17 +4,20 @@
 //! users what is accepted; in short: a column takes the field of its name or the value at its
 //! path; JSON null and (unless `json.missing = 'reject'`) an absent field are NULL; of duplicate
 //! fields the last wins; numbers go into integer columns when they are whole, within ±2^53 also
-//! when written as `1.0` or `1e3`; nothing is converted between text, numbers and truth values.
+//! when written as `1.0` or `1e3`; BYTES are text in Base64; a JSON column takes any value; nothing
+//! is converted between text, numbers and truth values.
 
 use std::fmt;
 
+use serde::Deserialize as _;
 use serde::de::Visitor;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess};
+use serde_json::value::RawValue;
 
 use super::path::{self, Node, Step};
 use super::{Reason, Reject};
 use crate::config::options::{OptionFault, OptionKind, OptionSpec, Options};
-use crate::event::{Batch, Schema, Type, Value};
+use crate::event::{Batch, Schema, Type, Value, from_base64, json};
 
 /// What can be set.
 pub const OPTIONS: &[OptionSpec] = &[
@@ -90,7 +93,7 @@ impl Decoder {
                 }
                 None => vec![Step::Field(field.name.clone())],
             };
-            root.insert(&steps, index);
+            root.insert(&steps, index, field.ty == Type::Json);
         }
         let columns = schema.fields().iter();
         Ok(Decoder {
@@ -349,11 +352,34 @@ impl Cells<'_> {
                     *present = true;
                 }
                 Err(reason) => {
-                    let found = scalar.found();
+                    let found = match (*ty, scalar) {
+                        (Type::Bytes, Scalar::Text(_)) => "text that is not Base64".to_owned(),
+                        (_, scalar) => scalar.found(),
+                    };
                     let detail = format!("column `{name}` is {ty}, found {found}");
                     *self.fault = Some(Reject::new(reason, detail));
                     return Err(E::custom(""));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What JSON columns take.
+    fn store_whole<E: serde::de::Error>(&mut self, node: &Node, text: &str) -> Result<(), E> {
+        let value = match json::canonical(text) {
+            Ok(value) => value.map_or(Value::Null, Value::Str),
+            Err(error) => {
+                *self.fault = Some(from_syntax(text, &error));
+                return Err(E::custom(""));
+            }
+        };
+        for column in &node.whole {
+            if let (Some(cell), Some(present)) =
+                (self.row.get_mut(*column), self.present.get_mut(*column))
+            {
+                *cell = value.clone();
+                *present = true;
             }
         }
         Ok(())
@@ -418,7 +444,16 @@ impl<'de> DeserializeSeed<'de> for Place<'_, '_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_any(self)
+        if self.node.whole.is_empty() {
+            return from.deserialize_any(self);
+        }
+        let text = <&RawValue>::deserialize(from)?.get();
+        self.cells.store_whole(self.node, text)?;
+        if self.node.is_whole_only() {
+            return Ok(());
+        }
+        let mut inside = serde_json::Deserializer::from_str(text);
+        inside.deserialize_any(self).map_err(D::Error::custom)
     }
 }
 
@@ -497,6 +532,10 @@ impl Scalar<'_> {
             (_, Scalar::Null) => Ok(Value::Null),
             (Type::Bool, Scalar::Bool(truth)) => Ok(Value::Bool(truth)),
             (Type::String, Scalar::Text(text)) => Ok(Value::text(text)),
+            (Type::Bytes, Scalar::Text(text)) => match from_base64(text) {
+                Some(bytes) => Ok(Value::from(bytes.as_slice())),
+                None => Err(Reason::WrongType),
+            },
             (Type::Int, Scalar::Integer(number)) => match i32::try_from(number) {
                 Ok(_) => Ok(Value::Int(number)),
                 Err(_) => Err(Reason::OutOfRange),

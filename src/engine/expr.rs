@@ -7,14 +7,12 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use ecow::EcoString;
+use ecow::{EcoString, EcoVec};
 
-use super::cast;
-use super::like::LikePattern;
 use super::table::SharedTable;
 use super::window::Picked;
 use crate::event::{Stamp, Type, Value};
-use crate::sql::functions::{Function, Moment, Nulls};
+use crate::sql::functions::{Argument, Function, LikePattern, Moment, Nulls, cast};
 use crate::sql::plan::{ArithmeticOp, CompareOp, Expr, ExprKind, TableId};
 
 /// What an expression is evaluated over.
@@ -89,7 +87,7 @@ impl Cell64 for f64 {
     fn read(value: &Value) -> Option<f64> {
         match value {
             Value::Float(number) => Some(*number),
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Str(_) => None,
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Str(_) | Value::Bytes(_) => None,
         }
     }
 }
@@ -98,7 +96,18 @@ impl Cell64 for EcoString {
     fn read(value: &Value) -> Option<EcoString> {
         match value {
             Value::Str(text) => Some(text.clone()),
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => None,
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Bytes(_) => {
+                None
+            }
+        }
+    }
+}
+
+impl Cell64 for EcoVec<u8> {
+    fn read(value: &Value) -> Option<EcoVec<u8>> {
+        match value {
+            Value::Bytes(bytes) => Some(bytes.clone()),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Str(_) => None,
         }
     }
 }
@@ -153,7 +162,9 @@ pub(super) enum Compiled {
     Bool(Operand<bool>),
     Int(Operand<i64>),
     Float(Operand<f64>),
+    /// STRING, and JSON in its canonical form.
     Text(Operand<EcoString>),
+    Bytes(Operand<EcoVec<u8>>),
 }
 
 impl Compiled {
@@ -163,8 +174,13 @@ impl Compiled {
             Compiled::Bool(Operand::Column(index))
             | Compiled::Int(Operand::Column(index))
             | Compiled::Float(Operand::Column(index))
-            | Compiled::Text(Operand::Column(index)) => Some(*index),
-            Compiled::Bool(_) | Compiled::Int(_) | Compiled::Float(_) | Compiled::Text(_) => None,
+            | Compiled::Text(Operand::Column(index))
+            | Compiled::Bytes(Operand::Column(index)) => Some(*index),
+            Compiled::Bool(_)
+            | Compiled::Int(_)
+            | Compiled::Float(_)
+            | Compiled::Text(_)
+            | Compiled::Bytes(_) => None,
         }
     }
 
@@ -179,11 +195,16 @@ impl Compiled {
             Compiled::Bool(Operand::Column(index))
             | Compiled::Int(Operand::Column(index))
             | Compiled::Float(Operand::Column(index))
-            | Compiled::Text(Operand::Column(index)) => match env.row.get(*index) {
+            | Compiled::Text(Operand::Column(index))
+            | Compiled::Bytes(Operand::Column(index)) => match env.row.get(*index) {
                 Some(value) => value.copy_to(row),
                 None => row.push(Value::Null),
             },
-            Compiled::Bool(_) | Compiled::Int(_) | Compiled::Float(_) | Compiled::Text(_) => {
+            Compiled::Bool(_)
+            | Compiled::Int(_)
+            | Compiled::Float(_)
+            | Compiled::Text(_)
+            | Compiled::Bytes(_) => {
                 row.push(self.value(env));
             }
         }
@@ -196,13 +217,15 @@ impl Compiled {
             Compiled::Bool(Operand::Column(index))
             | Compiled::Int(Operand::Column(index))
             | Compiled::Float(Operand::Column(index))
-            | Compiled::Text(Operand::Column(index)) => {
+            | Compiled::Text(Operand::Column(index))
+            | Compiled::Bytes(Operand::Column(index)) => {
                 env.row.get(*index).cloned().unwrap_or_default()
             }
             Compiled::Bool(x) => x.get(env).map_or(Value::Null, Value::Bool),
             Compiled::Int(x) => x.get(env).map_or(Value::Null, Value::Int),
             Compiled::Float(x) => x.get(env).map_or(Value::Null, Value::Float),
             Compiled::Text(x) => x.get(env).map_or(Value::Null, Value::Str),
+            Compiled::Bytes(x) => x.get(env).map_or(Value::Null, Value::Bytes),
         }
     }
 }
@@ -237,7 +260,8 @@ pub(super) fn compile(expr: &Expr, cx: Cx<'_>) -> Compiled {
         Type::Bool => Compiled::Bool(boolean(expr, cx)),
         Type::Int | Type::Long | Type::Timestamp => Compiled::Int(integer(expr, cx)),
         Type::Float | Type::Double => Compiled::Float(float(expr, cx)),
-        Type::String => Compiled::Text(text(expr, cx)),
+        Type::String | Type::Json => Compiled::Text(text(expr, cx)),
+        Type::Bytes => Compiled::Bytes(bytes(expr, cx)),
     }
 }
 
@@ -288,19 +312,12 @@ fn shared<T: Cell64>(
         ExprKind::Case {
             branches,
             otherwise,
-        } => {
-            let branches: Vec<(Operand<bool>, Operand<T>)> = branches
-                .iter()
-                .map(|(when, then)| (boolean(when, cx), compile(then, cx)))
-                .collect();
-            let otherwise = otherwise.as_ref().map(|expr| compile(expr, cx));
-            computed(move |env| {
-                let taken = branches
-                    .iter()
-                    .find(|(when, _)| when.get(env) == Some(true));
-                taken.map(|(_, then)| then).or(otherwise.as_ref())?.get(env)
-            })
-        }
+        } => case(branches, otherwise.as_deref(), cx, compile),
+        ExprKind::Switch {
+            operand,
+            branches,
+            otherwise,
+        } => switch(operand, branches, otherwise.as_deref(), cx, compile),
         ExprKind::Call(function, arguments) => call(function, arguments, expr.ty, cx),
         ExprKind::Cast(inner) => {
             let from = inner.ty;
@@ -308,7 +325,10 @@ fn shared<T: Cell64>(
             let inner = self::compile(inner, cx);
             computed(move |env| match inner.value(env) {
                 Value::Null => None,
-                value => env.or_fault(cast::cast(&value, from, to).as_ref().and_then(T::read)),
+                value => match cast(&value, from, to) {
+                    Some(Value::Null) => None,
+                    value => env.or_fault(value.as_ref().and_then(T::read)),
+                },
             })
         }
         // The binder gives these forms to other types only.
@@ -324,8 +344,53 @@ fn shared<T: Cell64>(
         | ExprKind::SameAs(..)
         | ExprKind::InList(..)
         | ExprKind::InTable(..)
+        | ExprKind::Between(..)
         | ExprKind::Like { .. } => computed(|_| None),
     }
+}
+
+fn case<T: Cell64>(
+    branches: &[(Expr, Expr)],
+    otherwise: Option<&Expr>,
+    cx: Cx<'_>,
+    compile: fn(&Expr, Cx<'_>) -> Operand<T>,
+) -> Operand<T> {
+    let branches: Vec<(Operand<bool>, Operand<T>)> = branches
+        .iter()
+        .map(|(when, then)| (boolean(when, cx), compile(then, cx)))
+        .collect();
+    let otherwise = otherwise.map(|expr| compile(expr, cx));
+    computed(move |env| {
+        let taken = branches
+            .iter()
+            .find(|(when, _)| when.get(env) == Some(true));
+        taken.map(|(_, then)| then).or(otherwise.as_ref())?.get(env)
+    })
+}
+
+fn switch<T: Cell64>(
+    operand: &Expr,
+    branches: &[(Expr, Expr)],
+    otherwise: Option<&Expr>,
+    cx: Cx<'_>,
+    compile: fn(&Expr, Cx<'_>) -> Operand<T>,
+) -> Operand<T> {
+    let operand = self::compile(operand, cx);
+    let branches: Vec<(Compiled, Operand<T>)> = branches
+        .iter()
+        .map(|(value, then)| (self::compile(value, cx), compile(then, cx)))
+        .collect();
+    let otherwise = otherwise.map(|expr| compile(expr, cx));
+    computed(move |env| {
+        let operand = operand.value(env);
+        let mut branches = branches.iter();
+        let taken = if operand.is_null() {
+            None
+        } else {
+            branches.find(|(value, _)| value.value(env) == operand)
+        };
+        taken.map(|(_, then)| then).or(otherwise.as_ref())?.get(env)
+    })
 }
 
 fn call<T: Cell64>(
@@ -334,10 +399,27 @@ fn call<T: Cell64>(
     ty: Type,
     cx: Cx<'_>,
 ) -> Operand<T> {
+    let given: Vec<Argument<'_>> = arguments.iter().map(Argument::of).collect();
     let arguments: Vec<Compiled> = arguments
         .iter()
         .map(|argument| compile(argument, cx))
         .collect();
+    match function.prepare {
+        None => called(function, arguments, ty, function.eval),
+        Some(prepare) => match prepare(&given) {
+            Ok(eval) => called(function, arguments, ty, eval),
+            // The binder has refused it.
+            Err(_) => computed(|env: &Env<'_>| env.fault()),
+        },
+    }
+}
+
+fn called<T: Cell64>(
+    function: &'static Function,
+    arguments: Vec<Compiled>,
+    ty: Type,
+    eval: impl Fn(&Moment, &[Value]) -> Option<Value> + Send + Sync + 'static,
+) -> Operand<T> {
     computed(move |env| {
         let mut few: [Value; 4] = Default::default();
         let many: Vec<Value>;
@@ -356,7 +438,7 @@ fn call<T: Cell64>(
         if function.nulls == Nulls::Propagate && values.iter().any(Value::is_null) {
             return None;
         }
-        match (function.eval)(&env.moment, values) {
+        match eval(&env.moment, values) {
             Some(Value::Null) => None,
             Some(value) if ty.admits(&value) => T::read(&value),
             Some(_) | None => env.fault(),
@@ -441,6 +523,10 @@ fn text(expr: &Expr, cx: Cx<'_>) -> Operand<EcoString> {
     shared(expr, cx, text)
 }
 
+fn bytes(expr: &Expr, cx: Cx<'_>) -> Operand<EcoVec<u8>> {
+    shared(expr, cx, bytes)
+}
+
 fn boolean(expr: &Expr, cx: Cx<'_>) -> Operand<bool> {
     match &expr.kind {
         ExprKind::Not(x) => {
@@ -477,6 +563,7 @@ fn boolean(expr: &Expr, cx: Cx<'_>) -> Operand<bool> {
         }
         ExprKind::Compare(op, x, y) => compare(*op, x, y, cx),
         ExprKind::InList(x, list) => in_list(x, list, cx),
+        ExprKind::Between(x, low, high) => between([x, low, high], cx),
         ExprKind::InTable(x, table) => in_table(x, *table, cx),
         ExprKind::Like {
             text,
@@ -505,6 +592,7 @@ fn compare(op: CompareOp, x: &Expr, y: &Expr, cx: Cx<'_>) -> Operand<bool> {
             computed(move |env| Some(holds(env.row.get(x)?.as_str()?.cmp(y.as_str()))))
         }
         (Compiled::Text(x), Compiled::Text(y)) => ordered(op, x, y),
+        (Compiled::Bytes(x), Compiled::Bytes(y)) => ordered(op, x, y),
         // The binder has brought both sides to one type.
         _ => computed(|_| None),
     }
@@ -533,6 +621,38 @@ fn holds(op: CompareOp) -> fn(std::cmp::Ordering) -> bool {
         CompareOp::Greater => std::cmp::Ordering::is_gt,
         CompareOp::GreaterOrEqual => std::cmp::Ordering::is_ge,
     }
+}
+
+/// `x BETWEEN low AND high`, as `x >= low AND x <= high` with x computed once.
+fn between([x, low, high]: [&Expr; 3], cx: Cx<'_>) -> Operand<bool> {
+    match (compile(x, cx), compile(low, cx), compile(high, cx)) {
+        (Compiled::Bool(x), Compiled::Bool(low), Compiled::Bool(high)) => within(x, low, high),
+        (Compiled::Int(x), Compiled::Int(low), Compiled::Int(high)) => within(x, low, high),
+        (Compiled::Float(x), Compiled::Float(low), Compiled::Float(high)) => within(x, low, high),
+        (Compiled::Text(x), Compiled::Text(low), Compiled::Text(high)) => within(x, low, high),
+        (Compiled::Bytes(x), Compiled::Bytes(low), Compiled::Bytes(high)) => within(x, low, high),
+        // The binder has brought all three to one type.
+        _ => computed(|_| None),
+    }
+}
+
+fn within<T: Cell64 + PartialOrd>(
+    x: Operand<T>,
+    low: Operand<T>,
+    high: Operand<T>,
+) -> Operand<bool> {
+    computed(move |env| {
+        let x = x.get(env)?;
+        let above = low.get(env).map(|low| x >= low);
+        if above == Some(false) {
+            return Some(false);
+        }
+        match high.get(env).map(|high| x <= high) {
+            Some(false) => Some(false),
+            Some(true) => above,
+            None => None,
+        }
+    })
 }
 
 /// `x IN (…)`: true when found; NULL when not found and x or one of the list is NULL.

@@ -6,14 +6,12 @@
 //! [`Engine::advance`]; whatever is due fires first, in order, before any row of a later time.
 
 mod aggregate;
-mod cast;
 mod distinct;
 mod expr;
 mod feed;
 mod group;
 mod grouped;
 mod join;
-mod like;
 mod node;
 mod output;
 mod partition;

@@ -92,9 +92,10 @@ impl Changes for Projected {
         cell: impl Fn(usize, &mut Vec<Value>),
         stamp: Stamp,
     ) {
-        if let (Look::Each, false, Emit::Current | Emit::All) = (&self.look, self.batch, self.emit)
-        {
-            self.output.single_of(row, width, cell, stamp, stamp);
+        if let (Look::Each, false) = (&self.look, self.batch) {
+            if self.emit != Emit::Expired {
+                self.output.single_of(row, width, cell, stamp, stamp);
+            }
             return;
         }
         row.clear();

@@ -34,6 +34,15 @@ enum Feed {
     Join(Box<Joiner>),
 }
 
+impl Feed {
+    fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Feed::Stream(feed) => feed.deadline(),
+            Feed::Join(feed) => feed.deadline(),
+        }
+    }
+}
+
 /// What looks through the window.
 enum Stage {
     Projected(Box<Projected>),
@@ -64,22 +73,6 @@ macro_rules! feed {
     };
 }
 
-impl Feed {
-    fn deadline(&self) -> Option<Timestamp> {
-        match self {
-            Feed::Stream(feed) => feed.deadline(),
-            Feed::Join(feed) => feed.deadline(),
-        }
-    }
-
-    fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
-        match self {
-            Feed::Stream(feed) => feed.earliest(time),
-            Feed::Join(feed) => feed.earliest(time),
-        }
-    }
-}
-
 impl Stage {
     fn output(&self) -> &Output {
         match self {
@@ -98,14 +91,16 @@ impl Stage {
 
 impl Running {
     pub(super) fn new(query: &Query, stores: &Stores) -> Running {
-        // Who looks at what is there misses what leaves at the moment at which it leaves.
-        let content = query.shows_snapshots();
-        let emit = if content { Emit::All } else { query.emit };
+        // A snapshot misses what leaves at the moment at which it leaves.
+        let emit = if query.shows_snapshots() {
+            Emit::All
+        } else {
+            query.emit
+        };
         let feed = match &query.input {
             Input::Stream(input) => Feed::Stream(Box::new(StreamFeed::new(input, emit, stores))),
             Input::Join(input) => {
-                let content = query.distinct && query.flow() == Flow::Sliding;
-                let seen = query.grouping.is_some() || emit != Emit::Current || content;
+                let seen = query.grouping.is_some() || emit != Emit::Current || query.distinct;
                 Feed::Join(Box::new(Joiner::new(input, stores, seen)))
             }
         };
@@ -114,18 +109,16 @@ impl Running {
 
     fn of(query: Arc<Query>, stores: &Stores, feed: Feed) -> Running {
         // A window that keeps rows shows the kept columns alone; else the whole row is seen.
-        let (columns, batch, leaves) = match (&query.input, &feed) {
+        let (columns, leaves) = match (&query.input, &feed) {
             (Input::Stream(input), Feed::Stream(feed)) => {
                 let columns: &[usize] = if feed.keeps_rows() { &[] } else { &input.keep };
-                let batch = input.window.is_some_and(|window| window.is_batch());
-                (columns, batch, feed.leaves())
+                (columns, feed.leaves())
             }
-            (Input::Join(input), _) if Joiner::can_leave(input) => {
-                (&[][..], false, Leaves::AnyOrder)
-            }
-            (Input::Join(_) | Input::Stream(_), _) => (&[][..], false, Leaves::Never),
+            (Input::Join(input), _) if Joiner::can_leave(input) => (&[][..], Leaves::AnyOrder),
+            (Input::Join(_) | Input::Stream(_), _) => (&[][..], Leaves::Never),
         };
         let cx = stores.cx(columns);
+        let batch = query.flow() == Flow::Batch;
         let stage = match &query.grouping {
             Some(grouping) => {
                 let together = batch || query.shows_snapshots();
@@ -138,7 +131,6 @@ impl Running {
                 Stage::Projected(Box::new(Projected::new(&query, output)))
             }
         };
-        let tail = Tail::new(&query).map(Box::new);
         let write = match &query.target {
             Target::Stream(_) => None,
             Target::Table { table, write } => {
@@ -147,12 +139,12 @@ impl Running {
             }
         };
         Running {
-            plan: query,
             stores: stores.clone(),
             feed,
             stage,
-            tail,
+            tail: Tail::new(&query).map(Box::new),
             write,
+            plan: query,
         }
     }
 
@@ -234,8 +226,12 @@ impl Running {
     }
 
     pub(super) fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
+        let feed = match &self.feed {
+            Feed::Stream(feed) => feed.earliest(time),
+            Feed::Join(feed) => feed.earliest(time),
+        };
         let tail = self.tail.as_ref().and_then(|tail| tail.earliest(time));
-        self.feed.earliest(time).into_iter().chain(tail).min()
+        feed.into_iter().chain(tail).min()
     }
 
     /// The rows that have come out, for the caller to take.

@@ -2,7 +2,7 @@
 //!
 //! That crate is complete but unmaintained; `docs/decisions/0002-serde-cbor.md` says how the
 //! weakness is covered. The form of a [`Value`] carries its physical type: CBOR null, boolean,
-//! integer, float, text.
+//! integer, float, text, byte string.
 
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -41,6 +41,7 @@ impl Serialize for Value {
             Value::Float(number) if !number.is_finite() => to.serialize_unit(),
             Value::Float(number) => to.serialize_f64(*number),
             Value::Str(text) => to.serialize_str(text),
+            Value::Bytes(bytes) => to.serialize_bytes(bytes),
         }
     }
 }
@@ -57,7 +58,7 @@ impl Visitor<'_> for ValueVisitor {
     type Value = Value;
 
     fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("null, a boolean, a number or text")
+        out.write_str("null, a boolean, a number, text or bytes")
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
@@ -89,6 +90,10 @@ impl Visitor<'_> for ValueVisitor {
     fn visit_str<E>(self, text: &str) -> Result<Value, E> {
         Ok(Value::text(text))
     }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Value, E> {
+        Ok(Value::from(bytes))
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +113,8 @@ mod tests {
             Value::Float(f64::MAX),
             Value::text(""),
             Value::text("größer als fünfzehn Bytes, also geteilt"),
+            Value::from([].as_slice()),
+            Value::from([0, 255, 128].as_slice()),
         ];
         let bytes = encode(&values).unwrap();
         let back: Vec<Value> = decode(&bytes).unwrap();

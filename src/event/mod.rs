@@ -5,12 +5,15 @@
 
 mod batch;
 pub mod cbor;
+mod encoding;
 mod input;
+pub mod json;
 mod schema;
 mod time;
 mod value;
 
 pub use batch::{Batch, Row, Rows, Stamp};
+pub use encoding::{from_base64, from_hex, to_base64, to_hex};
 pub use input::{DeliveryMark, Rejected};
 pub use schema::{Field, Schema, Type};
 pub use time::{DURATION_UNITS, Timestamp, format_duration_ms, parse_duration_ms, unit_ms};

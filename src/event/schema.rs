@@ -19,6 +19,10 @@ pub enum Type {
     String,
     /// Milliseconds since the Unix epoch.
     Timestamp,
+    /// Any bytes.
+    Bytes,
+    /// Any JSON value but `null`, in the form that [`super::json`] describes.
+    Json,
 }
 
 impl Type {
@@ -33,6 +37,8 @@ impl Type {
             Type::Double => "DOUBLE",
             Type::String => "STRING",
             Type::Timestamp => "TIMESTAMP",
+            Type::Bytes => "BYTES",
+            Type::Json => "JSON",
         }
     }
 
@@ -56,7 +62,8 @@ impl Type {
             | (Type::Bool, Value::Bool(_))
             | (Type::Long | Type::Timestamp, Value::Int(_))
             | (Type::Double, Value::Float(_))
-            | (Type::String, Value::Str(_)) => true,
+            | (Type::String | Type::Json, Value::Str(_))
+            | (Type::Bytes, Value::Bytes(_)) => true,
             (Type::Int, Value::Int(number)) => i32::try_from(*number).is_ok(),
             (Type::Float, Value::Float(number)) => number.abs() <= f64::from(f32::MAX),
             _ => false,

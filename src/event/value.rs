@@ -3,13 +3,14 @@
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 
-use ecow::EcoString;
+use ecow::{EcoString, EcoVec};
 
 /// A value as it lies in a row: 24 bytes, cheap to clone.
 ///
 /// The static type is the column's business ([`super::Type`]); here only the physical form is
 /// told apart. `INT`, `BIGINT` and `TIMESTAMP` are [`Value::Int`], `FLOAT` and `DOUBLE` are
-/// [`Value::Float`]. Strings up to 15 bytes lie inline, longer ones are shared between clones.
+/// [`Value::Float`], `STRING` and `JSON` are [`Value::Str`]. Strings up to 15 bytes lie inline,
+/// longer ones and bytes are shared between clones.
 ///
 /// A float is always finite: what would be infinite or not a number becomes NULL where it arises.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +24,10 @@ pub enum Value {
     Int(i64),
     /// `FLOAT`, `DOUBLE`; finite.
     Float(f64),
-    /// `STRING`.
+    /// `STRING`; `JSON` as [`super::json`] writes it.
     Str(EcoString),
+    /// `BYTES`.
+    Bytes(EcoVec<u8>),
 }
 
 const _: () = assert!(size_of::<Value>() <= 24);
@@ -57,7 +60,7 @@ impl Value {
     pub fn as_bool(&self) -> Option<bool> {
         match self {
             Value::Bool(truth) => Some(*truth),
-            Value::Null | Value::Int(_) | Value::Float(_) | Value::Str(_) => None,
+            Value::Null | Value::Int(_) | Value::Float(_) | Value::Str(_) | Value::Bytes(_) => None,
         }
     }
 
@@ -66,7 +69,9 @@ impl Value {
     pub fn as_int(&self) -> Option<i64> {
         match self {
             Value::Int(number) => Some(*number),
-            Value::Null | Value::Bool(_) | Value::Float(_) | Value::Str(_) => None,
+            Value::Null | Value::Bool(_) | Value::Float(_) | Value::Str(_) | Value::Bytes(_) => {
+                None
+            }
         }
     }
 
@@ -80,7 +85,7 @@ impl Value {
                 reason = "BIGINT widens to DOUBLE by rounding"
             )]
             Value::Int(number) => Some(*number as f64),
-            Value::Null | Value::Bool(_) | Value::Str(_) => None,
+            Value::Null | Value::Bool(_) | Value::Str(_) | Value::Bytes(_) => None,
         }
     }
 
@@ -89,7 +94,18 @@ impl Value {
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Value::Str(text) => Some(text.as_str()),
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => None,
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Bytes(_) => {
+                None
+            }
+        }
+    }
+
+    /// The bytes, when it is bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Value::Bytes(bytes) => Some(bytes),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Str(_) => None,
         }
     }
 
@@ -129,6 +145,7 @@ impl Value {
             (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
             (Value::Int(a), Value::Int(b)) => a.cmp(b),
             (Value::Str(a), Value::Str(b)) => a.as_str().cmp(b.as_str()),
+            (Value::Bytes(a), Value::Bytes(b)) => a.cmp(b),
             (Value::Float(a), Value::Float(b)) => a.partial_cmp(b).unwrap_or(Ordering::Equal),
             (a, b) => match (a.as_float(), b.as_float()) {
                 (Some(a), Some(b)) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
@@ -143,6 +160,7 @@ impl Value {
             Value::Bool(_) => 1,
             Value::Int(_) | Value::Float(_) => 2,
             Value::Str(_) => 3,
+            Value::Bytes(_) => 4,
         }
     }
 
@@ -151,7 +169,13 @@ impl Value {
     pub fn memory_bytes(&self) -> usize {
         let heap = match self {
             Value::Str(text) if text.len() > 15 => text.len() + 16,
-            Value::Str(_) | Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => 0,
+            Value::Bytes(bytes) if !bytes.is_empty() => bytes.len() + 16,
+            Value::Str(_)
+            | Value::Bytes(_)
+            | Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::Float(_) => 0,
         };
         size_of::<Value>() + heap
     }
@@ -167,6 +191,7 @@ impl PartialEq for Value {
             (Value::Int(a), Value::Int(b)) => a == b,
             (Value::Float(a), Value::Float(b)) => a == b,
             (Value::Str(a), Value::Str(b)) => same_bytes(a.as_bytes(), b.as_bytes()),
+            (Value::Bytes(a), Value::Bytes(b)) => same_bytes(a, b),
             _ => false,
         }
     }
@@ -194,6 +219,7 @@ impl Hash for Value {
             // Adding zero turns -0.0 into 0.0, which compare equal and so must hash alike.
             Value::Float(number) => state.write_u64((number + 0.0).to_bits()),
             Value::Str(text) => state.write(text.as_bytes()),
+            Value::Bytes(bytes) => state.write(bytes),
         }
     }
 }
@@ -213,6 +239,12 @@ impl From<bool> for Value {
 impl From<&str> for Value {
     fn from(text: &str) -> Value {
         Value::text(text)
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Value {
+        Value::Bytes(EcoVec::from(bytes))
     }
 }
 

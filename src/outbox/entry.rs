@@ -11,7 +11,8 @@
 //!         |                |                    | ...]], ...]                                |
 //!         +----------------+--------------------+--------------------------------------------+
 //!         column: text, its type's letter and its name: `ddegrees`
-//!         letters: b BOOLEAN, i INT, l BIGINT, f FLOAT, d DOUBLE, s STRING, t TIMESTAMP
+//!         letters: b BOOLEAN, i INT, l BIGINT, f FLOAT, d DOUBLE, s STRING, t TIMESTAMP, y BYTES,
+//!         j JSON
 //! state   key    'S'  name length: u16 BE  name
 //!         value  sealed; kind 2, no payload
 //!         head   cursor 16, last key appended 16, dropped u64 LE, damaged u64 LE
@@ -188,6 +189,8 @@ fn letter(ty: Type) -> char {
         Type::Double => 'd',
         Type::String => 's',
         Type::Timestamp => 't',
+        Type::Bytes => 'y',
+        Type::Json => 'j',
     }
 }
 
@@ -200,6 +203,8 @@ fn type_of(letter: char) -> Option<Type> {
         'd' => Type::Double,
         's' => Type::String,
         't' => Type::Timestamp,
+        'y' => Type::Bytes,
+        'j' => Type::Json,
         _ => return None,
     })
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json};
 
 use super::case::Expected;
 use super::ways::StreamOutputs;
-use crate::event::Value;
+use crate::event::{Type, Value, to_base64};
 use crate::outbox::Entry;
 use crate::sink::render_json;
 
@@ -74,21 +74,42 @@ fn values_fit(entry: &Entry, row: &Map<String, Json>) -> bool {
         .fields()
         .iter()
         .zip(&entry.row)
-        .all(|(field, value)| fits(value, row.get(&field.name).unwrap_or(&Json::Null)))
+        .all(|(field, value)| fits(field.ty, value, row.get(&field.name).unwrap_or(&Json::Null)))
 }
 
-fn fits(value: &Value, expected: &Json) -> bool {
+fn fits(ty: Type, value: &Value, expected: &Json) -> bool {
     match (value, expected) {
         (Value::Null, Json::Null) => true,
         (Value::Bool(a), Json::Bool(b)) => a == b,
-        (Value::Str(a), Json::String(b)) => a.as_str() == b,
-        (Value::Int(a), Json::Number(b)) if b.is_i64() => b.as_i64() == Some(*a),
-        (Value::Int(_) | Value::Float(_), Json::Number(b)) => {
-            let (Some(a), Some(b)) = (value.as_float(), b.as_f64()) else {
-                return false;
-            };
-            (a - b).abs() <= RELATIVE_ERROR_MAX * a.abs().max(b.abs())
+        (Value::Str(a), b) if ty == Type::Json => {
+            serde_json::from_str(a).is_ok_and(|a: Json| alike(&a, b))
         }
+        (Value::Str(a), Json::String(b)) => a.as_str() == b,
+        (Value::Bytes(a), Json::String(b)) => to_base64(a) == *b,
+        (Value::Int(a), Json::Number(b)) if b.is_i64() => b.as_i64() == Some(*a),
+        (Value::Int(_) | Value::Float(_), Json::Number(b)) => near(value.as_float(), b.as_f64()),
         _ => false,
     }
+}
+
+/// Two JSON values, numbers in them compared as those of columns are.
+fn alike(a: &Json, b: &Json) -> bool {
+    match (a, b) {
+        (Json::Number(x), Json::Number(y)) => x == y || near(x.as_f64(), y.as_f64()),
+        (Json::Array(x), Json::Array(y)) => {
+            x.len() == y.len() && x.iter().zip(y).all(|(x, y)| alike(x, y))
+        }
+        (Json::Object(x), Json::Object(y)) => {
+            let same = |(name, x): (&String, &Json)| y.get(name).is_some_and(|y| alike(x, y));
+            x.len() == y.len() && x.iter().all(same)
+        }
+        (a, b) => a == b,
+    }
+}
+
+fn near(a: Option<f64>, b: Option<f64>) -> bool {
+    let (Some(a), Some(b)) = (a, b) else {
+        return false;
+    };
+    (a - b).abs() <= RELATIVE_ERROR_MAX * a.abs().max(b.abs())
 }

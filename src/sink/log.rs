@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Confirmer, Context, Delivery, Metrics, count};
 use crate::config::options::OptionSpec;
-use crate::event::{OutputKey, Timestamp, Value};
+use crate::event::{OutputKey, Timestamp, Type, Value, to_base64};
 
 /// What can be set: nothing.
 pub const OPTIONS: &[OptionSpec] = &[];
@@ -137,7 +137,7 @@ fn line(name: &str, delivery: &Delivery, widths: &mut Vec<usize>) -> String {
         .zip(widths);
     let mut gap = 0;
     for ((field, value), width) in fields {
-        let text = format!("{}={}", field.name, readable(value));
+        let text = format!("{}={}", field.name, readable(field.ty, value));
         line.extend(std::iter::repeat_n(' ', gap + 2));
         line.push_str(&text);
         let taken = text.chars().count();
@@ -157,12 +157,14 @@ fn time(time: Timestamp) -> String {
 }
 
 /// Text bare when it cannot be mistaken, otherwise quoted with escapes, so that a line stays one.
-fn readable(value: &Value) -> String {
+fn readable(ty: Type, value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(truth) => truth.to_string(),
         Value::Int(number) => number.to_string(),
         Value::Float(number) => number.to_string(),
+        Value::Bytes(bytes) => to_base64(bytes),
+        Value::Str(text) if ty == Type::Json => text.to_string(),
         Value::Str(text) => {
             let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=';
             if !text.is_empty() && text.chars().all(is_plain) {
@@ -177,7 +179,7 @@ fn readable(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Field, Schema, Type};
+    use crate::event::{Field, Schema};
 
     #[test]
     fn lines_are_aligned() {

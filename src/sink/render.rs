@@ -1,9 +1,10 @@
 //! A row as a JSON object.
 //!
 //! Integers are written exactly, floats as the shortest text that reads back as the same number,
-//! text with the escapes that JSON asks for (RFC 8259). NULL is `null`: every column is there.
+//! text with the escapes that JSON asks for (RFC 8259), BYTES in Base64, JSON as what it is. NULL
+//! is `null`: every column is there.
 
-use crate::event::{Schema, Type, Value};
+use crate::event::{Schema, Type, Value, to_base64};
 
 /// Appends `row` as an object with one field per column of `schema`.
 pub fn render_json(schema: &Schema, row: &[Value], out: &mut Vec<u8>) {
@@ -46,7 +47,9 @@ fn value(ty: Type, value: &Value, out: &mut Vec<u8>) {
         Value::Int(number) => write(out, format_args!("{number}")),
         Value::Float(number) if !number.is_finite() => out.extend_from_slice(b"null"),
         Value::Float(number) => float(ty, *number, out),
+        Value::Str(text) if ty == Type::Json => out.extend_from_slice(text.as_bytes()),
         Value::Str(text) => string(text, out),
+        Value::Bytes(bytes) => string(&to_base64(bytes), out),
     }
 }
 
@@ -113,6 +116,9 @@ mod tests {
             (Type::Long, Value::Int(i64::MIN), "-9223372036854775808"),
             (Type::Bool, Value::Bool(true), "true"),
             (Type::String, Value::Null, "null"),
+            (Type::Json, Value::text("{\"a\":[1]}"), "{\"a\":[1]}"),
+            (Type::Json, Value::text("\"s\""), "\"s\""),
+            (Type::Bytes, Value::from([1, 2].as_slice()), "\"AQI=\""),
             (
                 Type::String,
                 Value::text("a\"\\\n\u{1}é\u{1F600}"),

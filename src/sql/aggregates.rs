@@ -268,7 +268,7 @@ pub const AGGREGATES: &[AggregateSpec] = &[
             "x STRING",
             "'b'; 'a'; NULL; 'b'",
             "collect_set(x)",
-            "'[\"a\",\"b\"]'",
+            "JSON '[\"a\",\"b\"]'",
         ],
     ),
     spec(
@@ -276,7 +276,12 @@ pub const AGGREGATES: &[AggregateSpec] = &[
         AggregateFunction::CollectList,
         "collect_list(x): JSON array of the values in the order of their rows, NULL skipped; NULL \
          beyond 1 MiB of text",
-        ["x INT", "3; 1; NULL; 3", "collect_list(x)", "'[3,1,3]'"],
+        [
+            "x INT",
+            "3; 1; NULL; 3",
+            "collect_list(x)",
+            "JSON '[3,1,3]'",
+        ],
     ),
     spec(
         &["string_agg", "group_concat"],
@@ -347,7 +352,7 @@ pub const AGGREGATES: &[AggregateSpec] = &[
             "x STRING",
             "'a'; 'b'; 'a'; 'c'",
             "top_k(x, 2)",
-            "'[{\"value\":\"a\",\"count\":2},{\"value\":\"b\",\"count\":1}]'",
+            "JSON '[{\"count\":2,\"value\":\"a\"},{\"count\":1,\"value\":\"b\"}]'",
         ],
     ),
 ];
@@ -508,10 +513,10 @@ impl AggregateFunction {
                     Err("a BOOLEAN")
                 }
             }
+            AggregateFunction::StringAgg => Ok(Type::String),
             AggregateFunction::CollectSet
             | AggregateFunction::CollectList
-            | AggregateFunction::StringAgg
-            | AggregateFunction::TopK => Ok(Type::String),
+            | AggregateFunction::TopK => Ok(Type::Json),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The lexical rules of EventFlux SQL, told to `sqlparser`.
 
-use sqlparser::ast::Expr;
-use sqlparser::dialect::Dialect;
+use sqlparser::ast::{Expr, ObjectName};
+use sqlparser::dialect::{Dialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
@@ -46,6 +46,29 @@ impl Dialect for EventFluxDialect {
 
     fn supports_in_empty_list(&self) -> bool {
         false
+    }
+
+    /// `j -> 'a'` binds as tightly as `x::type`, so that `j -> 'a' = 1` compares what is at 'a'.
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        match parser.peek_token_ref().token {
+            Token::Arrow | Token::LongArrow => Some(Ok(self.prec_value(Precedence::DoubleColon))),
+            _ => None,
+        }
+    }
+
+    /// CONVERT is a function like any other: its second argument is a string.
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let token = parser.peek_token_ref();
+        let Token::Word(word) = &token.token else {
+            return None;
+        };
+        let is_call = parser.peek_nth_token_ref(1).token == Token::LParen;
+        if word.keyword != Keyword::CONVERT || !is_call {
+            return None;
+        }
+        let name = word.clone().into_ident(token.span);
+        parser.advance_token();
+        Some(parser.parse_function(ObjectName::from(vec![name])))
     }
 
     /// `x IN table`: `sqlparser` knows lists and subqueries in parentheses only.

@@ -7,7 +7,7 @@ use super::plan::{
     Keep, Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source, Store, StreamId,
     StreamInput, Table, TableId, Target, Window, Write,
 };
-use crate::event::{Schema, Value, format_duration_ms};
+use crate::event::{Schema, Type, Value, format_duration_ms, to_base64};
 
 /// The whole plan as an indented tree with types, and what it may grow to.
 #[must_use]
@@ -527,6 +527,17 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// As different as their types make literals.
+fn show_literal(value: &Value, ty: Type) -> String {
+    match value {
+        Value::Str(text) if ty == Type::Json => format!("JSON {}", quoted(text)),
+        Value::Str(text) => quoted(text),
+        Value::Bytes(bytes) => format!("BYTES {}", quoted(&to_base64(bytes))),
+        Value::Int(time) if ty == Type::Timestamp => format!("TIMESTAMP {time}"),
+        value => functions_text(value),
+    }
+}
+
 fn show(expr: &Expr, row: &[String]) -> String {
     let sub = |expr: &Expr| show(expr, row);
     match &expr.kind {
@@ -534,8 +545,7 @@ fn show(expr: &Expr, row: &[String]) -> String {
             .get(*index)
             .cloned()
             .unwrap_or_else(|| format!("#{index}")),
-        ExprKind::Literal(Value::Str(text)) => quoted(text),
-        ExprKind::Literal(value) => functions_text(value),
+        ExprKind::Literal(value) => show_literal(value, expr.ty),
         ExprKind::Aggregate(index) => format!("aggregate {index}"),
         ExprKind::Negate(x) => format!("-{}", sub(x)),
         ExprKind::Not(x) => format!("NOT {}", sub(x)),
@@ -566,6 +576,9 @@ fn show(expr: &Expr, row: &[String]) -> String {
         ExprKind::IsTruth(truth, x) => format!("{} IS {truth}", sub(x)),
         ExprKind::SameAs(x, y) => format!("({} IS NOT DISTINCT FROM {})", sub(x), sub(y)),
         ExprKind::InList(x, list) => format!("{} IN ({})", sub(x), join(list, row)),
+        ExprKind::Between(x, low, high) => {
+            format!("({} BETWEEN {} AND {})", sub(x), sub(low), sub(high))
+        }
         ExprKind::InTable(x, table) => format!("{} IN table {}", sub(x), table.0),
         ExprKind::Like {
             text,
@@ -580,22 +593,38 @@ fn show(expr: &Expr, row: &[String]) -> String {
         ExprKind::Case {
             branches,
             otherwise,
-        } => {
-            let mut out = "CASE".to_owned();
-            for (condition, result) in branches {
-                let _ = write!(out, " WHEN {} THEN {}", sub(condition), sub(result));
-            }
-            if let Some(otherwise) = otherwise {
-                let _ = write!(out, " ELSE {}", sub(otherwise));
-            }
-            out + " END"
-        }
+        } => show_case(None, branches, otherwise.as_deref(), row),
+        ExprKind::Switch {
+            operand,
+            branches,
+            otherwise,
+        } => show_case(Some(operand), branches, otherwise.as_deref(), row),
         ExprKind::Cast(x) => format!("CAST({} AS {})", sub(x), expr.ty),
         ExprKind::Call(function, arguments) => {
             let name = function.names.first().copied().unwrap_or_default();
             format!("{name}({})", join(arguments, row))
         }
     }
+}
+
+fn show_case(
+    operand: Option<&Expr>,
+    branches: &[(Expr, Expr)],
+    otherwise: Option<&Expr>,
+    row: &[String],
+) -> String {
+    let mut out = "CASE".to_owned();
+    if let Some(operand) = operand {
+        let _ = write!(out, " {}", show(operand, row));
+    }
+    for (condition, result) in branches {
+        let (condition, result) = (show(condition, row), show(result, row));
+        let _ = write!(out, " WHEN {condition} THEN {result}");
+    }
+    if let Some(otherwise) = otherwise {
+        let _ = write!(out, " ELSE {}", show(otherwise, row));
+    }
+    out + " END"
 }
 
 fn join(exprs: &[Expr], row: &[String]) -> String {

@@ -14,7 +14,7 @@ pub use relation::{
 };
 
 use super::aggregates::AggregateFunction;
-use super::functions::Function;
+use super::functions::{Function, Reads};
 use crate::diagnostic::Place;
 use crate::event::{Schema, Type, Value};
 
@@ -515,6 +515,8 @@ pub enum ExprKind {
     InList(Box<Expr>, Vec<Expr>),
     /// `x IN table`: whether the table has a row whose key is `x`.
     InTable(Box<Expr>, TableId),
+    /// `x BETWEEN low AND high`, all of one type.
+    Between(Box<Expr>, Box<Expr>, Box<Expr>),
     /// `x LIKE pattern`.
     Like {
         /// The text.
@@ -529,6 +531,16 @@ pub enum ExprKind {
     /// The first branch whose condition is true; else the last; else NULL.
     Case {
         /// Conditions and results.
+        branches: Vec<(Expr, Expr)>,
+        /// ELSE.
+        otherwise: Option<Box<Expr>>,
+    },
+    /// `CASE x WHEN y THEN …`: the first branch whose value equals the operand; else the last; else
+    /// NULL. Operand and values are of one type.
+    Switch {
+        /// What is compared.
+        operand: Box<Expr>,
+        /// Values and results.
         branches: Vec<(Expr, Expr)>,
         /// ELSE.
         otherwise: Option<Box<Expr>>,
@@ -603,7 +615,16 @@ impl Expr {
             | ExprKind::Or(x, y)
             | ExprKind::SameAs(x, y) => vec![x, y],
             ExprKind::InList(x, list) => std::iter::once(&mut **x).chain(list).collect(),
+            ExprKind::Between(x, low, high) => vec![x, low, high],
             ExprKind::Like { text, pattern, .. } => vec![text, pattern],
+            ExprKind::Switch {
+                operand,
+                branches,
+                otherwise,
+            } => std::iter::once(&mut **operand)
+                .chain(branches.iter_mut().flat_map(|(value, then)| [value, then]))
+                .chain(otherwise.as_deref_mut())
+                .collect(),
             ExprKind::Case {
                 branches,
                 otherwise,
@@ -633,6 +654,15 @@ impl Expr {
             | ExprKind::Or(x, y)
             | ExprKind::SameAs(x, y) => vec![x, y],
             ExprKind::InList(x, list) => std::iter::once(&**x).chain(list).collect(),
+            ExprKind::Between(x, low, high) => vec![x, low, high],
+            ExprKind::Switch {
+                operand,
+                branches,
+                otherwise,
+            } => std::iter::once(&**operand)
+                .chain(branches.iter().flat_map(|(value, result)| [value, result]))
+                .chain(otherwise.as_deref())
+                .collect(),
             ExprKind::Like { text, pattern, .. } => vec![text, pattern],
             ExprKind::Case {
                 branches,
@@ -656,9 +686,8 @@ impl Expr {
 
     /// Whether it gives the same for the same row at any time, as often as it is asked.
     pub fn is_steady(&mut self) -> bool {
-        const MOVING: [&str; 4] = ["now", "event_timestamp", "uuid", "rand"];
         let moving = match &self.kind {
-            ExprKind::Call(function, _) => function.names.iter().any(|name| MOVING.contains(name)),
+            ExprKind::Call(function, _) => function.reads != Reads::Arguments,
             ExprKind::InTable(..) => true,
             _ => false,
         };

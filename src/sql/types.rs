@@ -16,6 +16,8 @@ pub(crate) const TYPE_NAMES: &[(&str, Type)] = &[
     ("BOOLEAN", Type::Bool),
     ("BOOL", Type::Bool),
     ("TIMESTAMP", Type::Timestamp),
+    ("BYTES", Type::Bytes),
+    ("JSON", Type::Json),
 ];
 
 /// The type called `name`, whatever its case.
@@ -28,7 +30,7 @@ pub(crate) fn type_named(name: &str) -> Option<Type> {
 
 /// The types for a message.
 pub(crate) fn type_list() -> String {
-    "STRING, INT, BIGINT, FLOAT, DOUBLE, BOOLEAN, TIMESTAMP".to_owned()
+    "STRING, INT, BIGINT, FLOAT, DOUBLE, BOOLEAN, TIMESTAMP, BYTES, JSON".to_owned()
 }
 
 /// The type in which two numbers are added, compared and so on: INT → BIGINT → FLOAT → DOUBLE.
@@ -60,4 +62,14 @@ pub(crate) fn assignable(from: Type, to: Type) -> bool {
             (from, to),
             (Type::Timestamp, Type::Long) | (Type::Long | Type::Int, Type::Timestamp)
         )
+}
+
+/// Whether a CAST from one type to another can ever give a value.
+pub(crate) fn castable(from: Type, to: Type) -> bool {
+    match (from, to) {
+        (Type::Bytes, _) => matches!(to, Type::Bytes | Type::String | Type::Json),
+        (_, Type::Bytes) => matches!(from, Type::Bytes | Type::String | Type::Json),
+        (Type::Bool, Type::Timestamp) | (Type::Timestamp, Type::Bool) => false,
+        _ => true,
+    }
 }

@@ -15,6 +15,8 @@ fn schema() -> Schema {
         field("d", Type::Double),
         field("b", Type::Bool),
         field("t", Type::Timestamp),
+        field("y", Type::Bytes),
+        field("j", Type::Json),
     ])
 }
 
@@ -27,7 +29,7 @@ fn decoder(options: &[(&str, &str)]) -> Decoder {
 }
 
 fn rows_of(decoder: &mut Decoder, payload: &[u8]) -> Result<Vec<Vec<Value>>, Reject> {
-    let mut batch = Batch::new(7);
+    let mut batch = Batch::new(9);
     batch.push_null();
     let result = decoder.decode(payload, "topic", &mut batch);
     let rows = batch
@@ -67,6 +69,21 @@ fn values_by_type() {
         ("s", "1", Err(WrongType)),
         ("s", "{}", Err(WrongType)),
         ("s", "null", Ok(Value::Null)),
+        ("y", "\"AQL/\"", Ok(Value::from([1, 2, 255].as_slice()))),
+        ("y", "\"AQI=\"", Ok(Value::from([1, 2].as_slice()))),
+        ("y", "\"\"", Ok(Value::from([].as_slice()))),
+        ("y", "\"A!\"", Err(WrongType)),
+        ("y", "1", Err(WrongType)),
+        ("j", " null ", Ok(Value::Null)),
+        ("j", "\"a\"", Ok(Value::text("\"a\""))),
+        ("j", "1.0", Ok(Value::text("1"))),
+        (
+            "j",
+            "[ 1, {\"b\":2, \"a\":null} ]",
+            Ok(Value::text("[1,{\"a\":null,\"b\":2}]")),
+        ),
+        ("j", "[1e400]", Err(OutOfRange)),
+        ("j", "[1,]", Err(Reason::Malformed)),
         ("i", "2147483647", Ok(Value::Int(2_147_483_647))),
         ("i", "2147483648", Err(OutOfRange)),
         ("i", "-2147483649", Err(OutOfRange)),
@@ -195,9 +212,13 @@ fn paths_missing_and_unknown() {
     );
 
     let mut strict = decoder(&[("json.missing", "reject"), ("json.unknown", "reject")]);
-    let whole = br#"{"s":null,"i":1,"l":1,"f":1,"d":1,"b":true,"t":1}"#;
+    let whole = br#"{"s":null,"i":1,"l":1,"f":1,"d":1,"b":true,"t":1,"y":"","j":{}}"#;
     assert!(rows_of(&mut strict, whole).is_ok());
-    let reject = rows_of(&mut strict, br#"{"s":"","i":1,"l":1,"f":1,"d":1,"b":true}"#).unwrap_err();
+    let reject = rows_of(
+        &mut strict,
+        br#"{"s":"","i":1,"l":1,"f":1,"d":1,"b":true,"y":"","j":1}"#,
+    )
+    .unwrap_err();
     assert_eq!(reject.to_string(), "missing_field: no value for column `t`");
     let reject = rows_of(&mut strict, br#"{"x":1}"#).unwrap_err();
     assert_eq!(
@@ -207,7 +228,34 @@ fn paths_missing_and_unknown() {
 }
 
 #[test]
+fn a_json_column_takes_a_whole_that_others_take_parts_of() {
+    let mut mapped = decoder(&[
+        ("json.mapping.j", "$.v"),
+        ("json.mapping.d", "$.v.t"),
+        ("json.mapping.y", "$.v.raw[1]"),
+    ]);
+    let payload = br#"{"v": {"t": 1.5, "raw": [0, "AQI="]}}"#;
+    let all = rows_of(&mut mapped, payload).unwrap();
+    assert_eq!(all[0][4], Value::Float(1.5));
+    assert_eq!(all[0][7], Value::from([1, 2].as_slice()));
+    assert_eq!(all[0][8], Value::text("{\"raw\":[0,\"AQI=\"],\"t\":1.5}"));
+    let deep = format!("{{\"v\":{}1{}}}", "[".repeat(200), "]".repeat(200));
+    let reject = rows_of(&mut mapped, deep.as_bytes()).unwrap_err();
+    assert_eq!(reject.reason, Reason::Malformed);
+    let reject = rows_of(&mut mapped, br#"{"v":{"t":"x"}}"#).unwrap_err();
+    assert_eq!(
+        reject.to_string(),
+        "wrong_type: column `d` is DOUBLE, found text"
+    );
+}
+
+#[test]
 fn a_fault_names_the_column() {
+    let reject = rows_of(&mut decoder(&[]), br#"{"y":"?"}"#).unwrap_err();
+    assert_eq!(
+        reject.to_string(),
+        "wrong_type: column `y` is BYTES, found text that is not Base64"
+    );
     let reject = rows_of(&mut decoder(&[]), br#"{"i":"x"}"#).unwrap_err();
     assert_eq!(
         reject.to_string(),
@@ -218,7 +266,7 @@ fn a_fault_names_the_column() {
 #[test]
 fn the_topic_column_takes_no_field() {
     let mut decoder = Decoder::new(&Options::default(), &schema(), Some(0)).unwrap();
-    let mut batch = Batch::new(7);
+    let mut batch = Batch::new(9);
     decoder
         .decode(br#"{"s":5,"i":1}"#, "plant/7", &mut batch)
         .unwrap();

@@ -3,16 +3,14 @@
 //! Keeping the values is O(1) or O(log n) per row; writing them down is as long as what is
 //! written, for each row that comes out.
 
-use std::fmt::Write as _;
-
 use ecow::EcoString;
 
 use super::super::state::StateError;
 use super::ordered::{Lined, Sizes};
 use super::over::{Entered, Tally};
 use super::{BAD_STATE, Saved, values_at};
-use crate::event::Value;
-use crate::sql::functions::to_text;
+use crate::event::{Type, Value};
+use crate::sql::functions::{in_json, to_text};
 
 /// A longer text is NULL.
 const TEXT_BYTES_MAX: usize = 1024 * 1024;
@@ -46,29 +44,8 @@ impl Json {
     }
 
     pub(super) fn write(self, value: &Value, out: &mut String) {
-        match value {
-            Value::Str(text) if !self.raw => {
-                out.push('"');
-                text.chars().for_each(|c| escape(c, out));
-                out.push('"');
-            }
-            value => out.push_str(&to_text(value).unwrap_or_else(|| "null".into())),
-        }
-    }
-}
-
-/// A character of a JSON string (RFC 8259, section 7).
-fn escape(c: char, out: &mut String) {
-    match c {
-        '"' => out.push_str("\\\""),
-        '\\' => out.push_str("\\\\"),
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        '\0'..'\u{20}' => {
-            let _ = write!(out, "\\u{:04x}", u32::from(c));
-        }
-        c => out.push(c),
+        let ty = if self.raw { Type::Json } else { Type::String };
+        out.push_str(&in_json(value, ty).unwrap_or_else(|| "null".into()));
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) fn new(argument: Compiled, wanted: Wanted, keeps: Keeps) -> Box<dyn A
         Compiled::Int(argument) => of_type(argument, Value::Int, wanted, keeps),
         Compiled::Float(argument) => of_type(argument, Value::Float, wanted, keeps),
         Compiled::Text(argument) => of_type(argument, Value::Str, wanted, keeps),
+        Compiled::Bytes(argument) => of_type(argument, Value::Bytes, wanted, keeps),
     }
 }
 

@@ -66,10 +66,11 @@ impl Tally for Frequencies {
             Wanted::Top(count, json) => {
                 let ranks = self.ranks.iter().take(*count);
                 json.array(ranks, |json, (Reverse(count), key), out| {
-                    out.push_str("{\"value\":");
-                    json.write(&key.0, out);
-                    out.push_str(",\"count\":");
+                    // Names in order, as JSON lies in a row.
+                    out.push_str("{\"count\":");
                     out.push_str(&count.to_string());
+                    out.push_str(",\"value\":");
+                    json.write(&key.0, out);
                     out.push('}');
                 })
             }

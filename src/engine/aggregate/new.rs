@@ -13,7 +13,7 @@ use super::over::{Known, Over};
 use super::percentile::{Limit, Ranked, Share};
 use super::tdigest::Digest;
 use super::{Aggregate, Leaves, count, sum};
-use crate::event::Value;
+use crate::event::{Type, Value};
 use crate::sql::aggregates::AggregateFunction as F;
 use crate::sql::plan::Aggregate as Plan;
 
@@ -104,7 +104,7 @@ fn sum_of(x: Compiled, wanted: sum::Wanted) -> Box<dyn Aggregate> {
         Compiled::Int(x) => Box::new(sum::Integers::new(x, wanted)),
         Compiled::Float(x) => Box::new(sum::Floats::new(x, wanted)),
         // The binder lets only numbers into these.
-        Compiled::Bool(_) | Compiled::Text(_) => {
+        Compiled::Bool(_) | Compiled::Text(_) | Compiled::Bytes(_) => {
             debug_assert!(false, "a sum of what is no number");
             Box::new(count::Rows::default())
         }
@@ -137,8 +137,11 @@ fn list(x: Compiled, form: Form, leaves: Leaves) -> Box<dyn Aggregate> {
     }
 }
 
-fn json(_plan: &Plan) -> Json {
-    Json { raw: false }
+fn json(plan: &Plan) -> Json {
+    let argument = plan.arguments.first();
+    Json {
+        raw: argument.is_some_and(|argument| argument.ty == Type::Json),
+    }
 }
 
 fn joined(plan: &Plan) -> Form {

@@ -149,8 +149,12 @@ fn json(value: &Value) -> serde_json::Value {
         Value::Float(number) => (*number).into(),
         Value::Str(text) => text.as_str().into(),
         Value::Bool(truth) => (*truth).into(),
-        Value::Null => serde_json::Value::Null,
+        Value::Bytes(_) | Value::Null => serde_json::Value::Null,
     }
+}
+
+fn canonical(text: &str) -> Value {
+    Value::Str(crate::event::json::canonical(text).unwrap().unwrap())
 }
 
 fn line(rows: &[[Value; 3]], correlation: bool) -> Value {
@@ -218,10 +222,10 @@ fn naive(call: &Call, rows: &[[Value; 3]]) -> Value {
         F::BoolAnd => Value::Bool(values.iter().all(|x| x.as_bool() == Some(true))),
         F::BoolOr => Value::Bool(values.iter().any(|x| x.as_bool() == Some(true))),
         F::CollectSet => {
-            Value::from(serde_json::Value::from_iter(different.iter().map(json)).to_string())
+            canonical(&serde_json::Value::from_iter(different.iter().map(json)).to_string())
         }
         F::CollectList => {
-            Value::from(serde_json::Value::from_iter(values.iter().map(json)).to_string())
+            canonical(&serde_json::Value::from_iter(values.iter().map(json)).to_string())
         }
         F::StringAgg => Value::from(values.iter().map(text).collect::<Vec<_>>().join("; ")),
         F::Percentile | F::ApproxPercentile => percentile(&floats(&values), part.unwrap()),
@@ -229,8 +233,8 @@ fn naive(call: &Call, rows: &[[Value; 3]]) -> Value {
         F::TopK => {
             let all = frequencies(&values).into_iter().take(3);
             let all = all
-                .map(|(value, count)| format!("{{\"value\":{},\"count\":{count}}}", json(&value)));
-            Value::from(format!("[{}]", all.collect::<Vec<_>>().join(",")))
+                .map(|(value, count)| format!("{{\"count\":{count},\"value\":{}}}", json(&value)));
+            canonical(&format!("[{}]", all.collect::<Vec<_>>().join(",")))
         }
         F::MinForever | F::MaxForever => unreachable!("not over rows that are there"),
     }

@@ -6,12 +6,14 @@ use sqlparser::ast::{
 };
 
 use super::super::aggregates::{AGGREGATES, AggregateFunction, aggregate_named};
-use super::super::functions::{self, Function, Parameter, Returns, function_named};
+use super::super::functions::{self, Argument, Function, Parameter, Returns, function_named};
 use super::super::plan::{Expr, ExprKind};
+use super::super::types::type_named;
 use super::aggregate;
 use super::expr::{Bound, Failed, Scope, place, widen};
+use super::fold::fold;
 use crate::diagnostic::{Place, did_you_mean};
-use crate::event::Type;
+use crate::event::{Type, Value};
 
 /// The arguments of a call as written.
 #[derive(Default)]
@@ -103,87 +105,118 @@ pub(super) fn scalar(scope: &mut Scope<'_>, at: Place, name: &str, written: &[&W
         .iter()
         .map(|argument| scope.bind(argument))
         .collect();
-    let Some(function) = function_named(name) else {
+    if function_named(name).is_none() {
         let known = functions::all()
             .flat_map(|function| function.names)
             .chain(AGGREGATES.iter().flat_map(|spec| spec.names))
             .copied();
         let hint = did_you_mean(name, known);
         return scope.fail_with(at, format!("unknown function '{name}'"), hint);
-    };
+    }
     let bound = bound.into_iter().collect::<Result<Vec<Expr>, Failed>>()?;
-    let signature = function.signature;
-    let most = if signature.repeats {
-        usize::MAX
-    } else {
-        signature.parameters.len()
+    let places = written.iter().map(|written| place(written));
+    apply(scope, at, name, bound.into_iter().zip(places).collect())
+}
+
+/// The function `name` over arguments that have been bound, with their places.
+pub(super) fn apply(
+    scope: &mut Scope<'_>,
+    at: Place,
+    name: &str,
+    bound: Vec<(Expr, Place)>,
+) -> Bound {
+    let Some(function) = function_named(name) else {
+        return scope.fail(at, format!("unknown function '{name}'"));
     };
-    if bound.len() < signature.parameters.len() - signature.optional || bound.len() > most {
+    if !takes(function, bound.len()) {
         let message = format!("{name} takes {}, found {}", how_many(function), bound.len());
         return scope.fail_with(at, message, Some(function.doc.to_owned()));
     }
     let same: Vec<Expr> = parameters(function)
         .zip(&bound)
         .filter(|(parameter, _)| *parameter == Parameter::Same)
-        .map(|(_, expr)| expr.clone())
+        .map(|(_, (expr, _))| expr.clone())
         .collect();
     let same = scope.common_type(at, same)?;
     let mut arguments = Vec::with_capacity(bound.len());
-    for ((parameter, expr), written) in parameters(function).zip(bound).zip(written) {
-        arguments.push(fit(scope, place(written), function, parameter, expr, same)?);
+    for (index, (parameter, (expr, at))) in parameters(function).zip(bound).enumerate() {
+        match fit(parameter, &expr, same) {
+            Ok(ty) => arguments.push(widen(expr, ty)),
+            Err(_) if expr.is_null_literal() => arguments.push(expr),
+            Err(wanted) => {
+                let name = function.names.first().copied().unwrap_or_default();
+                let parameter = function.parameter_name(index);
+                let found = expr.ty;
+                let message = format!("{name} takes {wanted} as '{parameter}', this is {found}");
+                return scope.fail_with(at, message, Some(function.doc.to_owned()));
+            }
+        }
     }
-    let ty = match signature.result {
+    let given: Vec<Argument<'_>> = arguments.iter().map(Argument::of).collect();
+    if let Some(Err(why)) = function.prepare.map(|prepare| prepare(&given)) {
+        return scope.fail(at, format!("{name}: {why}"));
+    }
+    let ty = match function.signature.result {
         Returns::Fixed(ty) => ty,
         Returns::First => arguments.first().map_or(Type::String, |expr| expr.ty),
         Returns::Same => same,
+        Returns::Named => {
+            let name = given.get(1).and_then(|argument| argument.constant);
+            name.and_then(Value::as_str)
+                .and_then(type_named)
+                .unwrap_or(Type::String)
+        }
     };
-    Ok(Expr {
+    Ok(fold(Expr {
         kind: ExprKind::Call(function, arguments),
         ty,
-    })
+    }))
+}
+
+/// Whether the function can be called with so many arguments.
+fn takes(function: &Function, count: usize) -> bool {
+    let signature = function.signature;
+    let most = signature.parameters.len();
+    match signature.repeats {
+        0 => (most - signature.optional..=most).contains(&count),
+        repeats => {
+            count >= most - signature.optional && (count + repeats - most % repeats) % repeats == 0
+        }
+    }
 }
 
 fn parameters(function: &Function) -> impl Iterator<Item = Parameter> + '_ {
     let all = function.signature.parameters;
-    let last = if function.signature.repeats {
-        all.last()
-    } else {
-        None
-    };
-    all.iter()
-        .chain(std::iter::repeat_with(move || last).map_while(|last| last))
-        .copied()
+    let first = all.len().saturating_sub(function.signature.repeats);
+    let again = all.get(first..).unwrap_or_default();
+    all.iter().chain(again.iter().cycle()).copied()
 }
 
-fn fit(
-    scope: &mut Scope<'_>,
-    at: Place,
-    function: &Function,
-    parameter: Parameter,
-    expr: Expr,
-    same: Type,
-) -> Bound {
-    let null = expr.is_null_literal();
-    let (fits, ty, wanted) = match parameter {
-        Parameter::Number => (expr.ty.is_numeric(), expr.ty, "a number"),
-        Parameter::Double => (expr.ty.is_numeric(), Type::Double, "a number"),
-        Parameter::Integer => (
-            matches!(expr.ty, Type::Int | Type::Long),
-            expr.ty,
-            "an integer",
-        ),
-        Parameter::Text => (expr.ty == Type::String, Type::String, "a STRING"),
-        Parameter::Bool => (expr.ty == Type::Bool, Type::Bool, "a BOOLEAN"),
-        Parameter::Time => (expr.ty.is_integral(), Type::Timestamp, "a TIMESTAMP"),
-        Parameter::AsText => (true, Type::String, "anything"),
-        Parameter::Same => (true, same, "one type"),
-    };
-    if fits || null {
-        return Ok(widen(expr, ty));
+/// The type in which a parameter takes an argument, or what it takes.
+fn fit(parameter: Parameter, expr: &Expr, same: Type) -> Result<Type, &'static str> {
+    let ty = expr.ty;
+    match parameter {
+        Parameter::Number if ty.is_numeric() => Ok(ty),
+        Parameter::Double if ty.is_numeric() => Ok(Type::Double),
+        Parameter::Number | Parameter::Double => Err("a number"),
+        Parameter::Integer if matches!(ty, Type::Int | Type::Long) => Ok(ty),
+        Parameter::Integer => Err("an integer"),
+        Parameter::Text if ty == Type::String => Ok(ty),
+        Parameter::Text => Err("a STRING"),
+        Parameter::Raw if matches!(ty, Type::String | Type::Bytes) => Ok(ty),
+        Parameter::Raw => Err("a STRING or BYTES"),
+        Parameter::Json if matches!(ty, Type::String | Type::Json) => Ok(Type::Json),
+        Parameter::Json => Err("JSON"),
+        Parameter::Step if matches!(ty, Type::String | Type::Int | Type::Long) => Ok(ty),
+        Parameter::Step => Err("a name or a number"),
+        Parameter::Bool if ty == Type::Bool => Ok(ty),
+        Parameter::Bool => Err("a BOOLEAN"),
+        Parameter::Time if ty.is_integral() => Ok(Type::Timestamp),
+        Parameter::Time => Err("a TIMESTAMP"),
+        Parameter::AsText => Ok(Type::String),
+        Parameter::Any => Ok(ty),
+        Parameter::Same => Ok(same),
     }
-    let name = function.names.first().copied().unwrap_or_default();
-    let message = format!("{name} takes {wanted} here, this is {}", expr.ty);
-    scope.fail_with(at, message, Some(function.doc.to_owned()))
 }
 
 fn how_many(function: &Function) -> String {
@@ -191,7 +224,9 @@ fn how_many(function: &Function) -> String {
     let most = signature.parameters.len();
     let least = most - signature.optional;
     let plural = |number: usize| if number == 1 { "" } else { "s" };
-    if signature.repeats {
+    if signature.repeats > 1 {
+        "pairs of arguments".to_owned()
+    } else if signature.repeats == 1 {
         format!("at least {least} argument{}", plural(least))
     } else if least == most {
         format!("{most} argument{}", plural(most))

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use sqlparser::ast::{
-    self, BinaryOperator, CastKind, Expr as Written, Spanned, UnaryOperator, Value as WrittenValue,
+    self, BinaryOperator, Expr as Written, Spanned, UnaryOperator, Value as WrittenValue,
     ValueWithSpan,
 };
 
@@ -11,6 +11,7 @@ use super::super::parse::place_of;
 use super::super::plan::{Aggregate, ArithmeticOp, CompareOp, Expr, ExprKind, Table, TableId};
 use super::super::types;
 use super::call;
+use super::fold::fold;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::event::{Schema, Type, Value};
 
@@ -113,6 +114,10 @@ impl<'s> Scope<'s> {
 
     pub(super) fn bind(&mut self, written: &Written) -> Bound {
         self.step()?;
+        self.bind_any(written).map(fold)
+    }
+
+    fn bind_any(&mut self, written: &Written) -> Bound {
         match written {
             Written::Identifier(name) => self.column(None, name),
             Written::CompoundIdentifier(parts) => match parts.as_slice() {
@@ -136,10 +141,8 @@ impl<'s> Scope<'s> {
                 low,
                 high,
             } => {
-                let at_least = self.compare(written, CompareOp::GreaterOrEqual, expr, low);
-                let at_most = self.compare(written, CompareOp::LessOrEqual, expr, high);
-                let both = boolean(ExprKind::And(at_least?.into(), at_most?.into()));
-                Ok(if *negated { not(both) } else { both })
+                let between = fold(self.between(expr, low, high)?);
+                Ok(if *negated { not(between) } else { between })
             }
             Written::Like {
                 negated,
@@ -199,6 +202,14 @@ impl<'s> Scope<'s> {
     /// The forms that are calls, some of them with a grammar of their own.
     fn bind_call(&mut self, written: &Written) -> Bound {
         match written {
+            Written::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain),
+            Written::TypedString(typed) => self.typed(written, typed),
+            Written::Extract { field, expr, .. } => {
+                let unit = literal(Value::from(field.to_string()), Type::String);
+                let time = self.bind(expr)?;
+                let at = place(written);
+                call::apply(self, at, "extract", vec![(unit, at), (time, place(expr))])
+            }
             Written::Function(function) => call::bind(self, written, function),
             Written::Ceil { expr, field: WHOLE } => {
                 call::scalar(self, place(written), "ceil", &[expr])
@@ -222,7 +233,7 @@ impl<'s> Scope<'s> {
             ),
             Written::Trim {
                 trim_where,
-                trim_what: None,
+                trim_what,
                 expr,
                 trim_characters: None,
             } => {
@@ -231,7 +242,10 @@ impl<'s> Scope<'s> {
                     Some(ast::TrimWhereField::Leading) => "ltrim",
                     Some(ast::TrimWhereField::Trailing) => "rtrim",
                 };
-                call::scalar(self, place(written), name, &[expr])
+                let arguments: Vec<&Written> = std::iter::once(&**expr)
+                    .chain(trim_what.as_deref())
+                    .collect();
+                call::scalar(self, place(written), name, &arguments)
             }
             _ => {
                 let message = format!("this form is not supported by this version: {written}");
@@ -261,7 +275,7 @@ impl<'s> Scope<'s> {
         }
     }
 
-    fn column(&mut self, stream: Option<&ast::Ident>, name: &ast::Ident) -> Bound {
+    pub(super) fn column(&mut self, stream: Option<&ast::Ident>, name: &ast::Ident) -> Bound {
         let sources = match stream {
             Some(stream) => match self.source_named(&stream.value) {
                 Some(source) => std::slice::from_ref(source),
@@ -330,7 +344,7 @@ impl<'s> Scope<'s> {
         Some(expr.clone())
     }
 
-    fn literal(&mut self, written: &ValueWithSpan) -> Bound {
+    pub(super) fn literal(&mut self, written: &ValueWithSpan) -> Bound {
         let place = place_of(written.span);
         match &written.value {
             WrittenValue::Null => Ok(Expr::null()),
@@ -394,6 +408,11 @@ impl<'s> Scope<'s> {
         if let Some(op) = compare {
             return self.compare(written, op, left, right);
         }
+        if let (BinaryOperator::Plus | BinaryOperator::Minus, Written::Interval(interval)) =
+            (op, right)
+        {
+            return self.later(written, left, *op == BinaryOperator::Plus, interval);
+        }
         let arithmetic = match op {
             BinaryOperator::Plus => ArithmeticOp::Add,
             BinaryOperator::Minus => ArithmeticOp::Subtract,
@@ -413,6 +432,8 @@ impl<'s> Scope<'s> {
                     ExprKind::Or(x, y)
                 }));
             }
+            BinaryOperator::Arrow => return self.arrow(left, right, "json_get"),
+            BinaryOperator::LongArrow => return self.arrow(left, right, "json_get_text"),
             BinaryOperator::StringConcat => {
                 return call::scalar(self, place(written), "concat", &[left, right]);
             }
@@ -466,11 +487,37 @@ impl<'s> Scope<'s> {
     fn compare(&mut self, whole: &Written, op: CompareOp, x: &Written, y: &Written) -> Bound {
         let (x, y) = (self.bind(x), self.bind(y));
         let (x, y) = self.unify(place(whole), x?, y?)?;
+        if !matches!(op, CompareOp::Equal | CompareOp::NotEqual) {
+            self.ordered(place(whole), &x)?;
+        }
         Ok(boolean(ExprKind::Compare(op, x.into(), y.into())))
     }
 
+    fn between(&mut self, x: &Written, low: &Written, high: &Written) -> Bound {
+        let at = place(x);
+        let (x, low, high) = (self.bind(x), self.bind(low), self.bind(high));
+        let (x, low) = self.unify(at, x?, low?)?;
+        let (x, high) = self.unify(at, x, high?)?;
+        self.ordered(at, &x)?;
+        let low = widen(low, x.ty);
+        Ok(boolean(ExprKind::Between(
+            x.into(),
+            low.into(),
+            high.into(),
+        )))
+    }
+
+    /// JSON is equal or not; which of two is less, nobody says.
+    pub(super) fn ordered(&mut self, at: Place, x: &Expr) -> Result<(), Failed> {
+        if x.ty != Type::Json {
+            return Ok(());
+        }
+        let hint = Some("write j ->> 'name', or CAST(j -> 'name' AS DOUBLE)".to_owned());
+        self.fail_with(at, "JSON has no order", hint)
+    }
+
     /// Brings two operands to one type, or says that they cannot be compared.
-    fn unify(&mut self, place: Place, x: Expr, y: Expr) -> Result<(Expr, Expr), Failed> {
+    pub(super) fn unify(&mut self, place: Place, x: Expr, y: Expr) -> Result<(Expr, Expr), Failed> {
         if x.is_null_literal() {
             return Ok((Expr { ty: y.ty, ..x }, y));
         }
@@ -481,7 +528,11 @@ impl<'s> Scope<'s> {
             Some(ty) => Ok((widen(x, ty), widen(y, ty))),
             None => {
                 let message = format!("cannot compare {} with {}", x.ty, y.ty);
-                let hint = Some("write CAST(… AS …) to convert one of them".to_owned());
+                let hint = match Type::Json == x.ty || Type::Json == y.ty {
+                    true => "write j ->> 'name' for text, or CAST(j -> 'name' AS DOUBLE)",
+                    false => "write CAST(… AS …) to convert one of them",
+                };
+                let hint = Some(hint.to_owned());
                 self.fail_with(place, message, hint)
             }
         }
@@ -595,41 +646,6 @@ impl<'s> Scope<'s> {
         Ok(if negated { not(like) } else { like })
     }
 
-    fn case(
-        &mut self,
-        written: &Written,
-        operand: Option<&Written>,
-        conditions: &[ast::CaseWhen],
-        otherwise: Option<&Written>,
-    ) -> Bound {
-        let mut branches = Vec::with_capacity(conditions.len());
-        for when in conditions {
-            let condition = match operand {
-                None => self.condition(&when.condition, "WHEN"),
-                Some(operand) => {
-                    self.compare(&when.condition, CompareOp::Equal, operand, &when.condition)
-                }
-            };
-            let result = self.bind(&when.result);
-            branches.push((condition?, result?));
-        }
-        let otherwise = otherwise.map(|expr| self.bind(expr)).transpose()?;
-        let results = branches.iter().map(|(_, result)| result).chain(&otherwise);
-        let ty = self.common_type(place(written), results.cloned().collect())?;
-        let branches = branches
-            .into_iter()
-            .map(|(condition, result)| (condition, widen(result, ty)))
-            .collect();
-        let otherwise = otherwise.map(|expr| widen(expr, ty).into());
-        Ok(Expr {
-            kind: ExprKind::Case {
-                branches,
-                otherwise,
-            },
-            ty,
-        })
-    }
-
     /// The type that all alternatives share.
     pub(super) fn common_type(&mut self, at: Place, all: Vec<Expr>) -> Result<Type, Failed> {
         let mut shared: Option<Type> = None;
@@ -646,63 +662,6 @@ impl<'s> Scope<'s> {
             };
         }
         Ok(shared.unwrap_or(Type::String))
-    }
-
-    fn cast(
-        &mut self,
-        written: &Written,
-        kind: &CastKind,
-        expr: &Written,
-        data_type: &ast::DataType,
-    ) -> Bound {
-        if matches!(kind, CastKind::SafeCast) {
-            return self.fail(place(written), "SAFE_CAST is not known; write TRY_CAST");
-        }
-        let x = self.bind(expr)?;
-        let full = data_type.to_string();
-        let name = if full.eq_ignore_ascii_case("DOUBLE PRECISION") {
-            "DOUBLE"
-        } else {
-            &full
-        };
-        if let Some((plain, _)) = name.split_once(['(', ' ', '[']) {
-            if types::type_named(plain).is_some() {
-                let message = format!("a {plain} has no modifier: {full}");
-                let hint = Some(format!("write CAST(… AS {plain})"));
-                return self.fail_with(place(written), message, hint);
-            }
-        }
-        let Some(ty) = types::type_named(name) else {
-            let names = types::TYPE_NAMES.iter().map(|(name, _)| *name);
-            let hint = did_you_mean(name, names);
-            return self.fail_with(place(written), format!("unknown type '{full}'"), hint);
-        };
-        let possible = x.is_null_literal()
-            || x.ty == ty
-            || !matches!(
-                (x.ty, ty),
-                (Type::Bool, Type::Timestamp) | (Type::Timestamp, Type::Bool)
-            );
-        if !possible {
-            return self.fail(place(written), format!("cannot cast {} to {ty}", x.ty));
-        }
-        Ok(widen(x, ty))
-    }
-
-    fn substring(
-        &mut self,
-        written: &Written,
-        text: &Written,
-        from: Option<&Written>,
-        length: Option<&Written>,
-    ) -> Bound {
-        match (from, length) {
-            (Some(from), None) => call::scalar(self, place(written), "substring", &[text, from]),
-            (Some(from), Some(length)) => {
-                call::scalar(self, place(written), "substring", &[text, from, length])
-            }
-            (None, _) => self.fail(place(written), "SUBSTRING needs a start"),
-        }
     }
 }
 
@@ -735,10 +694,10 @@ pub(super) fn widen(expr: Expr, ty: Type) -> Expr {
         ExprKind::Literal(Value::Float(number)) if ty == Type::Double => {
             literal(Value::Float(*number), ty)
         }
-        _ => Expr {
+        _ => fold(Expr {
             kind: ExprKind::Cast(expr.into()),
             ty,
-        },
+        }),
     }
 }
 
@@ -750,10 +709,10 @@ fn boolean(kind: ExprKind) -> Expr {
 }
 
 fn not(expr: Expr) -> Expr {
-    boolean(ExprKind::Not(expr.into()))
+    fold(boolean(ExprKind::Not(expr.into())))
 }
 
-fn literal(value: Value, ty: Type) -> Expr {
+pub(super) fn literal(value: Value, ty: Type) -> Expr {
     Expr {
         kind: ExprKind::Literal(value),
         ty,

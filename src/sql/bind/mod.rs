@@ -7,6 +7,8 @@ mod call;
 mod define;
 mod expr;
 mod flatten;
+mod fold;
+mod form;
 mod join;
 mod output;
 mod partition;

@@ -471,16 +471,24 @@ fn name_of(written: &Written, index: usize) -> String {
 
 /// A constant is no key; `GROUP BY 1` means something else elsewhere, and nothing here.
 fn group_key(scope: &mut Scope<'_>, key: &Written) -> Result<Expr, Failed> {
-    let expr = scope.bind(key)?;
-    if let ExprKind::Literal(_) = expr.kind {
+    if is_literal(key) {
         return scope.fail(place(key), "GROUP BY takes a column or an expression");
     }
-    Ok(expr)
+    scope.bind(key)
+}
+
+fn is_literal(written: &Written) -> bool {
+    match written {
+        Written::Value(_) => true,
+        Written::Nested(inner) => is_literal(inner),
+        Written::UnaryOp { expr, .. } => is_literal(expr),
+        _ => false,
+    }
 }
 
 fn sort_key(scope: &mut Scope<'_>, key: &ast::OrderBy) -> Result<SortKey, Failed> {
     let expr = scope.bind(&key.expr)?;
-    if let ExprKind::Literal(_) = expr.kind {
+    if is_literal(&key.expr) {
         return scope.fail(place(&key.expr), "ORDER BY takes a column or an expression");
     }
     // As in PostgreSQL: NULL counts as larger than everything.

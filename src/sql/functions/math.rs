@@ -1,13 +1,13 @@
 //! Functions over numbers.
 
-use super::{Function, Nulls, Parameter, Returns, Signature};
+use super::{Function, Nulls, PLAIN, Parameter, Returns, Signature};
 use crate::event::{Type, Value};
 
 const fn takes(parameters: &'static [Parameter], result: Returns) -> Signature {
     Signature {
         parameters,
         optional: 0,
-        repeats: false,
+        repeats: 0,
         result,
     }
 }
@@ -20,7 +20,7 @@ const DOUBLE_2: Signature = takes(
 const SAME_MANY: Signature = Signature {
     parameters: &[Parameter::Same, Parameter::Same],
     optional: 0,
-    repeats: true,
+    repeats: 1,
     result: Returns::Same,
 };
 
@@ -30,10 +30,10 @@ macro_rules! of_double {
         Function {
             names: $names,
             signature: DOUBLE,
-            nulls: Nulls::Propagate,
             eval: |_, arguments| float(($eval)(number(arguments, 0)?)),
             doc: $doc,
             example: $example,
+            ..PLAIN
         }
     };
 }
@@ -42,13 +42,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
     Function {
         names: &["abs"],
         signature: takes(&[Parameter::Number], Returns::First),
-        nulls: Nulls::Propagate,
         eval: |_, arguments| match arguments.first()? {
             Value::Int(x) => x.checked_abs().map(Value::Int),
             x => float(x.as_float()?.abs()),
         },
         doc: "abs(x): the value without its sign",
         example: ("abs(-3)", "3"),
+        ..PLAIN
     },
     of_double!(
         &["ceil", "ceiling"],
@@ -67,16 +67,16 @@ pub(super) const FUNCTIONS: &[Function] = &[
         signature: Signature {
             parameters: &[Parameter::Double, Parameter::Integer],
             optional: 1,
-            repeats: false,
+            repeats: 0,
             result: Returns::Fixed(Type::Double),
         },
-        nulls: Nulls::Propagate,
         eval: |_, arguments| {
             let digits = arguments.get(1).map_or(Some(0), Value::as_int)?;
             round_to(number(arguments, 0)?, digits)
         },
         doc: "round(x [, digits]): to the nearest, halves away from zero",
         example: ("round(2.345, 1)", "2.3"),
+        ..PLAIN
     },
     of_double!(
         &["trunc"],
@@ -87,13 +87,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
     Function {
         names: &["sign"],
         signature: takes(&[Parameter::Double], Returns::Fixed(Type::Int)),
-        nulls: Nulls::Propagate,
         eval: |_, arguments| {
             let x = number(arguments, 0)?;
             Some(Value::Int(i64::from(x > 0.0) - i64::from(x < 0.0)))
         },
         doc: "sign(x): -1, 0 or 1",
         example: ("sign(-2.5)", "-1"),
+        ..PLAIN
     },
     of_double!(
         &["sqrt"],
@@ -125,28 +125,37 @@ pub(super) const FUNCTIONS: &[Function] = &[
             optional: 1,
             ..DOUBLE_2
         },
-        nulls: Nulls::Propagate,
         eval: |_, arguments| match arguments.get(1) {
             Some(base) => float(number(arguments, 0)?.log(base.as_float()?)),
             None => float(number(arguments, 0)?.ln()),
         },
         doc: "log(x [, base]): logarithm, natural without a base",
         example: ("log(8, 2)", "3.0"),
+        ..PLAIN
     },
-    of_double!(&["log10"], f64::log10, "log10(x)", ("log10(1000)", "3.0")),
-    of_double!(&["log2"], f64::log2, "log2(x)", ("log2(8)", "3.0")),
+    of_double!(
+        &["log10"],
+        f64::log10,
+        "log10(x): to base 10",
+        ("log10(1000)", "3.0")
+    ),
+    of_double!(
+        &["log2"],
+        f64::log2,
+        "log2(x): to base 2",
+        ("log2(8)", "3.0")
+    ),
     Function {
         names: &["power", "pow"],
         signature: DOUBLE_2,
-        nulls: Nulls::Propagate,
         eval: |_, arguments| float(number(arguments, 0)?.powf(number(arguments, 1)?)),
         doc: "power(x, y): x to the power of y",
         example: ("power(2, 10)", "1024.0"),
+        ..PLAIN
     },
     Function {
         names: &["mod"],
         signature: takes(&[Parameter::Same, Parameter::Same], Returns::Same),
-        nulls: Nulls::Propagate,
         eval: |_, arguments| match (arguments.first()?, arguments.get(1)?) {
             (Value::Int(_), Value::Int(-1)) => Some(Value::Int(0)),
             (Value::Int(x), Value::Int(y)) => x.checked_rem(*y).map(Value::Int),
@@ -154,6 +163,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         },
         doc: "mod(x, y): remainder with the sign of x, NULL when y is 0",
         example: ("mod(7, 3)", "1"),
+        ..PLAIN
     },
     Function {
         names: &["div"],
@@ -161,7 +171,6 @@ pub(super) const FUNCTIONS: &[Function] = &[
             &[Parameter::Integer, Parameter::Integer],
             Returns::Fixed(Type::Long),
         ),
-        nulls: Nulls::Propagate,
         eval: |_, arguments| {
             let divisor = arguments.get(1)?.as_int()?;
             arguments
@@ -172,14 +181,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
         },
         doc: "div(a, b): integer division towards zero, NULL when b is 0",
         example: ("div(7, 2)", "3"),
+        ..PLAIN
     },
     Function {
         names: &["pi"],
         signature: takes(&[], Returns::Fixed(Type::Double)),
-        nulls: Nulls::Propagate,
         eval: |_, _| Some(Value::Float(std::f64::consts::PI)),
         doc: "pi()",
         example: ("pi()", "3.141592653589793"),
+        ..PLAIN
     },
     of_double!(
         &["sin"],
@@ -211,25 +221,48 @@ pub(super) const FUNCTIONS: &[Function] = &[
         "acos(x): NULL outside -1 … 1",
         ("acos(1)", "0.0")
     ),
-    of_double!(&["atan"], f64::atan, "atan(x)", ("atan(0)", "0.0")),
+    of_double!(
+        &["atan"],
+        f64::atan,
+        "atan(x): in radians",
+        ("atan(0)", "0.0")
+    ),
     Function {
         names: &["atan2"],
         signature: DOUBLE_2,
-        nulls: Nulls::Propagate,
         eval: |_, arguments| float(number(arguments, 0)?.atan2(number(arguments, 1)?)),
         doc: "atan2(y, x): the angle of the point (x, y)",
         example: ("atan2(0, 1)", "0.0"),
+        ..PLAIN
     },
+    of_double!(
+        &["sinh"],
+        f64::sinh,
+        "sinh(x): hyperbolic sine",
+        ("sinh(0)", "0.0")
+    ),
+    of_double!(
+        &["cosh"],
+        f64::cosh,
+        "cosh(x): hyperbolic cosine",
+        ("cosh(0)", "1.0")
+    ),
+    of_double!(
+        &["tanh"],
+        f64::tanh,
+        "tanh(x): hyperbolic tangent",
+        ("tanh(0)", "0.0")
+    ),
     of_double!(
         &["radians"],
         f64::to_radians,
-        "radians(degrees)",
+        "radians(degrees): to radians",
         ("radians(0)", "0.0")
     ),
     of_double!(
         &["degrees"],
         f64::to_degrees,
-        "degrees(radians)",
+        "degrees(radians): to degrees",
         ("degrees(pi())", "180.0")
     ),
     Function {
@@ -239,6 +272,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         eval: |_, arguments| Some(extreme(arguments, std::cmp::Ordering::Greater)),
         doc: "greatest(x, y, …): the largest, NULL skipped",
         example: ("greatest(3, 9, 4)", "9"),
+        ..PLAIN
     },
     Function {
         names: &["least", "minimum"],
@@ -247,8 +281,77 @@ pub(super) const FUNCTIONS: &[Function] = &[
         eval: |_, arguments| Some(extreme(arguments, std::cmp::Ordering::Less)),
         doc: "least(x, y, …): the smallest, NULL skipped",
         example: ("least(3, 9, 4)", "3"),
+        ..PLAIN
     },
 ];
+
+const BITS_2: Signature = takes(
+    &[Parameter::Integer, Parameter::Integer],
+    Returns::Fixed(Type::Long),
+);
+
+/// A function of two integers.
+macro_rules! of_integers {
+    ($names:expr, $eval:expr, $doc:expr, $example:expr) => {
+        Function {
+            names: $names,
+            signature: BITS_2,
+            eval: |_, arguments| {
+                let y = arguments.get(1)?.as_int()?;
+                ($eval)(arguments.first()?.as_int()?, y).map(Value::Int)
+            },
+            doc: $doc,
+            example: $example,
+            ..PLAIN
+        }
+    };
+}
+
+/// Functions over the bits of integers, 64 of them.
+pub(super) const BITS: &[Function] = &[
+    of_integers!(
+        &["bitand"],
+        |x: i64, y: i64| Some(x & y),
+        "bitand(x, y): bits that are set in both",
+        ("bitand(12, 10)", "8")
+    ),
+    of_integers!(
+        &["bitor"],
+        |x: i64, y: i64| Some(x | y),
+        "bitor(x, y): bits that are set in one or both",
+        ("bitor(12, 10)", "14")
+    ),
+    of_integers!(
+        &["bitxor"],
+        |x: i64, y: i64| Some(x ^ y),
+        "bitxor(x, y): bits that are set in one of them",
+        ("bitxor(12, 10)", "6")
+    ),
+    Function {
+        names: &["bitnot"],
+        signature: takes(&[Parameter::Integer], Returns::Fixed(Type::Long)),
+        eval: |_, arguments| Some(Value::Int(!arguments.first()?.as_int()?)),
+        doc: "bitnot(x): every bit the other way round",
+        example: ("bitnot(0)", "-1"),
+        ..PLAIN
+    },
+    of_integers!(
+        &["shift_left"],
+        |x: i64, n: i64| Some(x.wrapping_shl(shift(n)?)),
+        "shift_left(x, n): bits moved up, n from 0 to 63",
+        ("shift_left(3, 4)", "48")
+    ),
+    of_integers!(
+        &["shift_right"],
+        |x: i64, n: i64| Some(x.wrapping_shr(shift(n)?)),
+        "shift_right(x, n): bits moved down, the sign is kept",
+        ("shift_right(48, 4)", "3")
+    ),
+];
+
+fn shift(places: i64) -> Option<u32> {
+    u32::try_from(places).ok().filter(|places| *places < 64)
+}
 
 fn number(arguments: &[Value], index: usize) -> Option<f64> {
     arguments.get(index)?.as_float()

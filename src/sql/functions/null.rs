@@ -1,12 +1,12 @@
 //! Functions that deal with NULL, and the conditional ones.
 
-use super::{Function, Nulls, Parameter, Returns, Signature};
+use super::{Function, Nulls, PLAIN, Parameter, Returns, Signature};
 use crate::event::Value;
 
 const TWO: Signature = Signature {
     parameters: &[Parameter::Same, Parameter::Same],
     optional: 0,
-    repeats: false,
+    repeats: 0,
     result: Returns::Same,
 };
 
@@ -15,7 +15,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         names: &["coalesce"],
         signature: Signature {
             parameters: &[Parameter::Same],
-            repeats: true,
+            repeats: 1,
             ..TWO
         },
         nulls: Nulls::Handled,
@@ -30,6 +30,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         },
         doc: "coalesce(x, y, …): the first that is not NULL",
         example: ("coalesce(NULL, 2, 3)", "2"),
+        ..PLAIN
     },
     Function {
         names: &["ifnull", "nvl"],
@@ -45,6 +46,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         },
         doc: "ifnull(x, y): x, or y when x is NULL",
         example: ("ifnull(NULL, 5)", "5"),
+        ..PLAIN
     },
     Function {
         names: &["nullif"],
@@ -57,6 +59,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         },
         doc: "nullif(x, y): NULL when x = y, else x",
         example: ("nullif(3, 3)", "NULL"),
+        ..PLAIN
     },
     Function {
         names: &["if", "ifThenElse"],
@@ -75,5 +78,6 @@ pub(super) const FUNCTIONS: &[Function] = &[
         },
         doc: "if(condition, x, y): x when the condition is true, else y",
         example: ("if(1 < 2, 'yes', 'no')", "'yes'"),
+        ..PLAIN
     },
 ];

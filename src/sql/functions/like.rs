@@ -1,7 +1,7 @@
 //! LIKE: `%` stands for any characters, `_` for one.
 
 /// A pattern, taken apart once.
-pub(super) struct LikePattern {
+pub(crate) struct LikePattern {
     parts: Vec<Part>,
     ignore_case: bool,
 }
@@ -14,7 +14,7 @@ enum Part {
 }
 
 impl LikePattern {
-    pub(super) fn new(pattern: &str, escape: Option<char>, ignore_case: bool) -> LikePattern {
+    pub(crate) fn new(pattern: &str, escape: Option<char>, ignore_case: bool) -> LikePattern {
         let mut parts = Vec::new();
         let mut chars = pattern.chars();
         while let Some(c) = chars.next() {
@@ -32,7 +32,7 @@ impl LikePattern {
     }
 
     /// Greedy with one point of return, the last `%`: linear in practice, never exponential.
-    pub(super) fn matches(&self, text: &str) -> bool {
+    pub(crate) fn matches(&self, text: &str) -> bool {
         let mut rest = text.chars();
         let mut at = 0;
         let mut retry: Option<(usize, std::str::Chars<'_>)> = None;
