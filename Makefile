@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fuzz size rust linker broker
+.PHONY: help run test check bench soak fuzz size rust linker broker
 
 # Where rustup puts cargo, and where Debian puts mosquitto.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -76,6 +76,9 @@ bench: rust linker broker ## every benchmark, as one table and target/bench.json
 	  exit 1
 	fi
 	MALLOC_ARENA_MAX=2 $(CARGO) bench --locked
+
+soak: rust linker ## 50 million events, and whether memory stays what it is
+	@MALLOC_ARENA_MAX=2 $(CARGO) bench --locked --bench soak
 
 fuzz: rust linker ## each fuzz target for FUZZ_S seconds; FUZZ_TARGET=name for one
 	@if [ ! -d fuzz/fuzz_targets ]; then

@@ -458,7 +458,11 @@ impl<'s> Scope<'s> {
             if !computes {
                 return self.fail(place(written), format!("cannot compute NULL with {ty}"));
             }
-            return Ok(Expr { ty, ..Expr::null() });
+            return Ok(if other.is_null_literal() {
+                Expr::null()
+            } else {
+                typed_null(ty)
+            });
         }
         let plus_or_minus = matches!(op, ArithmeticOp::Add | ArithmeticOp::Subtract);
         let (wide, ty) = match (x.ty, y.ty) {
@@ -698,6 +702,14 @@ pub(super) fn widen(expr: Expr, ty: Type) -> Expr {
             kind: ExprKind::Cast(expr.into()),
             ty,
         }),
+    }
+}
+
+/// A NULL whose type is known, unlike that of the constant, which takes any.
+pub(super) fn typed_null(ty: Type) -> Expr {
+    Expr {
+        kind: ExprKind::Cast(Expr::null().into()),
+        ty,
     }
 }
 

@@ -6,7 +6,7 @@ use super::super::parse::place_of;
 use super::super::plan::{Expr, ExprKind};
 use super::super::types;
 use super::call;
-use super::expr::{Bound, Failed, Scope, literal, place, widen};
+use super::expr::{Bound, Failed, Scope, literal, place, typed_null, widen};
 use crate::diagnostic::{Place, did_you_mean};
 use crate::event::{Type, Value};
 
@@ -203,6 +203,9 @@ impl Scope<'_> {
     fn cast_to(&mut self, at: Place, x: Expr, ty: Type) -> Bound {
         if !x.is_null_literal() && !types::castable(x.ty, ty) {
             return self.fail(at, format!("cannot cast {} to {ty}", x.ty));
+        }
+        if x.is_null_literal() {
+            return Ok(typed_null(ty));
         }
         Ok(widen(x, ty))
     }

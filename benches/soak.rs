@@ -1,0 +1,148 @@
+//! Whether memory stays what it is: 50 million events through everything that keeps something for
+//! a while, with keys that come and fall silent. `make soak` runs it; a number as its argument
+//! takes as many events instead.
+//!
+//! A closed window, a row that has left, a key that was forgotten must give their memory back. So
+//! the resident memory, read every tenth of the way, must not grow any more when every part has
+//! been full once: beyond the first fifth of the way it may exceed the largest reading until then
+//! by no more than [`GROWTH_MAX`] and [`SLACK_BYTES`], which is what the allocator's own
+//! housekeeping moves. What a checkpoint would hold is printed beside it.
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a program for the terminal; it stops at the first surprise"
+)]
+
+mod events;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use eventflux::engine::Engine;
+use eventflux::event::{Batch, Value};
+use eventflux::sql::{SqlText, compile};
+use events::{Events, STREAM, Tally};
+
+const EVENTS: i64 = 50_000_000;
+const READINGS: i64 = 10;
+/// Rows of a push, as the pipeline gives them.
+const BATCH_EVENTS: i64 = 100;
+/// Sensors that speak at a time.
+const SENSORS: usize = 100;
+/// Each so many events one sensor falls silent for ever and a new one begins.
+const SENSOR_EVENTS: i64 = 200;
+const GROWTH_MAX: f64 = 0.05;
+const SLACK_BYTES: f64 = 2e6;
+
+/// An event comes every millisecond.
+const QUERIES: &str = "
+    INSERT INTO Out SELECT sensor_id, avg(temperature) AS a, max(temperature) AS m, count(*) AS n
+    FROM S WINDOW('tumbling', 1 SECOND) GROUP BY sensor_id;
+
+    INSERT INTO Out SELECT sensor_id, avg(temperature) AS a, min(temperature) AS m, count(*) AS n
+    FROM S WINDOW('length', 100);
+
+    INSERT INTO Out SELECT sensor_id, avg(temperature) AS a, max(humidity) AS m, count(*) AS n
+    FROM S WINDOW('time', 2 SECONDS) GROUP BY sensor_id;
+
+    PARTITION WITH (sensor_id OF S, 'partition.idle' = '10 s') BEGIN
+      INSERT INTO #Smooth SELECT sensor_id, avg(temperature) AS a, seq FROM S WINDOW('length', 10);
+      INSERT INTO Out SELECT sensor_id, avg(a) AS a, max(a) AS m, count(*) AS n
+      FROM #Smooth WINDOW('timeBatch', 1 SECOND);
+    END;
+
+    CREATE TABLE Seen (id STRING PRIMARY KEY, temperature DOUBLE, n BIGINT)
+      WITH ('max_rows' = '1000', 'eviction' = 'lru');
+    CREATE TABLE Lately (id STRING, seq BIGINT) WITH ('index' = 'id', 'ttl' = '5 s');
+    UPSERT INTO Seen SELECT sensor_id, temperature, seq FROM S ON Seen.id = S.sensor_id;
+    INSERT INTO Lately SELECT sensor_id, seq FROM S;
+    DELETE FROM Lately USING S WHERE Lately.id = S.sensor_id AND S.temperature > 49;
+";
+
+fn main() -> ExitCode {
+    // Cargo adds `--bench`.
+    let wanted = std::env::args().skip(1).find_map(|word| word.parse().ok());
+    let events = wanted.unwrap_or(EVENTS);
+    let text = SqlText {
+        path: "soak".to_owned(),
+        text: format!("{STREAM}{QUERIES}"),
+    };
+    let plan = compile(&[text]).expect("the SQL of the soak");
+    let (stream, _) = plan.stream_named("S").expect("the stream of the events");
+    let (out, _) = plan.stream_named("Out").expect("the stream of the results");
+    let mut engine = Engine::new(Arc::new(plan), |id| id == out);
+    let mut source = Events::new(SENSORS);
+    let (mut drawn, mut rows) = (Batch::new(5), Batch::new(5));
+    let mut tally = Tally::default();
+    let start = Instant::now();
+    let step = (events / READINGS).max(BATCH_EVENTS);
+    let mut largest = 0.0;
+    let mut flat = true;
+    println!(
+        "{:>12} {:>14} {:>12} {:>14} {:>8}",
+        "events", "resident", "state", "rows out", "s"
+    );
+    for number in 1..=READINGS {
+        for first in (step * (number - 1)..step * number).step_by(BATCH_EVENTS as usize) {
+            source.fill(&mut drawn, BATCH_EVENTS as usize);
+            moving(&drawn, first, &mut rows);
+            engine.push(stream, rows.rows(), &mut tally);
+        }
+        let state = engine.save().expect("a state that can be saved");
+        let state: usize = state.iter().map(|chunk| chunk.bytes.len()).sum();
+        let resident = resident_bytes();
+        let allowed = largest * (1.0 + GROWTH_MAX) + SLACK_BYTES;
+        let warm = number * 5 > READINGS;
+        let grown = warm && resident > allowed;
+        flat &= !grown;
+        if !warm {
+            largest = resident.max(largest);
+        }
+        println!(
+            "{:>12} {:>10.2} MB {:>9.2} MB {:>14} {:>8.0}{}",
+            step * number,
+            resident / 1e6,
+            state as f64 / 1e6,
+            tally.rows,
+            start.elapsed().as_secs_f64(),
+            if grown { "  GROWN" } else { "" }
+        );
+    }
+    if flat {
+        println!(
+            "flat: at most {:.0} % and 2 MB above the first fifth",
+            GROWTH_MAX * 100.0
+        );
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// The same events of sensors that come and go: of the hundred that speak, the oldest is replaced
+/// again and again.
+fn moving(drawn: &Batch, first: i64, rows: &mut Batch) {
+    rows.clear();
+    for (row, number) in drawn.rows().iter().zip(first..) {
+        let place: i64 = match row.values.first() {
+            Some(Value::Str(name)) => name
+                .trim_start_matches("sensor-")
+                .parse()
+                .expect("a number"),
+            _ => 0,
+        };
+        let sensor = number / SENSOR_EVENTS + place;
+        let values = row.values.iter().skip(1).cloned();
+        let name = Value::from(format!("sensor-{sensor:07}"));
+        rows.push(row.stamp, std::iter::once(name).chain(values));
+    }
+}
+
+/// What the process has in memory (`VmRSS`).
+fn resident_bytes() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<f64>().ok());
+    kibibytes.expect("VmRSS") * 1024.0
+}

@@ -1,0 +1,17 @@
+//! The engine against models of a few lines that look at everything again and again.
+//!
+//! Each model is run straight, with all rows at once, and with a restart from what was saved
+//! behind each input; all must give what the model says.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may fail where it stands"
+)]
+
+mod aggregates;
+mod drive;
+mod one_stream;
+mod readings;
+#[path = "../common/tape.rs"]
+mod tape;
+mod windows;
