@@ -3,12 +3,13 @@
 use std::cell::Cell;
 
 use super::aggregate::Leaves;
+use super::analytic::Analytics;
 use super::expr::{Env, Operand, predicate};
 use super::node::Stores;
 use super::state::{Load, Save, StateError};
 use super::window::{AnyWindow, Changes, Picked};
 use crate::event::{Row, Rows, Stamp, Timestamp};
-use crate::sql::plan::{Emit, StreamInput};
+use crate::sql::plan::{self, Emit, StreamInput};
 
 /// Rows that are filtered in one go.
 const PICK_ROWS_MAX: usize = 1024;
@@ -16,6 +17,8 @@ const PICK_ROWS_MAX: usize = 1024;
 /// A stream, filtered, through a window.
 pub(super) struct StreamFeed {
     filter: Option<Operand<bool>>,
+    /// What is computed from row to row. It then has the filter, too.
+    analytics: Option<Box<Analytics>>,
     window: AnyWindow,
     /// What rows must fulfil behind the window.
     behind: Option<Operand<bool>>,
@@ -35,11 +38,24 @@ impl StreamFeed {
         let compile = |filter, columns| predicate(filter, stores.cx(columns));
         StreamFeed {
             filter: input.filter.as_ref().map(|filter| compile(filter, &[])),
+            analytics: None,
             behind: input.behind.as_ref().map(|filter| compile(filter, columns)),
             window,
             picked: Vec::new(),
             faults: Cell::new(0),
         }
+    }
+
+    /// The same, with columns that are computed from row to row behind those of the stream.
+    pub(super) fn with_analytics(
+        mut self,
+        plan: &plan::Analytics,
+        input: &StreamInput,
+        stores: &Stores,
+    ) -> StreamFeed {
+        let analytics = Analytics::new(plan, input.filter.as_ref(), stores);
+        self.analytics = analytics.map(Box::new);
+        self
     }
 
     /// Whether the rows that come through are copies of the kept columns only; else they are
@@ -59,7 +75,7 @@ impl StreamFeed {
 
     /// Whether there is anything to remember between two rows.
     pub(super) fn has_state(&self) -> bool {
-        !matches!(self.window, AnyWindow::Unbounded)
+        self.analytics.is_some() || !matches!(self.window, AnyWindow::Unbounded)
     }
 
     /// Takes rows, all before the next deadline.
@@ -67,7 +83,18 @@ impl StreamFeed {
         let mut rest = rows;
         while !rest.is_empty() {
             let (head, tail) = rest.split_at(PICK_ROWS_MAX);
-            self.pick(head);
+            let head = match &mut self.analytics {
+                None => {
+                    self.pick(head);
+                    head
+                }
+                Some(analytics) => {
+                    analytics.take(head);
+                    self.picked.clear();
+                    self.picked.extend(0..analytics.rows.len());
+                    analytics.rows.rows()
+                }
+            };
             let picked = Picked::new(head, &self.picked);
             match &self.behind {
                 None => self.window.push(picked, to),
@@ -124,14 +151,21 @@ impl StreamFeed {
     }
 
     pub(super) fn take_faults(&self) -> u64 {
-        self.faults.take()
+        let computed = self.analytics.as_ref();
+        self.faults.take() + computed.map_or(0, |analytics| analytics.faults.take())
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+        if let Some(analytics) = &self.analytics {
+            analytics.save(save)?;
+        }
         self.window.save(save)
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
+        if let Some(analytics) = &mut self.analytics {
+            analytics.load(load)?;
+        }
         self.window.load(load)
     }
 }

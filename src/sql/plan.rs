@@ -4,10 +4,12 @@
 //! A plan has no spans and no names but those of streams, columns and functions, so that two
 //! texts that mean the same have the same plan and the same [`Query::fingerprint`].
 
+mod analytic;
 mod relation;
 
 use std::sync::Arc;
 
+pub use analytic::{Analytic, Analytics};
 pub use relation::{
     Access, Aggregation, AggregationId, Bucket, Eviction, Join, JoinKind, Match, Partition,
     PartitionKey, Side, Source, Store, Table, TableId, Target, Trigger, TriggerAt, Write,
@@ -118,6 +120,8 @@ pub struct Property {
 pub struct Query {
     /// Where the rows come from.
     pub input: Input,
+    /// Columns behind those of the input, computed from row to row.
+    pub analytics: Analytics,
     /// Groups and aggregates, when there are any.
     pub grouping: Option<Grouping>,
     /// Keeps the output rows for which it is true. Over the same row as `select`.
@@ -195,6 +199,7 @@ impl Query {
             input.join.exprs(&mut found);
             found.extend(&input.filter);
         }
+        found.extend(self.analytics.exprs());
         if let Some(grouping) = &self.grouping {
             found.extend(&grouping.keys);
             found.extend(grouping.aggregates.iter().flat_map(Aggregate::exprs));

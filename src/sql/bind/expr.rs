@@ -10,6 +10,7 @@ use sqlparser::ast::{
 use super::super::parse::place_of;
 use super::super::plan::{Aggregate, ArithmeticOp, CompareOp, Expr, ExprKind, Table, TableId};
 use super::super::types;
+use super::analytic::List;
 use super::call;
 use super::fold::fold;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
@@ -31,6 +32,8 @@ pub(super) struct Scope<'a> {
     pub(super) aliases_first: bool,
     /// Where aggregates may be used: the list that they are added to. Else why they may not.
     pub(super) aggregates: Result<&'a mut Vec<Aggregate>, &'static str>,
+    /// The same for analytic functions.
+    pub(super) analytics: Result<List<'a>, &'static str>,
     /// Where the statement begins: for what has no place of its own.
     pub(super) place: Place,
     /// The tables, for `x IN table`.
@@ -268,6 +271,7 @@ impl<'s> Scope<'s> {
             aliases: self.aliases,
             aliases_first: self.aliases_first,
             aggregates: Err("here"),
+            analytics: Err("here"),
             place: self.place,
             tables: self.tables,
             steps: self.steps,
