@@ -108,6 +108,7 @@ impl Tally {
                     Value::Int(number) => self.mix(bits(*number)),
                     Value::Float(number) => self.mix(number.to_bits()),
                     Value::Str(text) => self.text(text.as_bytes()),
+                    Value::Bytes(bytes) => self.text(bytes),
                 }
             }
         }

@@ -29,7 +29,7 @@ pub(super) struct StreamFeed {
 
 impl StreamFeed {
     pub(super) fn new(input: &StreamInput, emit: Emit, stores: &Stores) -> StreamFeed {
-        let window = AnyWindow::new(input.window, emit, &input.keep);
+        let window = AnyWindow::new(input.window.as_ref(), emit, &input.keep, stores.cx(&[]));
         let columns: &[usize] = if window.keeps_rows() {
             &[]
         } else {
@@ -58,6 +58,18 @@ impl StreamFeed {
         self
     }
 
+    /// The same without any row.
+    pub(super) fn fresh(&self) -> StreamFeed {
+        StreamFeed {
+            filter: self.filter.clone(),
+            analytics: self.analytics.as_ref().map(|one| Box::new(one.fresh())),
+            window: self.window.fresh(),
+            behind: self.behind.clone(),
+            picked: Vec::new(),
+            faults: Cell::new(0),
+        }
+    }
+
     /// Whether the rows that come through are copies of the kept columns only; else they are
     /// whole rows of the stream.
     pub(super) fn keeps_rows(&self) -> bool {
@@ -66,16 +78,12 @@ impl StreamFeed {
 
     /// How the rows that come through leave again.
     pub(super) fn leaves(&self) -> Leaves {
-        if self.window.keeps_rows() {
-            Leaves::InOrder
-        } else {
-            Leaves::Never
-        }
+        self.window.leaves()
     }
 
     /// Whether there is anything to remember between two rows.
     pub(super) fn has_state(&self) -> bool {
-        self.analytics.is_some() || !matches!(self.window, AnyWindow::Unbounded)
+        self.analytics.is_some() || !self.window.is_unbounded()
     }
 
     /// Takes rows, all before the next deadline.
@@ -98,16 +106,20 @@ impl StreamFeed {
             let picked = Picked::new(head, &self.picked);
             match &self.behind {
                 None => self.window.push(picked, to),
-                Some(filter) => self.window.push(
-                    picked,
-                    &mut Behind {
-                        filter,
-                        faults: &self.faults,
-                        to,
-                    },
-                ),
+                Some(filter) => {
+                    let faults = &self.faults;
+                    let mut behind = Behind { filter, faults, to };
+                    self.window.push(picked, &mut behind);
+                }
             }
             rest = tail;
+        }
+        match &self.behind {
+            None => self.window.pushed(to),
+            Some(filter) => {
+                let faults = &self.faults;
+                self.window.pushed(&mut Behind { filter, faults, to });
+            }
         }
     }
 
@@ -131,14 +143,10 @@ impl StreamFeed {
     pub(super) fn fire(&mut self, at: Stamp, to: &mut impl Changes) {
         match &self.behind {
             None => self.window.fire(at, to),
-            Some(filter) => self.window.fire(
-                at,
-                &mut Behind {
-                    filter,
-                    faults: &self.faults,
-                    to,
-                },
-            ),
+            Some(filter) => {
+                let faults = &self.faults;
+                self.window.fire(at, &mut Behind { filter, faults, to });
+            }
         }
     }
 
@@ -152,7 +160,8 @@ impl StreamFeed {
 
     pub(super) fn take_faults(&self) -> u64 {
         let computed = self.analytics.as_ref();
-        self.faults.take() + computed.map_or(0, |analytics| analytics.faults.take())
+        let computed = computed.map_or(0, |analytics| analytics.faults.take());
+        self.faults.take() + self.window.take_faults() + computed
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
@@ -195,6 +204,12 @@ impl<C: Changes> Changes for Behind<'_, C> {
     fn leave(&mut self, row: Row<'_>, at: Stamp) {
         if self.passes(row) {
             self.to.leave(row, at);
+        }
+    }
+
+    fn replaced(&mut self, row: Row<'_>, at: Stamp) {
+        if self.passes(row) {
+            self.to.replaced(row, at);
         }
     }
 

@@ -133,7 +133,6 @@ impl Groups {
     }
 
     /// The same groups without any row.
-    #[expect(dead_code, reason = "queries per key come with partitions")]
     pub(super) fn fresh(&self) -> Groups {
         Groups::of(
             self.keys.clone(),

@@ -4,23 +4,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::draws::Draws;
 use super::expr::Cx;
 use super::join::Lookup;
 use super::partition::Partition;
 use super::query::Running;
 use super::reach::Stop;
+use super::share::Rooms;
 use super::state::{Load, Save, StateError};
 use super::table::SharedTable;
 use super::trigger::Trigger;
 use crate::event::{Batch, Rows, Stamp, Timestamp};
 use crate::sql::Application;
-use crate::sql::plan::{StreamId, Table};
+use crate::sql::plan::{Domains, LOG, StreamId, Table};
 
 /// What queries share besides streams.
 #[derive(Clone)]
 pub(super) struct Stores {
     pub(super) tables: Arc<[SharedTable]>,
+    pub(super) draws: Arc<Draws>,
     pub(super) aggregations: Arc<[Arc<dyn Lookup>]>,
+    /// For each query, the first that it can share its feed with.
+    shared: Arc<[Option<usize>]>,
 }
 
 impl Stores {
@@ -29,7 +34,13 @@ impl Stores {
         Cx {
             columns,
             tables: &self.tables,
+            draws: Some(&self.draws),
         }
+    }
+
+    /// The first query that this one can share its feed with; none: there is no other.
+    pub(super) fn shared_feed(&self, query: usize) -> Option<usize> {
+        self.shared.get(query).copied().flatten()
     }
 }
 
@@ -63,11 +74,17 @@ pub(super) struct Port {
     pub(super) input: usize,
 }
 
-/// Every node of a plan, and what reads each stream, in the order of definition.
-pub(super) fn all(plan: &Application) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
+/// Every node of a plan, and what reads each stream, in the order of definition. `shared` says for
+/// each query with which it can share its feed.
+pub(super) fn all(
+    plan: &Application,
+    shared: Vec<Option<usize>>,
+) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
     let stores = Stores {
         tables: plan.tables.iter().map(SharedTable::new).collect(),
+        draws: Arc::default(),
         aggregations: Arc::new([]),
+        shared: shared.into(),
     };
     let mut nodes = Vec::new();
     for (number, table) in stores.tables.iter().enumerate() {
@@ -115,6 +132,25 @@ pub(super) fn all(plan: &Application) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
 }
 
 impl Node {
+    /// A query has a feed of its own. For nodes that have not had anything yet.
+    pub(super) fn unshare(&mut self) {
+        if let Node::Query(_, query) = self {
+            query.unshare();
+        }
+    }
+
+    /// A query looks through the feed of one before it that has had the same rows.
+    pub(super) fn share(&mut self, stores: &Stores, rooms: &mut Rooms) {
+        let Node::Query(number, query) = self else {
+            return;
+        };
+        if let Some(first) = stores.shared_feed(*number) {
+            let fresh = query.fresh();
+            let own = std::mem::replace(&mut **query, fresh);
+            **query = own.shared(first, rooms);
+        }
+    }
+
     /// The same node, fresh.
     pub(super) fn renew(&mut self, plan: &Application, stores: &Stores) {
         match self {
@@ -146,6 +182,20 @@ impl Node {
         }
     }
 
+    /// The domain whose clock it follows. Tables have none: who changes them has.
+    pub(super) fn domain(&self, plan: &Application, domains: &Domains) -> usize {
+        let domain = match self {
+            Node::Table(..) => None,
+            Node::Query(number, _) => plan.queries.get(*number).map(|one| domains.of_query(one)),
+            Node::Partition(number, _) => plan
+                .partitions
+                .get(*number)
+                .map(|one| domains.of_partition(one, plan)),
+            Node::Trigger(_, stream, _) => Some(domains.of(*stream)),
+        };
+        domain.unwrap_or(LOG)
+    }
+
     /// Whether it wants to know when the clock is first known.
     pub(super) fn starts(&self) -> bool {
         match self {
@@ -173,12 +223,12 @@ impl Node {
         }
     }
 
-    /// The clock has reached the deadline.
-    pub(super) fn fire(&mut self, at: Stamp) {
+    /// The clock has reached the deadline, on its way to `until`.
+    pub(super) fn fire(&mut self, at: Stamp, until: Timestamp) {
         match self {
             Node::Query(_, query) => query.fire(at),
             Node::Partition(_, partition) => partition.fire(at),
-            Node::Trigger(_, _, trigger) => trigger.fire(at),
+            Node::Trigger(_, _, trigger) => trigger.fire(at, until),
             Node::Table(..) => {}
         }
     }
@@ -236,6 +286,14 @@ impl Node {
             Node::Query(_, query) => query.take_faults(),
             Node::Partition(_, partition) => partition.take_faults(),
             Node::Table(..) | Node::Trigger(..) => 0,
+        }
+    }
+
+    /// Jumps of the clock on which a trigger passed over instants, since the last call.
+    pub(super) fn take_cut(&mut self) -> u64 {
+        match self {
+            Node::Trigger(_, _, trigger) => trigger.take_cut(),
+            Node::Table(..) | Node::Query(..) | Node::Partition(..) => 0,
         }
     }
 

@@ -52,6 +52,12 @@ pub(super) enum Part {
     Rows = 16,
     /// What a table or a join knows besides rows.
     Holder = 17,
+    /// When something next happens to the window.
+    WindowTime = 5,
+    /// What the window's condition knows of its rows.
+    WindowCondition = 6,
+    /// Output rows of the batch that closed last, which will be given again.
+    Before = 7,
     /// The states of aggregates beyond what lies in their groups.
     GroupAggregates = 24,
 }

@@ -1,17 +1,20 @@
 //! The plan as text: for people, and for fingerprints.
 
 mod analytic;
+mod window;
 
 use std::fmt::Write as _;
 
 use analytic::{show_analytics, wide_row};
 
+use super::functions::{Function, Reads};
 use super::plan::{
-    Aggregate, Application, ArithmeticOp, CompareOp, Emit, Expr, ExprKind, Grouping, Input, Join,
-    Keep, Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source, Store, StreamId,
-    StreamInput, Table, TableId, Target, Window, Write,
+    Aggregate, Application, ArithmeticOp, CompareOp, Domains, Emit, Expr, ExprKind, Grouping,
+    Input, Join, Keep, Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source,
+    Store, StreamId, StreamInput, Table, TableId, Target, Window, Write,
 };
 use crate::event::{Schema, Type, Value, format_duration_ms, to_base64};
+use window::show_window;
 
 /// The whole plan as an indented tree with types, and what it may grow to.
 #[must_use]
@@ -24,7 +27,20 @@ pub fn explain(application: &Application) -> String {
             Role::Sink => format!("to {}", stream.connector.as_deref().unwrap_or("?")),
         };
         let _ = writeln!(out, "stream {} ({}) {role}", stream.name, stream.schema);
+        if let Some(time) = stream.time() {
+            let _ = writeln!(out, "  {time}");
+        }
+        if let Some(letters) = stream.dead_letters {
+            let to = stream_name(application, letters.stream);
+            let rejected = if letters.rejected {
+                ", undecodable input too"
+            } else {
+                ""
+            };
+            let _ = writeln!(out, "  dead letters to {to}{rejected}");
+        }
     }
+    out.push_str(&show_domains(application));
     for table in &application.tables {
         let _ = writeln!(out, "{}", show_table(table));
     }
@@ -64,15 +80,40 @@ pub fn explain(application: &Application) -> String {
     out
 }
 
+/// The streams that follow a clock of their own.
+fn show_domains(application: &Application) -> String {
+    let domains = Domains::new(application);
+    let mut out = String::new();
+    for domain in 1..domains.count() {
+        let names = |all: &mut dyn Iterator<Item = StreamId>| -> String {
+            let names: Vec<&str> = all.map(|id| stream_name(application, id)).collect();
+            names.join(", ")
+        };
+        let all = (0..application.streams.len()).map(StreamId);
+        let all = names(&mut all.filter(|id| domains.of(*id) == domain));
+        let timed = names(&mut domains.timed(domain).iter().copied());
+        let _ = writeln!(out, "clock {domain} for {all} by the time of {timed}");
+    }
+    out
+}
+
 /// What can grow without a bound.
 #[must_use]
 pub fn warnings(application: &Application) -> Vec<String> {
     let mut found = Vec::new();
     for (number, query) in application.queries.iter().enumerate() {
         let windowed = match &query.input {
-            Input::Stream(input) => input.window.is_some(),
+            Input::Stream(input) => input.forgets(),
             Input::Join(input) => input.join.forgets(),
         };
+        for input in query.input.streams() {
+            if input.window.as_ref().is_some_and(Window::keeps_every_key) {
+                found.push(format!(
+                    "query {number} keeps a row for every key there ever was: its window has no \
+                     bound"
+                ));
+            }
+        }
         let keys = query.grouping.as_ref().map_or(0, |one| one.keys.len());
         if keys > 0 && !windowed {
             found.push(format!(
@@ -487,37 +528,6 @@ fn show_grouping(grouping: &Grouping, kept: &[String]) -> String {
     )
 }
 
-fn show_window(window: &Window, emit: Emit, kept: &[String]) -> String {
-    let shown = match *window {
-        Window::Length { rows } => format!("length {rows}"),
-        Window::Time { span_ms } => format!("time {}", format_duration_ms(span_ms)),
-        Window::LengthBatch { rows } => format!("lengthBatch {rows}"),
-        Window::TimeBatch { span_ms, start } => {
-            let start = start
-                .map(|start| format!(" from {start}"))
-                .unwrap_or_default();
-            format!("timeBatch {}{start}", format_duration_ms(span_ms))
-        }
-        Window::Tumbling { span_ms, offset_ms } => {
-            format!("tumbling {} + {offset_ms} ms", format_duration_ms(span_ms))
-        }
-    };
-    let emit = match emit {
-        Emit::Current => "current",
-        Emit::Expired => "expired",
-        Emit::All => "current and expired",
-    };
-    let kind = if window.is_batch() {
-        "batch"
-    } else {
-        "sliding"
-    };
-    format!(
-        "window {shown} ({kind}, {emit}, keeps [{}])",
-        kept.join(", ")
-    )
-}
-
 /// What the columns of the group row are called.
 fn group_row(grouping: &Grouping, kept: &[String]) -> Vec<String> {
     let keys = grouping.keys.iter().map(|key| show(key, kept));
@@ -629,11 +639,18 @@ fn show(expr: &Expr, row: &[String]) -> String {
             otherwise,
         } => show_case(Some(operand), branches, otherwise.as_deref(), row),
         ExprKind::Cast(x) => format!("CAST({} AS {})", sub(x), expr.ty),
-        ExprKind::Call(function, arguments) => {
-            let name = function.names.first().copied().unwrap_or_default();
-            format!("{name}({})", join(arguments, row))
-        }
+        ExprKind::Call(function, arguments) => show_call(function, arguments, row),
     }
+}
+
+fn show_call(function: &Function, arguments: &[Expr], row: &[String]) -> String {
+    let name = function.names.first().copied().unwrap_or_default();
+    let arguments = match (function.reads, arguments) {
+        // Where it is written tells two calls apart, and makes no other query.
+        (Reads::Position, [shown @ .., _]) => shown,
+        (_, all) => all,
+    };
+    format!("{name}({})", join(arguments, row))
 }
 
 fn show_case(

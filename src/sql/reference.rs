@@ -48,11 +48,11 @@ pub fn reference() -> String {
     analytics(&mut out);
     out.push_str("\n## Windows\n\n| window | what a query sees |\n| --- | --- |\n");
     for window in WINDOWS {
-        let name = window.names.first().copied().unwrap_or_default();
         let _ = writeln!(
             out,
-            "| `WINDOW('{name}', {})` | {} |",
-            window.arguments,
+            "| `{}`{} | {} |",
+            window.call(),
+            others(window.names),
             cell(window.doc)
         );
     }

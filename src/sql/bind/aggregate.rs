@@ -142,6 +142,7 @@ fn inner(scope: &mut Scope<'_>, bind: impl FnOnce(&mut Scope<'_>) -> Bound) -> B
             }),
             Err(why) => Err(*why),
         },
+        draws: Err("inside an aggregate"),
         place: scope.place,
         steps: scope.steps,
         diagnostics: scope.diagnostics,

@@ -66,6 +66,7 @@ pub(super) fn bind(
             }),
             Err(why) => Err(*why),
         },
+        draws: scope.draws,
         place: scope.place,
         steps: scope.steps,
         diagnostics: &mut *scope.diagnostics,

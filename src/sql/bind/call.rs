@@ -7,7 +7,9 @@ use sqlparser::ast::{
 
 use super::super::aggregates::{AGGREGATES, AggregateFunction, aggregate_named};
 use super::super::analytics::{ANALYTICS, analytic_named};
-use super::super::functions::{self, Argument, Function, Parameter, Returns, function_named};
+use super::super::functions::{
+    self, Argument, Function, Parameter, Reads, Returns, function_named, site_number,
+};
 use super::super::plan::{Expr, ExprKind};
 use super::super::types::type_named;
 use super::aggregate;
@@ -191,10 +193,27 @@ pub(super) fn apply(
                 .unwrap_or(Type::String)
         }
     };
+    if function.reads == Reads::Position {
+        if let Err(why) = scope.draws {
+            let message = format!("{name} cannot be used {why}: it gives something else each time");
+            let hint = Some("compute it in a subquery".to_owned());
+            return scope.fail_with(at, message, hint);
+        }
+        let at = if at.line == 0 { scope.place } else { at };
+        arguments.push(site(scope.path, at));
+    }
     Ok(fold(Expr {
         kind: ExprKind::Call(function, arguments),
         ty,
     }))
+}
+
+/// What is added to a call that is told from others by where it is written.
+fn site(path: &str, at: Place) -> Expr {
+    Expr {
+        kind: ExprKind::Literal(Value::Int(site_number(path, at.line, at.column))),
+        ty: Type::Long,
+    }
 }
 
 /// Whether the function can be called with so many arguments.

@@ -16,6 +16,7 @@ mod partition;
 mod query;
 mod source;
 mod target;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -53,6 +53,7 @@ impl Binder<'_> {
         if self.diagnostics.len() > before {
             return Err(Failed);
         }
+        self.warn_of_emit(path, written, &origins);
         let Bound {
             mut clauses,
             mut tree,
@@ -126,6 +127,22 @@ impl Binder<'_> {
         }
     }
 
+    /// EXPIRED EVENTS of a window that no row leaves are none.
+    fn warn_of_emit(&mut self, path: &str, written: &WrittenQuery, origins: &[Origin]) {
+        let IntoKind::Insert(Emit::Expired | Emit::All) = written.query.into.kind else {
+            return;
+        };
+        let [origin] = origins else {
+            return;
+        };
+        if origin.window().is_some_and(|window| !window.rows_leave()) {
+            let message = "no row ever leaves this window, so none expires";
+            let place = written.query.place;
+            self.diagnostics
+                .push(Diagnostic::warning(path, place, message));
+        }
+    }
+
     fn clauses(
         &mut self,
         path: &str,
@@ -152,10 +169,18 @@ impl Binder<'_> {
             aliases_first: false,
             aggregates: Err("in ON, which decides before rows are grouped"),
             analytics: Err("in ON, which makes the rows"),
+            draws: Err("in ON"),
             tables: &self.application.tables,
             diagnostics: self.diagnostics,
         };
         let tree = join::tree(&mut scope, &select.from, origins, &durations);
+        // A window that others use is read again by each of its readers, for each change.
+        let named = origins.iter().any(Origin::is_named_window);
+        scope.draws = if named {
+            Err("in WHERE of a named window")
+        } else {
+            Ok(())
+        };
         if let IntoKind::Update(_) | IntoKind::Delete = written.query.into.kind {
             let write = super::target::change(&mut scope, &written.query, written);
             return Ok(Bound {
@@ -334,12 +359,14 @@ fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Fail
         first: width + before,
         calls: &mut calls.after,
     });
+    inner.draws = Err("in GROUP BY");
     let keys: Vec<_> = written
         .group_by
         .iter()
         .map(|key| group_key(&mut inner, key))
         .collect();
     inner.aggregates = Ok(&mut aggregates);
+    inner.draws = Ok(());
     let (columns, failed) = columns(&mut inner, &written.items);
     let aliases: Vec<(String, Expr)> = columns
         .names
@@ -630,6 +657,7 @@ impl Narrow {
             // All that is computed stands behind the joined row, whoever reads it.
             keep.extend((width..).take(computed));
         }
+        window_columns(origins, |first, column| keep.push(first + *column));
         let mut ranges: Vec<_> = origins.iter().map(Origin::columns).collect();
         if let ([range], false) = (ranges.as_mut_slice(), joined) {
             // What is computed stands behind the columns of the only source.
@@ -650,6 +678,11 @@ impl Narrow {
             expr.for_each_column(&mut { renumber });
         }
         plain.into_iter().for_each(renumber);
+        window_columns(origins, |first, column| {
+            let before = keep.partition_point(|column| *column < first);
+            let place = keep.binary_search(&(first + *column));
+            *column = place.unwrap_or_default().saturating_sub(before);
+        });
         Narrow { keep, ranges }
     }
 
@@ -664,5 +697,16 @@ impl Narrow {
     pub(super) fn offset(&self, source: usize) -> usize {
         let start = self.ranges.get(source).map_or(0, |range| range.start);
         self.keep.partition_point(|column| *column < start)
+    }
+}
+
+/// Every column that a window reads: those are numbered within the window's own stream, whose
+/// first column among all is given too.
+fn window_columns(origins: &mut [Origin], mut visit: impl FnMut(usize, &mut usize)) {
+    for origin in origins {
+        let first = origin.first;
+        if let Some(window) = origin.window_mut() {
+            window.for_each_column(&mut |column| visit(first, column));
+        }
     }
 }

@@ -62,6 +62,7 @@ fn with_table<T>(
         schema,
         first,
         what: "table",
+        alone: true,
     });
     let mut inner = Scope {
         sources: &sources,

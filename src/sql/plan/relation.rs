@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::super::cron::Cron;
 use super::{Aggregate, Application, Expr, StreamId, StreamInput};
 use crate::diagnostic::Place;
 use crate::event::Schema;
@@ -39,12 +40,12 @@ impl Join {
         self.left.width() + self.right.width()
     }
 
-    /// Whether joined rows leave again: when every stream in it has a window.
+    /// Whether joined rows leave again: when every stream in it has a window that they leave.
     #[must_use]
     pub fn forgets(&self) -> bool {
         let sides = [&self.left, &self.right];
         let mut streams = sides.iter().filter_map(|side| match &side.source {
-            Source::Stream(input) => Some(input.window.is_some()),
+            Source::Stream(input) => Some(input.forgets()),
             Source::Join(join) => Some(join.forgets()),
             Source::Table { .. } | Source::Aggregation { .. } => None,
         });
@@ -284,7 +285,7 @@ pub enum TriggerAt {
     /// Every so many milliseconds from then on.
     Every(i64),
     /// At the instants of a cron expression, UTC.
-    Cron(String),
+    Cron(Cron),
 }
 
 /// A stream of one column, the time, that the clock fills.
@@ -406,6 +407,8 @@ impl Trigger {
     pub fn fingerprint(&self, application: &Application) -> u64 {
         let stream = application.stream(self.stream);
         let name = stream.map_or("?", |stream| stream.name.as_str());
-        super::fingerprint(&format!("trigger {name} {:?}", self.at))
+        let domains = super::Domains::new(application);
+        let time = domains.written(domains.of(self.stream), application);
+        super::fingerprint(&format!("trigger {name} {:?}{time}", self.at))
     }
 }

@@ -112,6 +112,7 @@ fn feed(
     let stores = Stores {
         tables: tables.into(),
         aggregations: Arc::new([]),
+        draws: Arc::default(),
     };
     let start = || Joiner::new(plan, &Analytics::default(), &stores, seen);
     let mut joiner = start();
