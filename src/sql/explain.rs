@@ -1,11 +1,13 @@
 //! The plan as text: for people, and for fingerprints.
 
 mod aggregation;
+mod analytic;
 mod window;
 
 use std::fmt::Write as _;
 
 pub(super) use aggregation::aggregation_text;
+use analytic::{show_analytics, wide_row};
 
 use super::functions::{Function, Reads};
 use super::plan::{
@@ -158,6 +160,14 @@ pub fn warnings(application: &Application) -> Vec<String> {
             found.push(format!(
                 "aggregation {} keeps every different value of a bucket as long as the bucket",
                 one.name
+            ));
+        }
+    }
+    for (number, query) in application.queries.iter().enumerate() {
+        let mut calls = query.analytics.iter();
+        if calls.any(|call| !call.partition.is_empty()) {
+            found.push(format!(
+                "query {number} keeps a state for every key of OVER (PARTITION BY …) there ever was"
             ));
         }
     }
@@ -319,11 +329,17 @@ fn tree(query: &Query, application: &Application) -> String {
         tree.down(show_grouping(grouping, &kept));
     }
     match &query.input {
-        Input::Stream(input) => show_input(input, query.emit, application, &mut tree),
+        Input::Stream(input) => {
+            show_window_of(input, query.emit, &kept, &mut tree);
+            let wide = wide_row(query, application);
+            let filter = input.filter.as_ref().map(|filter| show(filter, &wide));
+            show_analytics(query, filter, &wide, &mut tree);
+            let name = stream_name(application, input.stream);
+            tree.down(format!("from {name}"));
+        }
         Input::Join(input) => {
-            if let Some(filter) = &input.filter {
-                tree.down(format!("where {}", show(filter, &kept)));
-            }
+            let filter = input.filter.as_ref().map(|filter| show(filter, &kept));
+            show_analytics(query, filter, &kept, &mut tree);
             show_join(&input.join, query.emit, application, &mut tree);
         }
     }
@@ -332,9 +348,14 @@ fn tree(query: &Query, application: &Application) -> String {
 
 /// The columns of the row that a query's expressions see.
 fn input_columns(query: &Query, application: &Application) -> Vec<String> {
+    let row = wide_row(query, application);
     match &query.input {
-        Input::Stream(input) => kept_columns(input, application),
-        Input::Join(input) => join_columns(&input.join, application),
+        Input::Stream(input) => {
+            let kept = input.keep.iter();
+            kept.filter_map(|column| row.get(*column).cloned())
+                .collect()
+        }
+        Input::Join(_) => row,
     }
 }
 
@@ -377,14 +398,20 @@ fn join_columns(join: &Join, application: &Application) -> Vec<String> {
     columns
 }
 
-fn show_input(input: &StreamInput, emit: Emit, application: &Application, tree: &mut Tree) {
-    let kept = kept_columns(input, application);
+/// The window of an input, which keeps `kept`, and what decides behind it.
+fn show_window_of(input: &StreamInput, emit: Emit, kept: &[String], tree: &mut Tree) {
     if let Some(behind) = &input.behind {
-        tree.down(format!("where {} (behind the window)", show(behind, &kept)));
+        tree.down(format!("where {} (behind the window)", show(behind, kept)));
     }
     if let Some(window) = &input.window {
-        tree.down(show_window(window, emit, &kept));
+        tree.down(show_window(window, emit, kept));
     }
+}
+
+/// One side of a join.
+fn show_input(input: &StreamInput, emit: Emit, application: &Application, tree: &mut Tree) {
+    let kept = kept_columns(input, application);
+    show_window_of(input, emit, &kept, tree);
     if let Some(filter) = &input.filter {
         let stream = application.stream(input.stream);
         let all = stream.map_or(0, |stream| stream.schema.width());

@@ -49,7 +49,8 @@ impl Feed<'_> {
             .stores()
             .iter()
             .any(|(_, access)| *access == Access::Reads);
-        (works && !looks_up && !query.shows_snapshots()).then_some(Feed {
+        let plain = query.analytics.is_empty() && !query.shows_snapshots();
+        (works && plain && !looks_up).then_some(Feed {
             input,
             partition: query.partition,
             seen: query.emit != Emit::Current,
