@@ -25,7 +25,7 @@ pub(super) struct Stores {
     pub(super) draws: Arc<Draws>,
     pub(super) aggregations: Arc<[Arc<dyn Lookup>]>,
     /// For each query, the first that it can share its feed with.
-    shared: Arc<[Option<usize>]>,
+    pub(super) shared: Arc<[Option<usize>]>,
 }
 
 impl Stores {

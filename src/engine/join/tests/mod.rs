@@ -113,6 +113,7 @@ fn feed(
         tables: tables.into(),
         aggregations: Arc::new([]),
         draws: Arc::default(),
+        shared: Arc::new([]),
     };
     let start = || Joiner::new(plan, &stores, seen);
     let mut joiner = start();

@@ -108,11 +108,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn made(plan: &Window, emit: Emit) -> AnyWindow {
-    let cx = Cx {
-        columns: &[],
-        tables: &[],
-    };
-    AnyWindow::new(Some(plan), emit, &[0, 1, 2, 3], cx)
+    AnyWindow::new(Some(plan), emit, &[0, 1, 2, 3], Cx::PLAIN)
 }
 
 fn restarted(window: &AnyWindow) -> AnyWindow {
