@@ -145,7 +145,7 @@ impl Binder<'_> {
         let durations = |index: usize| match origins.get(index).map(|origin| &origin.kind) {
             Some(OriginKind::Aggregation(id)) => aggregations
                 .get(id.0)
-                .map(|one| one.durations.clone())
+                .map(|one| one.durations.iter().map(|one| one.bucket).collect())
                 .unwrap_or_default(),
             _ => Vec::new(),
         };
@@ -316,12 +316,12 @@ struct Bound {
 
 /// A query whose columns are still those of all sources.
 pub(super) struct Draft {
-    grouping: Option<Grouping>,
-    clauses: Clauses,
-    origins: Vec<Origin>,
+    pub(super) grouping: Option<Grouping>,
+    pub(super) clauses: Clauses,
+    pub(super) origins: Vec<Origin>,
 }
 
-fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Failed> {
+pub(super) fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Failed> {
     let mut aggregates: Vec<Aggregate> = Vec::new();
     let mut inner = Scope {
         aggregates: Err("in WHERE, which decides before rows are grouped"),
@@ -528,7 +528,7 @@ fn sort_key(scope: &mut Scope<'_>, key: &ast::OrderBy) -> Result<SortKey, Failed
 }
 
 /// Turns expressions over the input row into expressions over the group row.
-fn regroup(clauses: &mut Clauses) -> Grouping {
+pub(super) fn regroup(clauses: &mut Clauses) -> Grouping {
     let keys = std::mem::take(&mut clauses.keys);
     let aggregates = std::mem::take(&mut clauses.aggregates);
     let mut carried: Vec<usize> = Vec::new();
@@ -583,7 +583,7 @@ pub(super) struct Narrow {
 
 impl Narrow {
     /// Finds the columns, and renumbers what reads them.
-    fn new(draft: &mut Draft, tree: &mut Tree, filter: &mut [Expr]) -> Narrow {
+    pub(super) fn new(draft: &mut Draft, tree: &mut Tree, filter: &mut [Expr]) -> Narrow {
         let joined = matches!(tree, Tree::Node(_));
         let Draft {
             grouping,
