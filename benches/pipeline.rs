@@ -53,6 +53,7 @@ fn open(path: &Path, sql: &str) -> (Core, Recovered) {
     let opened = store::open(path, &StoreOptions::default()).expect("the store opens");
     let opened = Core::open(&Open {
         store: opened.store,
+        identity: 0,
         application: Arc::new(application),
         texts: &texts,
         sinks: &[],

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::engine::TimeCounts;
 use crate::{sink, source};
 
 /// What the pipeline counts, readable at any time.
@@ -26,9 +27,35 @@ pub struct PipelineMetrics {
     pub checkpoints: AtomicU64,
     /// Expressions that could not be computed and became NULL.
     pub faults: AtomicU64,
+    /// Rows behind the watermark of their streams.
+    pub late: AtomicU64,
+    /// Rows whose time was too far ahead.
+    pub future: AtomicU64,
+    /// Rows that said no time, taken with that of their arrival.
+    pub untimed: AtomicU64,
+    /// Rows for which there was no room while they waited to be put in order.
+    pub reorder_full: AtomicU64,
+    /// Rows and messages that went to dead letters.
+    pub dead_letters: AtomicU64,
+    /// Jumps of the clock on which a trigger passed over instants.
+    pub jumps_cut: AtomicU64,
 }
 
 impl PipelineMetrics {
+    /// Adds what an engine has counted.
+    pub fn count_time(&self, counts: TimeCounts) {
+        for (counter, count) in [
+            (&self.late, counts.late),
+            (&self.future, counts.future),
+            (&self.untimed, counts.untimed),
+            (&self.reorder_full, counts.full),
+            (&self.dead_letters, counts.dead_letters),
+            (&self.jumps_cut, counts.jumps_cut),
+        ] {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
     /// Every counter with its name, for a status line.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
         [
@@ -41,6 +68,12 @@ impl PipelineMetrics {
             ("syncs", &self.syncs),
             ("checkpoints", &self.checkpoints),
             ("faults", &self.faults),
+            ("late", &self.late),
+            ("future", &self.future),
+            ("untimed", &self.untimed),
+            ("reorder_full", &self.reorder_full),
+            ("dead_letters", &self.dead_letters),
+            ("jumps_cut", &self.jumps_cut),
         ]
         .into_iter()
         .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))

@@ -102,10 +102,8 @@ fn the_reference_is_fresh() {
         .split_once(begin)
         .expect("the mark before the reference");
     let (_, after) = rest.split_once(end).expect("the mark after the reference");
-    compare(
-        path,
-        &format!("{before}{begin}{}{end}{after}", config::reference()),
-    );
+    let reference = config::reference(eventflux::sql::time::OPTIONS);
+    compare(path, &format!("{before}{begin}{reference}{end}{after}"));
 }
 
 fn load_with(toml: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, Loaded) {

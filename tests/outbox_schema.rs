@@ -44,6 +44,7 @@ impl Run {
         };
         let (core, found) = Core::open(&Open {
             store: Arc::new(store.clone()),
+            identity: 0,
             application,
             texts: &texts,
             sinks: &[(sink.to_owned(), limits)],

@@ -32,12 +32,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("decode", &["event", "config", "mqtt"]),
     ("store", &[]),
     ("wal", &["event", "store"]),
-    ("sql", &["event", "diagnostic"]),
+    // Options of streams that shape the plan are declared and checked as all others are.
+    ("sql", &["event", "diagnostic", "config"]),
     ("engine", &["event", "sql"]),
     ("checkpoint", &["event", "store"]),
     ("outbox", &["event", "store"]),
     ("sink", &["event", "config", "mqtt", "pace", "clock"]),
-    ("observe", &["source", "sink"]),
+    ("observe", &["source", "sink", "engine"]),
     (
         "pipeline",
         &[

@@ -7,8 +7,17 @@ use eventflux::event::{Batch, Field, Schema, Type};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|payload: &[u8]| {
-    let types = [Type::Bool, Type::Int, Type::Long, Type::Float, Type::Double, Type::String];
-    let names = ["a", "b", "c", "d", "e", "f"];
+    let types = [
+        Type::Bool,
+        Type::Int,
+        Type::Long,
+        Type::Float,
+        Type::Double,
+        Type::String,
+        Type::Bytes,
+        Type::Json,
+    ];
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let fields = names.iter().zip(types).map(|(name, ty)| Field { name: (*name).to_owned(), ty });
     let schema = Schema::new(fields.collect());
     let mut decoder = Decoder::new("json", &Options::default(), &schema, None).unwrap();

@@ -158,7 +158,7 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
         Command::Functions => functions::functions(&mut terminal),
         Command::Config(ConfigCommand::List { app }) => config::list(&app, &mut terminal),
         Command::Config(ConfigCommand::Reference) => {
-            terminal.say(crate::config::reference());
+            terminal.say(crate::config::reference(crate::sql::time::OPTIONS));
             Exit::Success
         }
     }

@@ -23,7 +23,9 @@ pub use expand::{Environment, Expanded, Expander, Unresolved};
 pub use list::{ListedValue, list};
 pub use load::{Failure, Loaded, load, read};
 pub use reference::reference;
-pub use resolve::{HIDDEN, Property, StreamDefinition, check_unused, resolve, unusable};
+pub use resolve::{
+    HIDDEN, Property, StreamDefinition, check_unused, resolve, resolve_alone, unusable,
+};
 pub use settings::{
     ApplicationSettings, BrokerSettings, CheckpointSettings, Durability, LogLevel, LogSettings,
     OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings, ShutdownSettings,

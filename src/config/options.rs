@@ -166,6 +166,19 @@ impl Options {
             .map(|(name, resolved)| (name.as_str(), resolved))
     }
 
+    /// Where the option's value came from, when it has one.
+    #[must_use]
+    pub fn layer(&self, name: &str) -> Option<Layer> {
+        self.values.get(name).map(|resolved| resolved.layer)
+    }
+
+    /// Forgets what is built in for these options: nothing reads it.
+    pub fn forget_defaults(&mut self, names: &[OptionSpec]) {
+        self.values.retain(|name, resolved| {
+            resolved.layer != Layer::Default || names.iter().all(|spec| spec.name != name)
+        });
+    }
+
     /// Whether the option has a value.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

@@ -6,30 +6,42 @@ use super::keys::{KEYS, KeySpec, SECTIONS};
 use super::options::{OptionKind, OptionSpec};
 use super::value;
 
-/// Every table and key in Markdown.
+const HEAD: &str = "| key | value | default | meaning |\n| --- | --- | --- | --- |\n";
+
+/// Every table and key in Markdown, and the options that streams of any connector have.
 #[must_use]
-pub fn reference() -> String {
+pub fn reference(any_stream: &[OptionSpec]) -> String {
     let mut out = String::new();
     for (section, doc) in SECTIONS {
         let _ = writeln!(out, "### `[{section}]`\n\n{doc}\n");
-        out.push_str("| key | value | default | meaning |\n| --- | --- | --- | --- |\n");
+        out.push_str(HEAD);
         for key in KEYS.iter().filter(|key| key.section() == *section) {
-            out.push_str(&row(key));
+            let name = key.option.name;
+            let name = name.split_once('.').map_or(name, |(_, name)| name);
+            out.push_str(&row(name, key));
         }
         out.push('\n');
     }
+    out.push_str(
+        "### `[streams.<name>]`\n\nOptions of every stream but sinks. Those of connectors and \
+         formats stand on their pages.\n\n",
+    );
+    out.push_str(HEAD);
+    for option in any_stream {
+        let key = KeySpec {
+            option: *option,
+            range: None,
+        };
+        out.push_str(&row(option.name, &key));
+    }
+    out.push('\n');
     out
 }
 
-fn row(key: &KeySpec) -> String {
+fn row(name: &str, key: &KeySpec) -> String {
     let OptionSpec {
-        name,
-        kind,
-        default,
-        doc,
-        ..
+        kind, default, doc, ..
     } = key.option;
-    let name = name.split_once('.').map_or(name, |(_, name)| name);
     let form = match kind {
         OptionKind::Text => "text".to_owned(),
         OptionKind::Choice(words) => {

@@ -75,6 +75,30 @@ pub fn resolve(
     }
 }
 
+/// Like [`resolve`], for a stream of which nothing is written but its `WITH (…)`.
+///
+/// # Errors
+///
+/// As of [`resolve`].
+pub fn resolve_alone(
+    stream: StreamDefinition<'_>,
+    expander: &Expander<'_>,
+) -> Result<Options, Vec<Diagnostic>> {
+    let mut work = Work {
+        stream,
+        options: Options::default(),
+        written: BTreeSet::new(),
+        faults: Vec::new(),
+    };
+    work.take_sql(expander);
+    work.take_defaults();
+    if work.faults.is_empty() {
+        Ok(work.options)
+    } else {
+        Err(work.faults)
+    }
+}
+
 /// Finds what is written in the TOML and never used: a `[streams.<name>]` for which there is no
 /// stream, and an option in `[application]` that is in none of `known` (all options of all
 /// connectors and formats).

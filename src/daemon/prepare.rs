@@ -1,5 +1,6 @@
 //! Everything that can be found out before anything starts.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ pub struct Prepared {
     /// What somebody should know all the same.
     pub warnings: Vec<Diagnostic>,
     /// The texts that warnings are about, by path.
-    pub texts: std::collections::BTreeMap<String, String>,
+    pub texts: BTreeMap<String, String>,
     /// Sources.
     pub sources: Vec<Connector<Source>>,
     /// Sinks.
@@ -65,18 +66,19 @@ pub fn prepare(path: &Path, environment: Environment<'_>) -> Result<Prepared, Fa
             text: text.text.clone(),
         })
         .collect();
-    let (application, faults) = sql::compile_what_is_right(&sql);
+    let (mut application, faults) = sql::compile_what_is_right(&sql);
     let expander = Expander::new(environment, &settings.secrets.path);
     let mut binder = Binder {
         settings: &settings,
         expander,
         faults,
         used: Vec::new(),
+        options: BTreeMap::new(),
     };
     let (mut sources, mut sinks) = (Vec::new(), Vec::new());
     for (id, stream) in (0..).map(StreamId).zip(&application.streams) {
         match stream.role {
-            Role::Internal => binder.internal(stream),
+            Role::Internal => binder.internal(id, stream),
             Role::Source => sources.extend(binder.source(id, stream)),
             Role::Sink => sinks.extend(binder.sink(id, stream)),
         }
@@ -84,7 +86,12 @@ pub fn prepare(path: &Path, environment: Environment<'_>) -> Result<Prepared, Fa
     if binder.faults.is_empty() {
         binder.unused(&application);
     }
-    let faults = binder.faults;
+    let Binder {
+        mut faults,
+        options,
+        ..
+    } = binder;
+    faults.extend(sql::time::settle(&mut application, &options));
     if faults.iter().any(|fault| fault.severity == Severity::Error) {
         return Err(Failure {
             diagnostics: faults,
@@ -109,6 +116,8 @@ struct Binder<'a> {
     expander: Expander<'a>,
     faults: Vec<Diagnostic>,
     used: Vec<&'static [OptionSpec]>,
+    /// Of streams that get rows from outside or from queries.
+    options: BTreeMap<StreamId, Options>,
 }
 
 impl Binder<'_> {
@@ -121,11 +130,17 @@ impl Binder<'_> {
             self.settings,
             &self.expander,
         );
-        resolved.map_err(|faults| self.faults.extend(faults)).ok()
+        let mut options = resolved.map_err(|faults| self.faults.extend(faults)).ok()?;
+        if !options.has("timestamp.field") {
+            options.forget_defaults(sql::time::OPTIONS);
+        }
+        Some(options)
     }
 
-    fn internal(&mut self, stream: &Stream) {
-        self.options(stream, &[]);
+    fn internal(&mut self, id: StreamId, stream: &Stream) {
+        if let Some(options) = self.options(stream, &[sql::time::OPTIONS]) {
+            self.options.insert(id, options);
+        }
     }
 
     fn known(
@@ -155,8 +170,9 @@ impl Binder<'_> {
         let format = stream.format.as_deref().unwrap_or("json");
         let specs = self.known(stream, "source 'extension'", extension, source::EXTENSIONS);
         let formats = self.known(stream, "'format'", format, decode::FORMATS);
-        let specs = [specs?, formats?];
+        let specs = [specs?, formats?, sql::time::OPTIONS];
         let options = self.options(stream, &specs)?;
+        self.options.insert(id, options.clone());
         let client = self.client_id(stream);
         match Source::new(extension, format, &options, &stream.schema, &client) {
             Ok(ready) => Some(connector(id, stream, options, ready)),
@@ -215,6 +231,7 @@ impl Binder<'_> {
         let known: Vec<&[OptionSpec]> = connectors
             .chain(decode::FORMATS)
             .map(|(_, specs)| *specs)
+            .chain([sql::time::OPTIONS])
             .collect();
         self.faults
             .extend(config::check_unused(self.settings, &names, &known));

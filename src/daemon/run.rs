@@ -54,6 +54,7 @@ impl Prepared {
             .collect();
         let (core, found) = Core::open(&Open {
             store: opened.store,
+            identity: opened.id,
             application: Arc::clone(&self.application),
             texts: &self.sql,
             sinks: &outboxes,

@@ -20,6 +20,11 @@ impl Unique {
         }
     }
 
+    /// The same without any row.
+    pub(super) fn fresh(&self) -> Unique {
+        Unique::new(self.columns)
+    }
+
     /// Whether no row like this has come before.
     pub(super) fn is_new(&mut self, row: Row<'_>) -> bool {
         let key = row.values.iter().take(self.columns);
@@ -89,6 +94,11 @@ impl Counted {
         }
     }
 
+    /// The same without any row.
+    pub(super) fn fresh(&self) -> Counted {
+        Counted::new(self.columns, self.emit)
+    }
+
     pub(super) fn enter(&mut self, row: Row<'_>, output: &mut Output) {
         if !output.compute(row.values, row.stamp, &mut self.row) {
             return;
@@ -155,6 +165,15 @@ impl Live {
     pub(super) fn new(columns: usize) -> Live {
         Live {
             rows: each_once(columns + 1, columns + 1),
+            number: 0,
+            key: Vec::new(),
+        }
+    }
+
+    /// The same without any row.
+    pub(super) fn fresh(&self) -> Live {
+        Live {
+            rows: self.rows.fresh(),
             number: 0,
             key: Vec::new(),
         }

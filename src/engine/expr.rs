@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use ecow::{EcoString, EcoVec};
 
+use super::draws::Draws;
 use super::table::SharedTable;
 use super::window::Picked;
 use crate::event::{Stamp, Type, Value};
-use crate::sql::functions::{Argument, Function, LikePattern, Moment, Nulls, cast};
+use crate::sql::functions::{Argument, Function, LikePattern, Moment, Nulls, Reads, cast};
 use crate::sql::plan::{ArithmeticOp, CompareOp, Expr, ExprKind, TableId};
 
 /// What an expression is evaluated over.
@@ -46,7 +47,7 @@ impl<'a> Env<'a> {
     }
 
     /// The result, or NULL and one more fault.
-    fn or_fault<T>(&self, result: Option<T>) -> Option<T> {
+    pub(super) fn or_fault<T>(&self, result: Option<T>) -> Option<T> {
         if result.is_none() {
             self.fault()
         } else {
@@ -238,6 +239,8 @@ pub(super) struct Cx<'a> {
     pub(super) columns: &'a [usize],
     /// The tables, for `x IN table`.
     pub(super) tables: &'a [SharedTable],
+    /// The sites of `uuid` and `rand`.
+    pub(super) draws: Option<&'a Arc<Draws>>,
 }
 
 impl Cx<'_> {
@@ -246,6 +249,7 @@ impl Cx<'_> {
     pub(super) const PLAIN: Cx<'static> = Cx {
         columns: &[],
         tables: &[],
+        draws: None,
     };
 
     /// Where a column of the plan lies.
@@ -399,6 +403,9 @@ fn call<T: Cell64>(
     ty: Type,
     cx: Cx<'_>,
 ) -> Operand<T> {
+    if function.reads == Reads::Position {
+        return drawn(function, arguments, cx);
+    }
     let given: Vec<Argument<'_>> = arguments.iter().map(Argument::of).collect();
     let arguments: Vec<Compiled> = arguments
         .iter()
@@ -412,6 +419,39 @@ fn call<T: Cell64>(
             Err(_) => computed(|env: &Env<'_>| env.fault()),
         },
     }
+}
+
+/// A function of the place in the log: behind its arguments come the log's identity, the site and
+/// its count.
+fn drawn<T: Cell64>(function: &'static Function, arguments: &[Expr], cx: Cx<'_>) -> Operand<T> {
+    let (Some((site, arguments)), Some(draws)) = (arguments.split_last(), cx.draws) else {
+        return computed(|_| None);
+    };
+    let number = match &site.kind {
+        ExprKind::Literal(value) => value.as_int().unwrap_or_default(),
+        _ => 0,
+    };
+    let (draws, site) = (Arc::clone(draws), draws.site(number));
+    let arguments: Vec<Compiled> = arguments
+        .iter()
+        .map(|argument| compile(argument, cx))
+        .collect();
+    computed(move |env| {
+        let mut values: Vec<Value> = arguments
+            .iter()
+            .map(|argument| argument.value(env))
+            .collect();
+        if values.iter().any(Value::is_null) {
+            return None;
+        }
+        let count = i64::try_from(site.next(env.moment.seq)).ok()?;
+        values.extend([draws.identity(), site.number(), count].map(Value::Int));
+        env.or_fault(
+            (function.eval)(&env.moment, &values)
+                .as_ref()
+                .and_then(T::read),
+        )
+    })
 }
 
 fn called<T: Cell64>(

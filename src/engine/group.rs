@@ -133,7 +133,6 @@ impl Groups {
     }
 
     /// The same groups without any row.
-    #[expect(dead_code, reason = "queries per key come with partitions")]
     pub(super) fn fresh(&self) -> Groups {
         Groups::of(
             self.keys.clone(),
@@ -536,7 +535,7 @@ impl Groups {
 }
 
 #[inline]
-fn hash<'a>(hasher: &FixedState, key: impl IntoIterator<Item = &'a Value>) -> u64 {
+pub(super) fn hash<'a>(hasher: &FixedState, key: impl IntoIterator<Item = &'a Value>) -> u64 {
     let mut state = hasher.build_hasher();
     for value in key {
         match value {

@@ -57,6 +57,12 @@ impl Grouped {
         }
     }
 
+    /// The same without any row.
+    pub(super) fn fresh(&self) -> Grouped {
+        let (groups, output) = (self.groups.fresh(), self.output.fresh());
+        Grouped::new(groups, output, self.comes_in_batches)
+    }
+
     /// Like the rest of [`Changes::slide`], straight into the output.
     fn slide_straight(
         groups: &mut Groups,
@@ -108,6 +114,31 @@ impl Grouped {
         };
         output.single_of(&mut group_row, groups.width(), cell, row.stamp, at);
         groups.group_row = group_row;
+    }
+
+    /// A row leaves its group; its row as it is then comes out when `at` says when.
+    #[inline]
+    fn take_out(&mut self, row: Row<'_>, at: Option<Stamp>) {
+        let Grouped { groups, output, .. } = self;
+        // As it was when it came: what is taken out is what was put in.
+        let env = output.env(row.values, row.stamp, row.stamp);
+        let Some(slot) = groups.find(&env) else {
+            return;
+        };
+        for aggregate in &mut groups.aggregates {
+            aggregate.remove(slot, &env);
+        }
+        let rows = groups.slot_rows.get_mut(slot).map_or(0, |rows| {
+            *rows = rows.saturating_sub(1);
+            *rows
+        });
+        if let Some(at) = at {
+            self.give(slot, row, at);
+        }
+        if rows == 0 {
+            self.groups.give_back(slot);
+            self.groups.tidy_order();
+        }
     }
 
     /// The group rows of all that have come in, with the results as they were then.
@@ -208,26 +239,11 @@ impl Changes for Grouped {
 
     #[inline]
     fn leave(&mut self, row: Row<'_>, at: Stamp) {
-        let Grouped { groups, output, .. } = self;
-        // As it was when it came: what is taken out is what was put in.
-        let env = output.env(row.values, row.stamp, row.stamp);
-        let Some(slot) = groups.find(&env) else {
-            return;
-        };
-        for aggregate in &mut groups.aggregates {
-            aggregate.remove(slot, &env);
-        }
-        let rows = groups.slot_rows.get_mut(slot).map_or(0, |rows| {
-            *rows = rows.saturating_sub(1);
-            *rows
-        });
-        if groups.emit != Emit::Current {
-            self.give(slot, row, at);
-        }
-        if rows == 0 {
-            self.groups.give_back(slot);
-            self.groups.tidy_order();
-        }
+        self.take_out(row, (self.groups.emit != Emit::Current).then_some(at));
+    }
+
+    fn replaced(&mut self, row: Row<'_>, _at: Stamp) {
+        self.take_out(row, None);
     }
 
     /// When only rows that come are told of: their groups first, then one aggregate after the

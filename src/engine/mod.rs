@@ -6,9 +6,12 @@
 //! [`Engine::advance`]; whatever is due fires first, in order, before any row of a later time.
 
 mod aggregate;
+mod analytic;
 mod distinct;
+mod draws;
 mod expr;
 mod feed;
+mod flow;
 mod group;
 mod grouped;
 mod join;
@@ -18,23 +21,32 @@ mod partition;
 mod projected;
 mod query;
 mod reach;
+mod reorder;
+mod rollup;
 mod rows;
+mod share;
+mod stage;
 mod state;
 mod table;
 mod tail;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod time_tests;
 mod trigger;
 mod window;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::event::{Batch, Rows, Seq, Stamp, Timestamp};
+use crate::event::{Batch, Seq, Stamp, Timestamp};
 use crate::sql::Application;
-use crate::sql::plan::{Role, StreamId};
+use crate::sql::plan::{Domains, LOG, Role, StreamId};
 use node::{Node, Port, Source, Stores};
 use reach::Stop;
+use reorder::Reorder;
+pub use reorder::TimeCounts;
+use share::Rooms;
 use state::{Load, Save};
 pub use state::{StateChunk, StateError};
 
@@ -64,30 +76,72 @@ pub struct Engine {
     /// Streams from which two ways lead to one place: their rows go one by one, since batches
     /// would overtake each other.
     one_by_one: Vec<bool>,
+    /// Streams whose rows queries can bring to the entrance of another domain.
+    enters: Vec<bool>,
     /// Nodes with deadlines that rows of a stream can reach, by stream.
     timed: Vec<Vec<usize>>,
     /// Streams whose rows are outputs.
     watched: Vec<bool>,
-    deadlines: BTreeSet<(Timestamp, usize)>,
+    domains: Domains,
+    /// What follows the log's clock, and then each domain with a clock of its own.
+    clocks: Vec<Clock>,
+    /// The entrances of the domains.
+    entrances: Vec<Reorder>,
+    /// The domain of each node.
+    domain_of: Vec<usize>,
     deadline_of: Vec<Option<Timestamp>>,
-    /// Nodes that wait for the clock to be known.
-    unstarted: Vec<usize>,
+    /// Rows on their way to the entrance of a domain.
+    arrivals: VecDeque<Arrival>,
+    /// Whether arrivals are being brought in.
+    bringing: bool,
+    /// New stamps of rows that are taken as they come.
+    stamps: Vec<Stamp>,
+    counts: TimeCounts,
     /// Per stream, the sequence number that it last got rows for, and how many.
     given: Vec<(Seq, u32)>,
     ordinals: Vec<u32>,
-    clock: Timestamp,
+}
+
+/// The clock of a domain, and what it moves.
+struct Clock {
+    now: Timestamp,
+    deadlines: BTreeSet<(Timestamp, usize)>,
+    /// Nodes that wait for the clock to be known.
+    unstarted: Vec<usize>,
+}
+
+/// Rows for the entrance of a domain.
+struct Arrival {
+    stream: StreamId,
+    rows: Batch,
+    /// Whether nobody has been shown them yet.
+    unseen: bool,
 }
 
 impl Engine {
     /// A fresh engine for a plan. `watch` says which streams' rows are outputs; sinks always are.
     #[must_use]
     pub fn new(plan: Arc<Application>, watch: impl Fn(StreamId) -> bool) -> Engine {
+        let shared = plan.shared_feeds();
+        Engine::with(plan, watch, shared)
+    }
+
+    /// A fresh engine in which queries share feeds as `shared` says.
+    fn with(
+        plan: Arc<Application>,
+        watch: impl Fn(StreamId) -> bool,
+        shared: Vec<Option<usize>>,
+    ) -> Engine {
         let streams = plan.streams.len();
         let watched = plan.streams.iter().zip((0..).map(StreamId));
         let watched: Vec<bool> = watched
             .map(|(stream, id)| stream.role == Role::Sink || watch(id))
             .collect();
-        let (stores, nodes, readers) = node::all(&plan);
+        let (stores, mut nodes, readers) = node::all(&plan, shared);
+        let mut rooms = Rooms::default();
+        for node in &mut nodes {
+            node.share(&stores, &mut rooms);
+        }
         let ways = reach::readers(&plan);
         let reaches: Vec<_> = (0..streams)
             .map(|stream| reach::reach(&plan, &ways, &watched, stream))
@@ -101,17 +155,34 @@ impl Engine {
             };
             reached.into_iter().filter(timed).collect()
         });
+        let domains = Domains::new(&plan);
+        let domain_of = nodes.iter().map(|node| node.domain(&plan, &domains));
+        let domain_of: Vec<usize> = domain_of.collect();
+        let clock = |domain: usize| Clock {
+            now: Timestamp::MIN,
+            deadlines: BTreeSet::new(),
+            unstarted: (0..nodes.len())
+                .filter(|number| nodes.get(*number).is_some_and(Node::starts))
+                .filter(|number| domain_of.get(*number) == Some(&domain))
+                .collect(),
+        };
         Engine {
             timed: timed.collect(),
             one_by_one: reaches.iter().map(|reach| reach.meets).collect(),
-            deadlines: BTreeSet::new(),
+            enters: reaches.iter().map(|reach| reach.enters).collect(),
             deadline_of: vec![None; nodes.len()],
-            unstarted: (0..nodes.len())
-                .filter(|number| nodes.get(*number).is_some_and(Node::starts))
-                .collect(),
             given: vec![(Seq(0), 0); streams],
             ordinals: Vec::new(),
-            clock: Timestamp::MIN,
+            clocks: (0..domains.count()).map(clock).collect(),
+            entrances: (0..domains.count())
+                .map(|domain| Reorder::new(&plan, &domains, domain))
+                .collect(),
+            arrivals: VecDeque::new(),
+            bringing: false,
+            stamps: Vec::new(),
+            counts: TimeCounts::default(),
+            domains,
+            domain_of,
             nodes,
             readers,
             watched,
@@ -120,163 +191,50 @@ impl Engine {
         }
     }
 
+    /// The same engine for the log with this identity, from which `uuid` and `rand` derive what
+    /// they give.
+    #[must_use]
+    pub fn of_log(self, identity: u64) -> Engine {
+        self.stores.draws.identify(identity);
+        self
+    }
+
     /// The plan that is run.
     #[must_use]
     pub fn plan(&self) -> &Arc<Application> {
         &self.plan
     }
 
-    /// The engine's clock: the latest time it has seen.
+    /// The log's clock: the latest time of arrival it has seen.
     #[must_use]
     pub fn clock(&self) -> Timestamp {
-        self.clock
+        self.clocks
+            .first()
+            .map_or(Timestamp::MIN, |clock| clock.now)
     }
 
-    /// When something falls due, if nothing comes before.
+    /// When something falls due by the log's clock, if nothing comes before.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        if !self.unstarted.is_empty() {
+        let log = self.clocks.first()?;
+        if !log.unstarted.is_empty() {
             return Some(Timestamp::MIN);
         }
-        self.deadlines.first().map(|(time, _)| *time)
+        let due = self.clock_due(LOG);
+        due.into_iter()
+            .chain(self.entrance_due().map(|(due, _)| due))
+            .min()
+    }
+
+    /// What has happened for the sake of time since the last call.
+    pub fn take_time_counts(&mut self) -> TimeCounts {
+        self.counts.jumps_cut += self.nodes.iter_mut().map(Node::take_cut).sum::<u64>();
+        std::mem::take(&mut self.counts)
     }
 
     /// Expressions that could not be computed (and became NULL) since the last call.
     pub fn take_faults(&mut self) -> u64 {
         self.nodes.iter_mut().map(Node::take_faults).sum()
-    }
-
-    /// Takes rows of a stream, stamped, their times not decreasing.
-    pub fn push(&mut self, stream: StreamId, rows: Rows<'_>, to: &mut dyn Outputs) {
-        let mut rest = rows;
-        while let Some(first) = rest.stamps().first().copied() {
-            self.advance(first.time, first.seq, to);
-            let until = self.bound(stream, first.time);
-            let count = match until {
-                None => rest.len(),
-                Some(until) => rest
-                    .stamps()
-                    .partition_point(|stamp| stamp.time < until)
-                    .max(1),
-            };
-            let (head, tail) = rest.split_at(count);
-            self.dispatch(stream, head, to);
-            if let Some(last) = head.stamps().last() {
-                self.clock = self.clock.max(last.time);
-            }
-            rest = tail;
-        }
-    }
-
-    /// Moves the clock to `time`, for the reason `seq`; what is due on the way fires, in order.
-    pub fn advance(&mut self, time: Timestamp, seq: Seq, to: &mut dyn Outputs) {
-        for number in std::mem::take(&mut self.unstarted) {
-            if let Some(node) = self.nodes.get_mut(number) {
-                node.start(Stamp { seq, time });
-            }
-            self.settle(number, to);
-        }
-        while let Some((due, number)) = self.deadlines.first().copied() {
-            if due > time {
-                break;
-            }
-            self.clock = self.clock.max(due);
-            if let Some(node) = self.nodes.get_mut(number) {
-                node.fire(Stamp { seq, time: due });
-            }
-            self.settle(number, to);
-        }
-        self.clock = self.clock.max(time);
-    }
-
-    /// Rows from `time` on may go together until this time: before it, nothing can fall due.
-    fn bound(&self, stream: StreamId, time: Timestamp) -> Option<Timestamp> {
-        let timed = self.timed.get(stream.0).into_iter().flatten();
-        let earliest = timed
-            .filter_map(|number| self.nodes.get(*number)?.earliest(time))
-            .min();
-        match (earliest, self.deadline()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
-
-    fn dispatch(&mut self, stream: StreamId, rows: Rows<'_>, to: &mut dyn Outputs) {
-        let mut rest = rows;
-        let one_by_one = self.one_by_one.get(stream.0).copied().unwrap_or(false);
-        while !rest.is_empty() {
-            let (head, tail) = rest.split_at(if one_by_one { 1 } else { rest.len() });
-            let readers = self.readers.get(stream.0).map_or(0, Vec::len);
-            for index in 0..readers {
-                let reader = self.readers.get(stream.0);
-                let Some(port) = reader.and_then(|list| list.get(index)).copied() else {
-                    continue;
-                };
-                if let Some(node) = self.nodes.get_mut(port.node) {
-                    node.push(port, head);
-                }
-                self.settle(port.node, to);
-            }
-            rest = tail;
-        }
-    }
-
-    /// After a node has worked: notes its deadline, and sends what came out on its way.
-    fn settle(&mut self, number: usize, to: &mut dyn Outputs) {
-        let Some(node) = self.nodes.get_mut(number) else {
-            return;
-        };
-        let deadline = node.deadline();
-        let noted = self.deadline_of.get_mut(number);
-        if let Some(noted) = noted.filter(|noted| **noted != deadline) {
-            if let Some(old) = noted.take() {
-                self.deadlines.remove(&(old, number));
-            }
-            self.deadlines
-                .extend(deadline.map(|deadline| (deadline, number)));
-            *noted = deadline;
-        }
-        while let Some((source, mut out)) = self.nodes.get_mut(number).and_then(Node::take) {
-            let (target, query) = match source {
-                Source::Query(query) => {
-                    let target = self.plan.queries.get(query).and_then(|q| q.target_stream());
-                    (target, Some(query))
-                }
-                Source::Stream(stream) => (Some(stream), None),
-            };
-            if let Some(target) = target {
-                self.give(target, query, &out, to);
-                self.dispatch(target, out.rows(), to);
-            }
-            out.clear();
-            if let Some(node) = self.nodes.get_mut(number) {
-                node.take_back(out);
-            }
-        }
-    }
-
-    /// Shows rows to those outside, when the stream is watched.
-    fn give(&mut self, target: StreamId, query: Option<usize>, rows: &Batch, to: &mut dyn Outputs) {
-        if !self.watched.get(target.0).copied().unwrap_or(false) {
-            return;
-        }
-        self.number(target, rows);
-        let query = query.and_then(|query| u32::try_from(query).ok());
-        to.take(target, query.unwrap_or(u32::MAX), rows, &self.ordinals);
-    }
-
-    fn number(&mut self, stream: StreamId, rows: &Batch) {
-        self.ordinals.clear();
-        let Some((seq, given)) = self.given.get_mut(stream.0) else {
-            return;
-        };
-        for row in rows.rows().stamps() {
-            if row.seq != *seq {
-                (*seq, *given) = (row.seq, 0);
-            }
-            self.ordinals.push(*given);
-            *given += 1;
-        }
     }
 
     /// The whole state, to be given to [`Engine::restore`] of an engine with the same queries.
@@ -291,6 +249,17 @@ impl Engine {
                 chunks: &mut chunks,
             })?;
         }
+        for (stream, domain, operator) in self.gates() {
+            let mut save = Save {
+                operator,
+                chunks: &mut chunks,
+            };
+            if let (Some(clock), Some(entrance)) =
+                (self.clocks.get(domain), self.entrances.get(domain))
+            {
+                entrance.save(stream, clock.now, &mut save)?;
+            }
+        }
         Ok(chunks)
     }
 
@@ -303,15 +272,20 @@ impl Engine {
         for chunk in chunks {
             by_operator.entry(chunk.operator).or_default().add(chunk);
         }
-        let mut empty = Vec::new();
-        self.clock = clock;
+        let mut empty = self.restore_entrances(&by_operator, clock);
+        self.nodes.iter_mut().for_each(Node::unshare);
+        let mut rooms = Rooms::default();
         for (number, operator) in self.operators().into_iter().enumerate() {
             let Some(node) = self.nodes.get_mut(number) else {
                 continue;
             };
             let there = by_operator.contains_key(&operator);
             match node.load(operator, &by_operator) {
-                Ok(()) if there => self.unstarted.retain(|one| *one != number),
+                Ok(()) if there => {
+                    for clock in &mut self.clocks {
+                        clock.unstarted.retain(|one| *one != number);
+                    }
+                }
                 Ok(()) if chunks.is_empty() || !node.has_state() => {}
                 Ok(()) => empty.push((node.describe(&self.plan), Empty::New)),
                 Err(why) => {
@@ -319,14 +293,66 @@ impl Engine {
                     empty.push((node.describe(&self.plan), Empty::Damaged(why)));
                 }
             }
+            node.share(&self.stores, &mut rooms);
             let deadline = node.deadline();
             if let Some(noted) = self.deadline_of.get_mut(number) {
                 *noted = deadline;
             }
-            self.deadlines
-                .extend(deadline.map(|deadline| (deadline, number)));
+            let domain = self.domain_of.get(number).copied().unwrap_or(LOG);
+            if let Some(clock) = self.clocks.get_mut(domain) {
+                let deadline = deadline.map(|deadline| (deadline, number));
+                clock.deadlines.extend(deadline);
+            }
         }
         empty
+    }
+
+    /// Takes back the rows that wait at the entrances, and the clocks behind these.
+    fn restore_entrances(
+        &mut self,
+        by_operator: &BTreeMap<u64, Load<'_>>,
+        clock: Timestamp,
+    ) -> Vec<(String, Empty)> {
+        if let Some(log) = self.clocks.first_mut() {
+            log.now = clock;
+        }
+        let mut empty = Vec::new();
+        for (id, domain, operator) in self.gates() {
+            let (Some(stream), Some(entrance)) =
+                (self.plan.stream(id), self.entrances.get_mut(domain))
+            else {
+                continue;
+            };
+            let name = || format!("the time of stream '{}'", stream.name);
+            let Some(load) = by_operator.get(&operator) else {
+                if stream.event_time.is_some() && !by_operator.is_empty() {
+                    empty.push((name(), Empty::New));
+                }
+                continue;
+            };
+            match entrance.load(id, stream.schema.width(), load) {
+                Ok(now) => {
+                    if let Some(clock) = self.clocks.get_mut(domain) {
+                        clock.now = now.map_or(clock.now, |now| clock.now.max(now));
+                    }
+                }
+                Err(why) => empty.push((name(), Empty::Damaged(why))),
+            }
+        }
+        for entrance in &mut self.entrances {
+            if clock > Timestamp::MIN {
+                entrance.begin(clock);
+            }
+        }
+        empty
+    }
+
+    /// Every stream with its domain and the fingerprint of its entrance.
+    fn gates(&self) -> Vec<(StreamId, usize, u64)> {
+        let streams = self.plan.streams.iter().zip((0..).map(StreamId));
+        streams
+            .map(|(stream, id)| (id, self.domains.of(id), stream.entrance_fingerprint()))
+            .collect()
     }
 
     /// The fingerprint of each node; of several that are alike, the later ones count up.

@@ -7,7 +7,7 @@ use super::distinct::Unique;
 use super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Stamp, Value};
-use crate::sql::plan::{Expr, ExprKind, Flow, Input, Query, SortKey};
+use crate::sql::plan::{Emit, Expr, ExprKind, Flow, Input, Query, SortKey};
 
 /// The tail of a query, over input rows or group rows.
 pub(super) struct Output {
@@ -24,6 +24,11 @@ pub(super) struct Output {
     /// one has.
     latest_only: bool,
     pub(super) closed: bool,
+    /// Which rows of a batch come out: those of the one that closes, those of the one before, or
+    /// both.
+    emit: Emit,
+    /// The output rows of the batch that closed last, when they will be given again.
+    before: Batch,
     /// What has come out and not yet been taken.
     pub(super) out: Batch,
     /// The order of a batch's rows while it is sorted.
@@ -39,6 +44,7 @@ pub(super) struct Output {
 }
 
 /// The output columns over a row of which only those columns are there that are computed with.
+#[derive(Clone)]
 struct Cells {
     /// These columns.
     reads: Vec<usize>,
@@ -46,6 +52,7 @@ struct Cells {
     select: Vec<OfCells>,
 }
 
+#[derive(Clone)]
 enum OfCells {
     /// A column of the whole row.
     Repeated(usize),
@@ -114,6 +121,8 @@ impl Output {
             unique: None,
             latest_only: false,
             closed: false,
+            emit: query.emit,
+            before: Batch::new(query.select.len()),
             out: Batch::new(query.select.len()),
             order: Vec::new(),
             plain: None,
@@ -135,6 +144,29 @@ impl Output {
             output.cells = Some(Cells::new(query, cx));
         }
         output
+    }
+
+    /// The same without any row.
+    pub(super) fn fresh(&self) -> Output {
+        Output {
+            having: self.having.clone(),
+            select: self.select.clone(),
+            order_by: self.order_by.clone(),
+            limit: self.limit,
+            offset: self.offset,
+            pending: Batch::new(self.pending.width()),
+            unique: self.unique.as_ref().map(Unique::fresh),
+            latest_only: self.latest_only,
+            closed: false,
+            emit: self.emit,
+            before: Batch::new(self.before.width()),
+            out: Batch::new(self.out.width()),
+            order: Vec::new(),
+            plain: self.plain.clone(),
+            cells: self.cells.clone(),
+            gathers: self.gathers,
+            faults: Cell::new(0),
+        }
     }
 
     fn exprs(&self) -> impl Iterator<Item = &Compiled> {
@@ -168,7 +200,7 @@ impl Output {
             return;
         }
         let Some(plain) = &self.plain else {
-            self.compute_of(row, cell, stamp, at);
+            self.compute_of(row, width, cell, stamp, at);
             return;
         };
         let columns = plain.iter().take(self.out.width());
@@ -183,6 +215,7 @@ impl Output {
     fn compute_of(
         &mut self,
         row: &mut Vec<Value>,
+        width: usize,
         cell: impl Fn(usize, &mut Vec<Value>),
         stamp: Stamp,
         at: Stamp,
@@ -193,6 +226,9 @@ impl Output {
             select,
         }) = &self.cells
         else {
+            row.clear();
+            (0..width).for_each(|column| cell(column, row));
+            self.single(row, stamp, at);
             return;
         };
         row.clear();
@@ -312,12 +348,29 @@ impl Output {
         self.keep_unique();
     }
 
-    /// The batch is complete: its rows come out, in order, all with the stamp `at`.
+    /// The batch is complete: its rows come out, in order, all with the stamp `at`. Where expired
+    /// rows are asked for, it is now that those of the batch before expire.
     pub(super) fn close(&mut self, at: Stamp) {
         if self.latest_only {
             self.out.clear();
             self.closed = true;
         }
+        if self.emit == Emit::Current {
+            self.give_pending(at);
+            return;
+        }
+        let none = Batch::new(self.out.width());
+        let out = std::mem::replace(&mut self.out, none);
+        self.give_pending(at);
+        let now = std::mem::replace(&mut self.out, out);
+        self.out.append_stamped(&mut self.before, at);
+        if self.emit == Emit::All {
+            self.out.append(&mut now.clone());
+        }
+        self.before = now;
+    }
+
+    fn give_pending(&mut self, at: Stamp) {
         if let Some(unique) = &mut self.unique {
             unique.clear();
         }
@@ -366,11 +419,13 @@ impl Output {
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
-        save_rows(&self.pending, save)
+        save_rows(&self.pending, Part::Pending, save)?;
+        save_rows(&self.before, Part::Before, save)
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
-        load_rows(&mut self.pending, load)?;
+        load_rows(&mut self.pending, Part::Pending, load)?;
+        load_rows(&mut self.before, Part::Before, load)?;
         if let Some(unique) = &mut self.unique {
             unique.clear();
             for row in self.pending.rows().iter() {
@@ -382,7 +437,7 @@ impl Output {
 }
 
 /// Saves rows in order.
-pub(super) fn save_rows(rows: &Batch, save: &mut Save<'_>) -> Result<(), StateError> {
+pub(super) fn save_rows(rows: &Batch, part: Part, save: &mut Save<'_>) -> Result<(), StateError> {
     const ROWS_PER_CHUNK: usize = 256;
     let rows: Vec<(u64, i64, Vec<Value>)> = rows
         .rows()
@@ -390,18 +445,18 @@ pub(super) fn save_rows(rows: &Batch, save: &mut Save<'_>) -> Result<(), StateEr
         .map(|row| (row.stamp.seq.0, row.stamp.time.0, row.values.to_vec()))
         .collect();
     for (number, chunk) in (0..).zip(rows.chunks(ROWS_PER_CHUNK)) {
-        save.put(Part::Pending, number, &chunk)?;
+        save.put(part, number, &chunk)?;
     }
     Ok(())
 }
 
 /// Takes back what [`save_rows`] has saved.
-pub(super) fn load_rows(rows: &mut Batch, load: &Load<'_>) -> Result<(), StateError> {
+pub(super) fn load_rows(rows: &mut Batch, part: Part, load: &Load<'_>) -> Result<(), StateError> {
     rows.clear();
-    for chunk in load.all::<Vec<(u64, i64, Vec<Value>)>>(Part::Pending)? {
+    for chunk in load.all::<Vec<(u64, i64, Vec<Value>)>>(part)? {
         for (seq, time, values) in chunk {
             if values.len() != rows.width() {
-                return Err(StateError::Inconsistent("a pending row has another width"));
+                return Err(StateError::Inconsistent("an output row has another width"));
             }
             let stamp = Stamp {
                 seq: crate::event::Seq(seq),

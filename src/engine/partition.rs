@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::expr::{Compiled, Env, Operand, compile, predicate};
 use super::node::Stores;
 use super::query::Running;
+use super::share::Rooms;
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Rows, Stamp, Timestamp, Value};
 use crate::sql::Application;
@@ -24,6 +25,8 @@ const CHUNK_KEYS: usize = 64;
 pub(super) struct Partition {
     /// The queries as they are for a new key, with their numbers in the plan.
     fresh: Vec<(usize, Running)>,
+    /// For each query, the first that it can share its feed with.
+    shared: Vec<Option<usize>>,
     wiring: Wiring,
     keys: BTreeMap<StreamId, Keys>,
     by_key: HashMap<Vec<Value>, u64, FixedState>,
@@ -72,6 +75,22 @@ struct Instance {
     idle_at: Option<Timestamp>,
 }
 
+impl Instance {
+    /// Queries with one feed look through one window, as far as they have had the same rows.
+    fn share(&mut self, shared: &[Option<usize>]) {
+        if shared.iter().all(Option::is_none) {
+            return;
+        }
+        let mut rooms = Rooms::default();
+        let queries = std::mem::take(&mut self.queries).into_iter().zip(shared);
+        let queries = queries.map(|(query, first)| match first {
+            Some(first) => query.shared(*first, &mut rooms),
+            None => query,
+        });
+        self.queries = queries.collect();
+    }
+}
+
 /// A key on disk.
 #[derive(Serialize, Deserialize)]
 struct KeyState {
@@ -89,6 +108,7 @@ impl Partition {
         };
         let mut partition = Partition {
             fresh: Vec::new(),
+            shared: Vec::new(),
             keys: BTreeMap::new(),
             by_key: HashMap::with_hasher(FixedState::default()),
             instances: BTreeMap::new(),
@@ -118,6 +138,7 @@ impl Partition {
             }
             wiring.targets.push(query.target_stream());
             partition.fresh.push((*number, Running::new(query, stores)));
+            partition.shared.push(stores.shared_feed(*number));
         }
         wiring.inner.extend(&written.inner);
         partition.wiring = wiring;
@@ -218,6 +239,14 @@ impl Partition {
     }
 
     fn add(&mut self, number: u64, key: Vec<Value>, at: Stamp) {
+        self.add_alone(number, key, at);
+        if let Some(instance) = self.instances.get_mut(&number) {
+            instance.share(&self.shared);
+        }
+    }
+
+    /// A new key, of which every query has a feed of its own.
+    fn add_alone(&mut self, number: u64, key: Vec<Value>, at: Stamp) {
         self.by_key.insert(key.clone(), number);
         let mut instance = Instance {
             key,
@@ -406,7 +435,7 @@ impl Partition {
                 time: Timestamp(last),
                 ..Stamp::default()
             };
-            self.add(number, key, at);
+            self.add_alone(number, key, at);
             let Some(instance) = self.instances.get_mut(&number) else {
                 continue;
             };
@@ -414,6 +443,9 @@ impl Partition {
                 if let Some(load) = all.get(&own_operator(operator, number, query)) {
                     running.load(load)?;
                 }
+            }
+            instance.share(&self.shared);
+            for (query, running) in instance.queries.iter().enumerate() {
                 let due = running.deadline();
                 if let Some(noted) = instance.deadline_of.get_mut(query) {
                     *noted = due;

@@ -49,6 +49,20 @@ impl Projected {
         }
     }
 
+    /// The same without any row.
+    pub(super) fn fresh(&self) -> Projected {
+        Projected {
+            output: self.output.fresh(),
+            batch: self.batch,
+            emit: self.emit,
+            look: match &self.look {
+                Look::Each => Look::Each,
+                Look::Counts(counted) => Look::Counts(Box::new(counted.fresh())),
+                Look::Content(live) => Look::Content(Box::new(live.fresh())),
+            },
+        }
+    }
+
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
         self.output.save(save)?;
         save.one_of(LOOKED_AT, |save| match &self.look {
@@ -118,6 +132,12 @@ impl Changes for Projected {
     fn together(&mut self, at: Stamp) {
         if self.batch {
             self.output.close(at);
+        }
+    }
+
+    fn replaced(&mut self, row: Row<'_>, at: Stamp) {
+        if !matches!(self.look, Look::Each) {
+            self.leave(row, at);
         }
     }
 

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use super::aggregate::Leaves;
 use super::feed::StreamFeed;
-use super::group::Groups;
-use super::grouped::Grouped;
 use super::join::Joiner;
 use super::node::Stores;
-use super::output::Output;
-use super::projected::Projected;
+use super::share::{Member, Rooms};
+use super::stage::Stage;
 use super::state::{Load, Part, Save, StateError};
 use super::table::TableWrite;
 use super::tail::{Shows, Tail};
@@ -20,12 +18,18 @@ use crate::sql::plan::{Emit, Flow, Input, Query, Target};
 pub(super) struct Running {
     plan: Arc<Query>,
     stores: Stores,
-    feed: Feed,
-    stage: Stage,
+    seat: Seat,
     /// DISTINCT and OUTPUT, when rows do not reach the target as they arise.
     tail: Option<Box<Tail>>,
     /// What the rows do to a table, when they go to one.
     write: Option<TableWrite>,
+}
+
+/// Where a query sees its rows.
+enum Seat {
+    Own(Feed, Stage),
+    /// What feeds it feeds others too.
+    Shared(Member),
 }
 
 /// Where the rows come from.
@@ -43,16 +47,10 @@ impl Feed {
     }
 }
 
-/// What looks through the window.
-enum Stage {
-    Projected(Box<Projected>),
-    Grouped(Box<Grouped>),
-}
-
 /// Calls a method of the feed with whatever the stage is.
 macro_rules! feed {
-    ($running:ident, $feed:ident, $stage:ident => $call:expr) => {
-        match (&mut $running.feed, &mut $running.stage) {
+    ($from:ident, $through:ident, $feed:ident, $stage:ident => $call:expr) => {
+        match ($from, $through) {
             (Feed::Stream($feed), Stage::Projected(stage)) => {
                 let $stage = &mut **stage;
                 $call
@@ -73,18 +71,19 @@ macro_rules! feed {
     };
 }
 
-impl Stage {
-    fn output(&self) -> &Output {
+impl Seat {
+    /// Calls `act` with what shows the rows.
+    fn look(&mut self, act: impl FnOnce(&mut dyn Shows)) {
         match self {
-            Stage::Projected(stage) => &stage.output,
-            Stage::Grouped(stage) => &stage.output,
+            Seat::Own(_, stage) => act(stage.shows()),
+            Seat::Shared(member) => member.look(act),
         }
     }
 
-    fn shows(&mut self) -> &mut dyn Shows {
+    fn deadline(&self) -> Option<Timestamp> {
         match self {
-            Stage::Projected(stage) => &mut **stage,
-            Stage::Grouped(stage) => &mut **stage,
+            Seat::Own(feed, _) => feed.deadline(),
+            Seat::Shared(member) => member.deadline(),
         }
     }
 }
@@ -92,19 +91,27 @@ impl Stage {
 impl Running {
     pub(super) fn new(query: &Query, stores: &Stores) -> Running {
         // A snapshot misses what leaves at the moment at which it leaves.
-        let emit = if query.shows_snapshots() {
+        let emit = if query.shows_snapshots() && query.flow() != Flow::Batch {
             Emit::All
         } else {
             query.emit
         };
         let feed = match &query.input {
-            Input::Stream(input) => Feed::Stream(Box::new(StreamFeed::new(input, emit, stores))),
+            Input::Stream(input) => {
+                let feed = StreamFeed::new(input, emit, stores);
+                Feed::Stream(Box::new(feed.with_analytics(
+                    &query.analytics,
+                    input,
+                    stores,
+                )))
+            }
             Input::Join(input) => {
                 // In batches nothing of a batch is left when the next one closes.
                 let sees = query.grouping.is_some() || emit != Emit::Current || query.distinct;
                 let seen = sees && query.flow() != Flow::Batch;
                 let asks = query.asks_tables();
-                Feed::Join(Box::new(Joiner::new(input, stores, seen, asks)))
+                let joiner = Joiner::new(input, &query.analytics, stores, seen, asks);
+                Feed::Join(Box::new(joiner))
             }
         };
         Running::of(Arc::new(query.clone()), stores, feed)
@@ -122,20 +129,7 @@ impl Running {
             }
             (Input::Join(_) | Input::Stream(_), _) => (&[][..], Leaves::Never),
         };
-        let cx = stores.cx(columns);
-        let batch = query.flow() == Flow::Batch;
-        let stage = match &query.grouping {
-            Some(grouping) => {
-                let together = batch || query.shows_snapshots();
-                let groups = Groups::new(grouping, cx, leaves, together, query.emit);
-                let output = Output::new(&query, stores.cx(&[]));
-                Stage::Grouped(Box::new(Grouped::new(groups, output, batch)))
-            }
-            None => {
-                let output = Output::new(&query, cx);
-                Stage::Projected(Box::new(Projected::new(&query, output)))
-            }
-        };
+        let stage = Stage::new(&query, stores, columns, leaves);
         let write = match &query.target {
             Target::Stream(_) => None,
             Target::Table { table, write } => {
@@ -145,22 +139,48 @@ impl Running {
         };
         Running {
             stores: stores.clone(),
-            feed,
-            stage,
+            seat: Seat::Own(feed, stage),
             tail: Tail::new(&query).map(Box::new),
             write,
             plan: query,
         }
     }
 
-    /// The same query without anything to remember.
+    /// The same query without anything to remember, and with a feed of its own. Where it has one,
+    /// nothing is compiled again.
     pub(super) fn fresh(&self) -> Running {
-        match &self.feed {
-            Feed::Stream(_) => Running::new(&self.plan, &self.stores),
-            Feed::Join(join) => {
-                let feed = Feed::Join(Box::new(join.fresh()));
-                Running::of(Arc::clone(&self.plan), &self.stores, feed)
+        let seat = match &self.seat {
+            Seat::Own(Feed::Stream(feed), stage) => {
+                Seat::Own(Feed::Stream(Box::new(feed.fresh())), stage.fresh())
             }
+            Seat::Own(Feed::Join(join), stage) => {
+                Seat::Own(Feed::Join(Box::new(join.fresh())), stage.fresh())
+            }
+            Seat::Shared(_) => return Running::new(&self.plan, &self.stores),
+        };
+        Running {
+            plan: Arc::clone(&self.plan),
+            stores: self.stores.clone(),
+            seat,
+            tail: Tail::new(&self.plan).map(Box::new),
+            write: self.write.as_ref().map(TableWrite::fresh),
+        }
+    }
+
+    /// The same query, looking through the feed of one before it that has had the same rows, if
+    /// there is one. `first` is the first query of the plan with such a feed.
+    pub(super) fn shared(self, first: usize, rooms: &mut Rooms) -> Running {
+        let seat = match self.seat {
+            Seat::Own(Feed::Stream(feed), stage) => Seat::Shared(rooms.enter(first, *feed, stage)),
+            seat @ (Seat::Own(Feed::Join(_), _) | Seat::Shared(_)) => seat,
+        };
+        Running { seat, ..self }
+    }
+
+    /// Has a feed of its own again; nothing has come yet.
+    pub(super) fn unshare(&mut self) {
+        if let Seat::Shared(_) = self.seat {
+            *self = self.fresh();
         }
     }
 
@@ -172,37 +192,52 @@ impl Running {
         while let Some(time) = self.tail.as_ref().and_then(|tail| tail.overdue(first.time)) {
             self.fire(Stamp { time, ..first });
         }
-        feed!(self, feed, stage => feed.push(input, rows, stage));
+        match &mut self.seat {
+            Seat::Own(feed, stage) => {
+                feed!(feed, stage, feed, stage => feed.push(input, rows, stage))
+            }
+            Seat::Shared(member) => member.push(rows),
+        }
         if let Some(tail) = &mut self.tail {
-            tail.take(self.stage.shows(), first);
+            self.seat.look(|stage| tail.take(stage, first));
         }
         self.finish();
     }
 
     /// The clock has reached the query's deadline.
     pub(super) fn fire(&mut self, at: Stamp) {
-        if self.feed.deadline().is_some_and(|due| due <= at.time) {
-            feed!(self, feed, stage => feed.fire(at, stage));
+        if self.seat.deadline().is_some_and(|due| due <= at.time) {
+            match &mut self.seat {
+                Seat::Own(feed, stage) => feed!(feed, stage, feed, stage => feed.fire(at, stage)),
+                Seat::Shared(member) => member.fire(at),
+            }
         }
         if let Some(tail) = &mut self.tail {
-            tail.fire(self.stage.shows(), at);
+            self.seat.look(|stage| tail.fire(stage, at));
         }
         self.finish();
     }
 
     /// After something has come out: rows for a table go there.
     fn finish(&mut self) {
-        let Some(write) = &mut self.write else {
-            return;
-        };
-        let output = self.stage.shows().output();
-        let rows = match &mut self.tail {
-            Some(tail) => &mut tail.out,
-            None => &mut output.out,
-        };
-        if !rows.is_empty() {
-            write.apply(rows.rows(), &output.faults);
-            rows.clear();
+        let Running {
+            seat, tail, write, ..
+        } = self;
+        if let Some(write) = write {
+            seat.look(|stage| {
+                let output = stage.output();
+                let rows = match tail {
+                    Some(tail) => &mut tail.out,
+                    None => &mut output.out,
+                };
+                if !rows.is_empty() {
+                    write.apply(rows.rows(), &output.faults);
+                    rows.clear();
+                }
+            });
+        }
+        if let (Seat::Shared(member), None) = (seat, tail) {
+            member.collect();
         }
     }
 
@@ -220,20 +255,21 @@ impl Running {
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let tail = self.tail.as_ref().and_then(|tail| tail.deadline());
-        self.feed.deadline().into_iter().chain(tail).min()
+        self.seat.deadline().into_iter().chain(tail).min()
     }
 
     /// Until when something is to come that has not come yet; a snapshot shows what is known.
     pub(super) fn awaited(&self) -> Option<Timestamp> {
         let tail = self.tail.as_ref().filter(|tail| !tail.repeats());
         let tail = tail.and_then(|tail| tail.deadline());
-        self.feed.deadline().into_iter().chain(tail).max()
+        self.seat.deadline().into_iter().chain(tail).max()
     }
 
     pub(super) fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
-        let feed = match &self.feed {
-            Feed::Stream(feed) => feed.earliest(time),
-            Feed::Join(feed) => feed.earliest(time),
+        let feed = match &self.seat {
+            Seat::Own(Feed::Stream(feed), _) => feed.earliest(time),
+            Seat::Own(Feed::Join(feed), _) => feed.earliest(time),
+            Seat::Shared(member) => member.earliest(time),
         };
         let tail = self.tail.as_ref().and_then(|tail| tail.earliest(time));
         feed.into_iter().chain(tail).min()
@@ -241,28 +277,34 @@ impl Running {
 
     /// The rows that have come out, for the caller to take.
     pub(super) fn output(&mut self) -> &mut Batch {
-        match &mut self.tail {
-            Some(tail) => &mut tail.out,
-            None => &mut self.stage.shows().output().out,
+        match (&mut self.tail, &mut self.seat) {
+            (Some(tail), _) => &mut tail.out,
+            (None, Seat::Own(_, stage)) => &mut stage.shows().output().out,
+            (None, Seat::Shared(member)) => &mut member.out,
         }
     }
 
     /// Whether there is anything to remember between two rows.
     pub(super) fn has_state(&self) -> bool {
-        match (&self.feed, &self.stage) {
-            _ if self.tail.is_some() => true,
-            (_, Stage::Grouped(_)) => true,
-            (Feed::Stream(feed), Stage::Projected(_)) => feed.has_state(),
-            (Feed::Join(feed), Stage::Projected(_)) => feed.has_state(),
-        }
+        let feed = match &self.seat {
+            Seat::Own(Feed::Stream(feed), _) => feed.has_state(),
+            Seat::Own(Feed::Join(feed), _) => feed.has_state(),
+            Seat::Shared(member) => member.has_state(),
+        };
+        feed || self.tail.is_some() || self.plan.grouping.is_some()
     }
 
     pub(super) fn take_faults(&self) -> u64 {
-        let feed = match &self.feed {
-            Feed::Stream(feed) => feed.take_faults(),
-            Feed::Join(feed) => feed.take_faults(),
-        };
-        feed + self.stage.output().take_faults()
+        match &self.seat {
+            Seat::Own(feed, stage) => {
+                let feed = match feed {
+                    Feed::Stream(feed) => feed.take_faults(),
+                    Feed::Join(feed) => feed.take_faults(),
+                };
+                feed + stage.output().take_faults()
+            }
+            Seat::Shared(member) => member.take_faults(),
+        }
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
@@ -270,30 +312,36 @@ impl Running {
             // So that a state which happens to be empty is not taken for one that is missing.
             save.put(Part::Present, 0, &true)?;
         }
-        match &self.feed {
-            Feed::Stream(feed) => feed.save(save)?,
-            Feed::Join(feed) => feed.save(save)?,
+        match &self.seat {
+            Seat::Own(Feed::Stream(feed), _) => feed.save(save)?,
+            Seat::Own(Feed::Join(feed), _) => feed.save(save)?,
+            Seat::Shared(member) => member.save_feed(save)?,
         }
         if let Some(tail) = &self.tail {
             tail.save(save)?;
         }
-        match &self.stage {
-            Stage::Projected(stage) => stage.save(save),
-            Stage::Grouped(stage) => stage.save(save),
+        match &self.seat {
+            Seat::Own(_, stage) => stage.save(save),
+            Seat::Shared(member) => member.save_stage(save),
         }
     }
 
+    /// Takes a state back, with a feed of its own.
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
-        match &mut self.feed {
-            Feed::Stream(feed) => feed.load(load)?,
-            Feed::Join(feed) => feed.load(load)?,
-        }
+        self.unshare();
         if let Some(tail) = &mut self.tail {
             tail.load(load)?;
         }
-        match &mut self.stage {
-            Stage::Projected(stage) => stage.load(load),
-            Stage::Grouped(stage) => stage.load(load),
+        match &mut self.seat {
+            Seat::Own(Feed::Stream(feed), stage) => {
+                feed.load(load)?;
+                stage.load(load)
+            }
+            Seat::Own(Feed::Join(feed), stage) => {
+                feed.load(load)?;
+                stage.load(load)
+            }
+            Seat::Shared(_) => Ok(()),
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::sql::plan::{Access, Eviction, Input, Store, StreamId};
 pub(super) struct Reach {
     /// Whether two ways lead to one place.
     pub(super) meets: bool,
+    /// Whether queries bring them to the entrance of another domain.
+    pub(super) enters: bool,
     /// The queries and aggregations on the way.
     pub(super) stops: BTreeSet<Stop>,
 }
@@ -53,6 +55,7 @@ pub(super) fn reach(
 ) -> Reach {
     let mut reach = Reach {
         meets: false,
+        enters: false,
         stops: BTreeSet::new(),
     };
     let mut stores: Vec<(Store, Access)> = Vec::new();
@@ -79,6 +82,8 @@ pub(super) fn reach(
             let Some(target) = query.target_stream() else {
                 continue;
             };
+            let entered = plan.stream(target);
+            reach.enters |= entered.is_some_and(|entered| entered.event_time.is_some());
             if streams.insert(target.0) {
                 open.push(target.0);
             } else {

@@ -52,8 +52,20 @@ pub(super) enum Part {
     Rows = 16,
     /// What a table or a join knows besides rows.
     Holder = 17,
+    /// When something next happens to the window.
+    WindowTime = 5,
+    /// What the window's condition knows of its rows.
+    WindowCondition = 6,
+    /// Output rows of the batch that closed last, which will be given again.
+    Before = 7,
     /// The states of aggregates beyond what lies in their groups.
     GroupAggregates = 24,
+    /// What an aggregation knows besides rows.
+    Rollup = 32,
+    /// The rows of an aggregation's buckets, in runs of slots.
+    BucketRows = 33,
+    /// The states of aggregates beyond what lies in their groups.
+    BucketAggregates = 34,
 }
 
 impl Part {

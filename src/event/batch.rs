@@ -189,6 +189,13 @@ impl<'a> Rows<'a> {
         self.stamps
     }
 
+    /// The same rows with other stamps, one for each.
+    #[must_use]
+    pub fn with_stamps(self, stamps: &'a [Stamp]) -> Rows<'a> {
+        assert_eq!(self.stamps.len(), stamps.len(), "a stamp for each row");
+        Rows { stamps, ..self }
+    }
+
     /// The row at `index`.
     #[must_use]
     #[inline]

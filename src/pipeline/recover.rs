@@ -9,7 +9,7 @@ use crate::checkpoint::{Checkpoints, Snapshot};
 use crate::engine::{Empty, Engine, StateChunk};
 use crate::event::Seq;
 use crate::outbox::{Limits, Outbox, Stray};
-use crate::sql::{self, Application, SqlText};
+use crate::sql::{self, Application, Setting, SqlText};
 use crate::store::{Store, WriteBatch};
 use crate::wal::{Body, ReadEnd, Record, Wal};
 
@@ -17,6 +17,8 @@ use crate::wal::{Body, ReadEnd, Record, Wal};
 pub struct Open<'a> {
     /// Where everything lies.
     pub store: Arc<dyn Store>,
+    /// The store's, from which `uuid` and `rand` derive what they give.
+    pub identity: u64,
     /// The application that is to run.
     pub application: Arc<Application>,
     /// Its texts, which the log keeps.
@@ -62,12 +64,12 @@ impl Core {
         found.warnings.extend(outbox.damage().iter().cloned());
         found.warnings.extend(stranded(&outbox));
         after_outbox(&mut wal, &outbox, open)?;
-        let wanted = written(open.texts);
+        let wanted = written(open.texts, &open.application);
         let first = first_application(&wal, &snapshot)?.unwrap_or_else(|| wanted.clone());
         let marks = snapshot.marks.clone();
         let saved = snapshot.seq;
         let (plan, sinks) = plan_of(open, &first, &wanted, &mut found);
-        let engine = restored(plan, &sinks, &snapshot, &mut found);
+        let engine = restored(plan, open.identity, &sinks, &snapshot, &mut found);
         let mut core = Core {
             store: Arc::clone(&open.store),
             wal,
@@ -166,8 +168,16 @@ impl Core {
                     self.remember(&origin.source, &origin.marks);
                 }
             }
-            Body::Rejected { origin, .. } => {
-                self.engine.advance(time, first, &mut gather);
+            Body::Rejected {
+                stream,
+                rejected,
+                origin,
+            } => {
+                let known = self.engine.plan().stream_named(&stream);
+                match known.map(|(id, _)| id) {
+                    Some(id) => self.engine.reject(id, &rejected, time, first, &mut gather),
+                    None => self.engine.advance(time, first, &mut gather),
+                }
                 if let Some(origin) = origin {
                     self.remember(&origin.source, &origin.marks);
                 }
@@ -199,7 +209,7 @@ impl Core {
                 Snapshot::default()
             }
         };
-        self.engine = restored(plan, &sinks, &snapshot, found);
+        self.engine = restored(plan, open.identity, &sinks, &snapshot, found);
         self.sinks = sinks;
         text.clone_into(&mut self.application);
     }
@@ -285,7 +295,8 @@ fn plan_of(
     let plan = if text == wanted {
         Arc::clone(&open.application)
     } else {
-        match sql::compile(&read(text)) {
+        let (texts, settings) = read(text);
+        match sql::compile_with(&texts, &settings) {
             Ok(plan) => Arc::new(plan),
             Err(_) => {
                 let warning = "the application that wrote the log cannot be compiled any more; \
@@ -309,12 +320,13 @@ fn plan_of(
 /// An engine with the state of a snapshot.
 fn restored(
     plan: Arc<Application>,
+    identity: u64,
     sinks: &[SinkStream],
     snapshot: &Snapshot,
     found: &mut Recovered,
 ) -> Engine {
     let watched = |stream| sinks.iter().any(|sink| sink.stream == stream);
-    let mut engine = Engine::new(Arc::clone(&plan), watched);
+    let mut engine = Engine::new(Arc::clone(&plan), watched).of_log(identity);
     let chunks: Vec<StateChunk> = snapshot
         .chunks
         .iter()
@@ -347,21 +359,45 @@ fn to_chunk(chunk: StateChunk) -> crate::checkpoint::Chunk {
     }
 }
 
-/// An application as the log keeps it: path and text of each file, as JSON.
-fn written(texts: &[SqlText]) -> String {
-    let map: Vec<BTreeMap<&str, &str>> = texts
-        .iter()
-        .map(|text| BTreeMap::from([("path", text.path.as_str()), ("text", text.text.as_str())]))
-        .collect();
+/// An application as the log keeps it: path and text of each file, then the settings of streams
+/// that shape the plan, which a configuration may hold as well; as JSON.
+fn written(texts: &[SqlText], application: &Application) -> String {
+    let texts = texts.iter();
+    let text = |text: &SqlText| -> Map {
+        let (path, text) = (text.path.clone(), text.text.clone());
+        [("path", path), ("text", text)]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into()
+    };
+    let mut map: Vec<Map> = texts.map(text).collect();
+    for stream in &application.streams {
+        for (name, value) in &stream.settings {
+            let setting = [("stream", &stream.name), ("option", name), ("value", value)];
+            let setting = setting.map(|(key, value)| (key.to_owned(), value.clone()));
+            map.push(setting.into());
+        }
+    }
     serde_json::to_string(&map).unwrap_or_default()
 }
 
-fn read(written: &str) -> Vec<SqlText> {
-    let map: Vec<BTreeMap<String, String>> = serde_json::from_str(written).unwrap_or_default();
-    map.into_iter()
-        .map(|mut text| SqlText {
-            path: text.remove("path").unwrap_or_default(),
-            text: text.remove("text").unwrap_or_default(),
-        })
-        .collect()
+type Map = BTreeMap<String, String>;
+
+fn read(written: &str) -> (Vec<SqlText>, Vec<Setting>) {
+    let map: Vec<Map> = serde_json::from_str(written).unwrap_or_default();
+    let (mut texts, mut settings) = (Vec::new(), Vec::new());
+    for mut one in map {
+        let mut take = |key: &str| one.remove(key).unwrap_or_default();
+        let stream = take("stream");
+        if stream.is_empty() {
+            let (path, text) = (take("path"), take("text"));
+            texts.push(SqlText { path, text });
+        } else {
+            settings.push(Setting {
+                stream,
+                name: take("option"),
+                value: take("value"),
+            });
+        }
+    }
+    (texts, settings)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::checkpoint::{Checkpoints, Chunk, Snapshot};
-use crate::engine::{Engine, Outputs, StateError};
+use crate::engine::{Engine, Outputs, StateError, TimeCounts};
 use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Timestamp, Value};
 use crate::outbox::{Entry, Outbox};
 use crate::sql::Application;
@@ -146,6 +146,11 @@ impl Core {
         self.engine.take_faults()
     }
 
+    /// What has happened for the sake of time since the last call.
+    pub fn take_time_counts(&mut self) -> TimeCounts {
+        self.engine.take_time_counts()
+    }
+
     /// Works inputs at `time`, which is not before [`Core::last_time`]. With no input it is a
     /// tick: the clock moves, and what is due fires.
     ///
@@ -202,10 +207,9 @@ impl Core {
         }
         let mut all = self.unlogged.remove(name).unwrap_or_default();
         all.extend(marks);
-        let marks = all;
-        let mut origin = (!marks.is_empty()).then(|| Origin {
+        let mut origin = (!all.is_empty()).then(|| Origin {
             source: name.clone(),
-            marks,
+            marks: all,
         });
         let (pieces, too_large) = pieces(rows);
         let mut left = pieces.len() + rejected.len() + too_large.len();
@@ -239,7 +243,9 @@ impl Core {
                 origin: last(&mut batch),
             };
             let seq = self.wal.append(time, &body, &mut batch)?;
-            self.engine.advance(time, seq, gather);
+            if let Body::Rejected { rejected, .. } = &body {
+                self.engine.reject(stream, rejected, time, seq, gather);
+            }
         }
         done.log.push(batch);
         Ok(())

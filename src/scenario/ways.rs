@@ -9,7 +9,7 @@ use super::compare::shown;
 use crate::config::options::Options;
 use crate::decode::Decoder;
 use crate::engine::{Engine, Outputs};
-use crate::event::{Batch, OutputKey, Schema, Seq, Timestamp};
+use crate::event::{Batch, OutputKey, Rejected, Schema, Seq, Timestamp};
 use crate::outbox::{Entry, Full, Limits};
 use crate::pipeline::{self, Core, Open};
 use crate::sql::plan::StreamId;
@@ -99,6 +99,7 @@ impl Run<'_> {
             .collect();
         let open = Open {
             store: Arc::new(store.clone()),
+            identity: 0,
             application: Arc::clone(&self.application),
             texts: self.texts,
             sinks: &sinks,
@@ -137,8 +138,17 @@ impl Run<'_> {
             let Some((stream, definition)) = self.application.stream_named(name) else {
                 return Err(vec![format!("input for an unknown stream '{name}'")]);
             };
-            let rows = decode(&definition.schema, row).map_err(|fault| vec![fault])?;
-            let (rejected, marks) = (Vec::new(), Vec::new());
+            let keeps = definition.dead_letters.is_some_and(|one| one.rejected);
+            let (rows, rejected) = match decode(&definition.schema, row) {
+                Ok(rows) => (rows, Vec::new()),
+                // A case can only say what dead letters show.
+                Err(Undecoded::Rejected(rejected)) if keeps => {
+                    (Batch::new(definition.schema.width()), vec![rejected])
+                }
+                Err(Undecoded::Rejected(rejected)) => return Err(vec![rejected.detail]),
+                Err(Undecoded::Mistaken(fault)) => return Err(vec![fault]),
+            };
+            let marks = Vec::new();
             inputs.push(pipeline::Input {
                 stream,
                 rows,
@@ -179,7 +189,14 @@ impl Run<'_> {
                         engine.push(id, rows.rows(), &mut gather);
                     }
                 }
-                Body::Tick | Body::Rejected { .. } => engine.advance(time, first, &mut gather),
+                Body::Rejected {
+                    stream, rejected, ..
+                } => {
+                    if let Some((id, _)) = self.application.stream_named(&stream) {
+                        engine.reject(id, &rejected, time, first, &mut gather);
+                    }
+                }
+                Body::Tick => engine.advance(time, first, &mut gather),
                 // It is written before anything has happened, when no clock is known.
                 Body::Config { .. } => {}
             }
@@ -225,23 +242,36 @@ fn listed(entries: &[Entry]) -> String {
     format!("[{}]", all.join(", "))
 }
 
+/// Why a row of a case is none.
+enum Undecoded {
+    /// The daemon would not take it either.
+    Rejected(Rejected),
+    /// The case is wrong.
+    Mistaken(String),
+}
+
 /// A row as the daemon would decode it, but that unknown fields are refused: in a case they are
 /// mistakes.
 fn decode(
     schema: &Schema,
     row: &serde_json::Map<String, serde_json::Value>,
-) -> Result<Batch, String> {
+) -> Result<Batch, Undecoded> {
     if let Some(unknown) = row.keys().find(|name| schema.index_of(name).is_none()) {
-        return Err(format!(
+        return Err(Undecoded::Mistaken(format!(
             "the input has a field '{unknown}' that the stream has not"
-        ));
+        )));
     }
     let mut decoder = Decoder::new("json", &Options::default(), schema, None)
-        .map_err(|fault| fault.to_string())?;
+        .map_err(|fault| Undecoded::Mistaken(fault.to_string()))?;
     let mut rows = Batch::new(schema.width());
-    let bytes = serde_json::to_vec(row).map_err(|error| error.to_string())?;
-    decoder
-        .decode(&bytes, "", &mut rows)
-        .map_err(|reject| reject.to_string())?;
+    let bytes = serde_json::to_vec(row).map_err(|error| Undecoded::Mistaken(error.to_string()))?;
+    decoder.decode(&bytes, "", &mut rows).map_err(|reject| {
+        Undecoded::Rejected(Rejected {
+            reason: reject.reason.word().to_owned(),
+            detail: reject.to_string(),
+            bytes_total: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            bytes: bytes.clone(),
+        })
+    })?;
     Ok(rows)
 }

@@ -7,9 +7,8 @@
 pub mod http;
 pub mod log;
 pub mod mqtt;
-mod render;
 
-pub use render::{render_json, render_json_with};
+pub use crate::event::{render_json, render_json_with};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -252,8 +252,8 @@ pub(crate) enum WindowValue {
     Span(i64),
     /// A bare whole number: rows, or milliseconds where a span is expected.
     Number(i64),
-    /// Anything else, as it was written.
-    Other(String),
+    /// Anything else.
+    Expr(Box<Expr>),
 }
 
 /// One key of ORDER BY.

@@ -1,14 +1,26 @@
 //! The plan as text: for people, and for fingerprints.
 
+mod aggregation;
+mod analytic;
+mod warnings;
+mod window;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+pub(super) use aggregation::aggregation_text;
+use analytic::{show_analytics, wide_row};
+pub use warnings::warnings;
+
+use super::functions::{Function, Reads};
 use super::plan::{
-    Aggregate, Application, ArithmeticOp, CompareOp, Emit, Expr, ExprKind, Grouping, Input, Join,
-    Keep, Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source, Store, StreamId,
-    StreamInput, Table, TableId, Target, Window, Write,
+    Aggregate, Application, ArithmeticOp, CompareOp, Domains, Emit, Expr, ExprKind, Grouping,
+    Input, Join, Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source, Store,
+    StreamId, StreamInput, Table, TableId, Target, Write,
 };
 use crate::event::{Schema, Type, Value, format_duration_ms, to_base64};
+use aggregation::aggregation_tree;
+use window::show_window;
 
 /// The whole plan as an indented tree with types, and what it may grow to.
 #[must_use]
@@ -21,13 +33,35 @@ pub fn explain(application: &Application) -> String {
             Role::Sink => format!("to {}", stream.connector.as_deref().unwrap_or("?")),
         };
         let _ = writeln!(out, "stream {} ({}) {role}", stream.name, stream.schema);
+        if let Some(time) = stream.time() {
+            let _ = writeln!(out, "  {time}");
+        }
+        if let Some(letters) = stream.dead_letters {
+            let to = stream_name(application, letters.stream);
+            let rejected = if letters.rejected {
+                ", undecodable input too"
+            } else {
+                ""
+            };
+            let _ = writeln!(out, "  dead letters to {to}{rejected}");
+        }
     }
+    out.push_str(&show_domains(application));
     for table in &application.tables {
         let _ = writeln!(out, "{}", show_table(table));
     }
     for trigger in &application.triggers {
         let name = stream_name(application, trigger.stream);
         let _ = writeln!(out, "trigger {name} at {:?}", trigger.at);
+    }
+    for one in &application.aggregations {
+        let (schema, line) = (&one.schema, one.place.line);
+        let _ = writeln!(
+            out,
+            "aggregation {} ({schema})   {}:{line}",
+            one.name, one.path
+        );
+        out.push_str(&aggregation_tree(one, application, true));
     }
     for (number, partition) in application.partitions.iter().enumerate() {
         let keys = partition.keys.iter();
@@ -61,61 +95,21 @@ pub fn explain(application: &Application) -> String {
     out
 }
 
-/// What can grow without a bound.
-#[must_use]
-pub fn warnings(application: &Application) -> Vec<String> {
-    let mut found = Vec::new();
-    for (number, query) in application.queries.iter().enumerate() {
-        let windowed = match &query.input {
-            Input::Stream(input) => input.window.is_some(),
-            Input::Join(input) => input.join.forgets(),
+/// The streams that follow a clock of their own.
+fn show_domains(application: &Application) -> String {
+    let domains = Domains::new(application);
+    let mut out = String::new();
+    for domain in 1..domains.count() {
+        let names = |all: &mut dyn Iterator<Item = StreamId>| -> String {
+            let names: Vec<&str> = all.map(|id| stream_name(application, id)).collect();
+            names.join(", ")
         };
-        let keys = query.grouping.as_ref().map_or(0, |one| one.keys.len());
-        if keys > 0 && !windowed {
-            found.push(format!(
-                "query {number} keeps a state for every group there ever was: no row leaves it"
-            ));
-        }
-        let grouping = query.grouping.as_ref();
-        if !windowed && grouping.is_some_and(|one| one.aggregates.iter().any(Aggregate::grows)) {
-            found.push(format!(
-                "query {number} keeps every different value that it aggregates: it has no window"
-            ));
-        }
-        if query.distinct && !windowed {
-            found.push(format!(
-                "query {number} keeps every row it has given: DISTINCT without a window"
-            ));
-        }
+        let all = (0..application.streams.len()).map(StreamId);
+        let all = names(&mut all.filter(|id| domains.of(*id) == domain));
+        let timed = names(&mut domains.timed(domain).iter().copied());
+        let _ = writeln!(out, "clock {domain} for {all} by the time of {timed}");
     }
-    for (number, query) in application.queries.iter().enumerate() {
-        let keys = query.grouping.as_ref().map_or(0, |one| one.keys.len());
-        let counts = query.rate.is_some_and(|rate| {
-            rate.keep == Keep::First && matches!(rate.period, Period::Events(_))
-        });
-        if keys > 0 && counts {
-            found.push(format!(
-                "query {number} counts the rows of every group: OUTPUT FIRST EVERY … EVENTS"
-            ));
-        }
-    }
-    for (number, partition) in application.partitions.iter().enumerate() {
-        if partition.idle_ms.is_none() {
-            found.push(format!(
-                "partition {number} keeps every key for ever: it has no 'partition.idle'"
-            ));
-        }
-    }
-    for table in &application.tables {
-        let bounded = table.rows_max.is_some() || table.ttl_ms.is_some();
-        if !bounded && table.primary_key.is_empty() {
-            found.push(format!(
-                "table {} can grow for ever: it has neither key, 'max_rows' nor 'ttl'",
-                table.name
-            ));
-        }
-    }
-    found
+    out
 }
 
 fn show_table(table: &Table) -> String {
@@ -205,6 +199,14 @@ impl Tree {
         self.lines.push((self.depth, line));
         self.depth += 1;
     }
+
+    fn written(&self) -> String {
+        let mut out = String::new();
+        for (depth, line) in &self.lines {
+            let _ = writeln!(out, "  {}{line}", "  ".repeat(*depth));
+        }
+        out
+    }
 }
 
 /// From the output down to the input, one operator a line.
@@ -250,26 +252,33 @@ fn tree(query: &Query, application: &Application) -> String {
         tree.down(show_grouping(grouping, &kept));
     }
     match &query.input {
-        Input::Stream(input) => show_input(input, query.emit, application, &mut tree),
+        Input::Stream(input) => {
+            show_window_of(input, query.emit, &kept, &mut tree);
+            let wide = wide_row(query, application);
+            let filter = input.filter.as_ref().map(|filter| show(filter, &wide));
+            show_analytics(query, filter, &wide, &mut tree);
+            let name = stream_name(application, input.stream);
+            tree.down(format!("from {name}"));
+        }
         Input::Join(input) => {
-            if let Some(filter) = &input.filter {
-                tree.down(format!("where {}", show(filter, &kept)));
-            }
+            let filter = input.filter.as_ref().map(|filter| show(filter, &kept));
+            show_analytics(query, filter, &kept, &mut tree);
             show_join(&input.join, query.emit, application, &mut tree);
         }
     }
-    let mut out = String::new();
-    for (depth, line) in tree.lines {
-        let _ = writeln!(out, "  {}{line}", "  ".repeat(depth));
-    }
-    out
+    tree.written()
 }
 
 /// The columns of the row that a query's expressions see.
 fn input_columns(query: &Query, application: &Application) -> Vec<String> {
+    let row = wide_row(query, application);
     match &query.input {
-        Input::Stream(input) => kept_columns(input, application),
-        Input::Join(input) => join_columns(&input.join, application),
+        Input::Stream(input) => {
+            let kept = input.keep.iter();
+            kept.filter_map(|column| row.get(*column).cloned())
+                .collect()
+        }
+        Input::Join(_) => row,
     }
 }
 
@@ -312,14 +321,20 @@ fn join_columns(join: &Join, application: &Application) -> Vec<String> {
     columns
 }
 
-fn show_input(input: &StreamInput, emit: Emit, application: &Application, tree: &mut Tree) {
-    let kept = kept_columns(input, application);
+/// The window of an input, which keeps `kept`, and what decides behind it.
+fn show_window_of(input: &StreamInput, emit: Emit, kept: &[String], tree: &mut Tree) {
     if let Some(behind) = &input.behind {
-        tree.down(format!("where {} (behind the window)", show(behind, &kept)));
+        tree.down(format!("where {} (behind the window)", show(behind, kept)));
     }
     if let Some(window) = &input.window {
-        tree.down(show_window(window, emit, &kept));
+        tree.down(show_window(window, emit, kept));
     }
+}
+
+/// One side of a join.
+fn show_input(input: &StreamInput, emit: Emit, application: &Application, tree: &mut Tree) {
+    let kept = kept_columns(input, application);
+    show_window_of(input, emit, &kept, tree);
     if let Some(filter) = &input.filter {
         let stream = application.stream(input.stream);
         let all = stream.map_or(0, |stream| stream.schema.width());
@@ -378,9 +393,10 @@ fn show_join(join: &Join, emit: Emit, application: &Application, tree: &mut Tree
                 let one = application.aggregations.get(aggregation.0);
                 let name = one.map_or("?", |one| one.name.as_str());
                 let per = one.and_then(|one| one.durations.get(*per));
+                let per = per.map_or("?", |duration| duration.bucket.name());
                 let (start, end) = (show(&within.0, other), show(&within.1, other));
                 tree.down(format!(
-                    "side {part}: aggregation {name} within {start}, {end} per {per:?}"
+                    "side {part}: aggregation {name} within {start}, {end} per {per}"
                 ));
             }
             Source::Join(join) => {
@@ -457,37 +473,6 @@ fn show_grouping(grouping: &Grouping, kept: &[String]) -> String {
         "aggregate [{}] by [{}]",
         aggregates.join(", "),
         keys.join(", ")
-    )
-}
-
-fn show_window(window: &Window, emit: Emit, kept: &[String]) -> String {
-    let shown = match *window {
-        Window::Length { rows } => format!("length {rows}"),
-        Window::Time { span_ms } => format!("time {}", format_duration_ms(span_ms)),
-        Window::LengthBatch { rows } => format!("lengthBatch {rows}"),
-        Window::TimeBatch { span_ms, start } => {
-            let start = start
-                .map(|start| format!(" from {start}"))
-                .unwrap_or_default();
-            format!("timeBatch {}{start}", format_duration_ms(span_ms))
-        }
-        Window::Tumbling { span_ms, offset_ms } => {
-            format!("tumbling {} + {offset_ms} ms", format_duration_ms(span_ms))
-        }
-    };
-    let emit = match emit {
-        Emit::Current => "current",
-        Emit::Expired => "expired",
-        Emit::All => "current and expired",
-    };
-    let kind = if window.is_batch() {
-        "batch"
-    } else {
-        "sliding"
-    };
-    format!(
-        "window {shown} ({kind}, {emit}, keeps [{}])",
-        kept.join(", ")
     )
 }
 
@@ -602,11 +587,18 @@ fn show(expr: &Expr, row: &[String]) -> String {
             otherwise,
         } => show_case(Some(operand), branches, otherwise.as_deref(), row),
         ExprKind::Cast(x) => format!("CAST({} AS {})", sub(x), expr.ty),
-        ExprKind::Call(function, arguments) => {
-            let name = function.names.first().copied().unwrap_or_default();
-            format!("{name}({})", join(arguments, row))
-        }
+        ExprKind::Call(function, arguments) => show_call(function, arguments, row),
     }
+}
+
+fn show_call(function: &Function, arguments: &[Expr], row: &[String]) -> String {
+    let name = function.names.first().copied().unwrap_or_default();
+    let arguments = match (function.reads, arguments) {
+        // Where it is written tells two calls apart, and makes no other query.
+        (Reads::Position, [shown @ .., _]) => shown,
+        (_, all) => all,
+    };
+    format!("{name}({})", join(arguments, row))
 }
 
 fn show_case(

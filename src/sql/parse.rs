@@ -7,6 +7,7 @@ mod create;
 mod from;
 mod query;
 
+use sqlparser::ast::Expr;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
@@ -136,6 +137,46 @@ impl Statements<'_> {
             }));
         }
     }
+}
+
+/// Parses an expression that stands inside a string, which stands at `place`.
+pub(crate) fn expression(path: &str, text: &str, place: Place) -> Parsed<Expr> {
+    let within = |line: u64, column: u64| Place {
+        line: place.line + small(line).saturating_sub(1),
+        column: small(column) + if line <= 1 { place.column } else { 0 },
+        length: 1,
+    };
+    let mut tokens = Tokenizer::new(&EventFluxDialect, text)
+        .tokenize_with_location()
+        .map_err(|error| {
+            let place = within(error.location.line, error.location.column);
+            Diagnostic::error(path, place, lower_first(&error.message))
+        })?;
+    for token in &mut tokens {
+        for location in [&mut token.span.start, &mut token.span.end] {
+            let place = within(location.line, location.column);
+            location.line = u64::from(place.line);
+            location.column = u64::from(place.column);
+        }
+    }
+    if let Some(token) = too_long_a_chain(&tokens) {
+        let message = format!("more than {CHAIN_MAX} operators in a row");
+        return Err(Diagnostic::error(path, place_of(token.span), message));
+    }
+    let mut parser = StatementParser::new(path, &tokens);
+    if is_blank(&tokens) {
+        return Err(Diagnostic::error(path, place, "expected a condition"));
+    }
+    let expr = parser.sql(Parser::parse_expr).map_err(|fault| Diagnostic {
+        message: fault
+            .message
+            .replace("of the statement", "of the condition"),
+        ..fault
+    })?;
+    if parser.peek() != Token::EOF {
+        return Err(parser.expected("the end of the condition"));
+    }
+    Ok(expr)
 }
 
 /// The inside of `PARTITION … BEGIN … END`, whose statements are parsed each by itself.

@@ -4,14 +4,28 @@
 //! A plan has no spans and no names but those of streams, columns and functions, so that two
 //! texts that mean the same have the same plan and the same [`Query::fingerprint`].
 
+mod analytic;
+mod domains;
 mod relation;
+mod sharing;
+mod time;
+mod window;
 
 use std::sync::Arc;
 
+pub use analytic::{Analytic, Analytics};
+pub use domains::{Domains, LOG};
+
 pub use relation::{
-    Access, Aggregation, AggregationId, Bucket, Eviction, Join, JoinKind, Match, Partition,
-    PartitionKey, Side, Source, Store, Table, TableId, Target, Trigger, TriggerAt, Write,
+    Access, Aggregation, AggregationId, Bucket, Duration, Eviction, Join, JoinKind, Match,
+    Partition, PartitionKey, Side, Source, Store, Table, TableId, Target, Trigger, TriggerAt,
+    Write,
 };
+pub use time::{
+    DEAD_LETTER_COLUMNS, DeadLetters, EventTime, Full, Future, Late, TIME_FORMATS, TimeFormat,
+};
+
+pub use window::{Condition, UniqueBound, Window};
 
 use super::aggregates::AggregateFunction;
 use super::functions::{Function, Reads};
@@ -83,6 +97,12 @@ pub struct Stream {
     pub format: Option<String>,
     /// Everything else of `WITH (…)`, as written.
     pub properties: Vec<Property>,
+    /// The time of its rows, when they carry one; else it is that of their arrival.
+    pub event_time: Option<EventTime>,
+    /// Where input goes that cannot be used.
+    pub dead_letters: Option<DeadLetters>,
+    /// The options from which the two above were made, wherever they were set: names and values.
+    pub settings: Vec<(String, String)>,
     /// The file that defines it.
     pub path: String,
     /// Where in it.
@@ -118,6 +138,8 @@ pub struct Property {
 pub struct Query {
     /// Where the rows come from.
     pub input: Input,
+    /// Columns behind those of the input, computed from row to row.
+    pub analytics: Analytics,
     /// Groups and aggregates, when there are any.
     pub grouping: Option<Grouping>,
     /// Keeps the output rows for which it is true. Over the same row as `select`.
@@ -158,7 +180,7 @@ impl Query {
             Input::Stream(input) => match &input.window {
                 None => false,
                 Some(window) if window.is_batch() => return Flow::Batch,
-                Some(_) => true,
+                Some(window) => window.rows_leave(),
             },
             Input::Join(input) if self.emit == Emit::Current && input.join.comes_in_batches() => {
                 return Flow::Batch;
@@ -195,17 +217,19 @@ impl Query {
         }
     }
 
-    /// Every expression of it but those of windows.
+    /// Every expression of it.
     #[must_use]
     pub fn exprs(&self) -> Vec<&Expr> {
         let mut found: Vec<&Expr> = Vec::new();
         for input in self.input.streams() {
             found.extend(input.filter.iter().chain(&input.behind));
+            found.extend(input.window.iter().flat_map(Window::exprs));
         }
         if let Input::Join(input) = &self.input {
             input.join.exprs(&mut found);
             found.extend(&input.filter);
         }
+        found.extend(self.analytics.exprs());
         if let Some(grouping) = &self.grouping {
             found.extend(&grouping.keys);
             found.extend(grouping.aggregates.iter().flat_map(Aggregate::exprs));
@@ -252,7 +276,9 @@ impl Query {
     /// that state finds its query again (CRC-32C over the plan's written form, twice).
     #[must_use]
     pub fn fingerprint(&self, application: &Application) -> u64 {
-        let text = super::explain::fingerprint_text(self, application);
+        let domains = Domains::new(application);
+        let mut text = super::explain::fingerprint_text(self, application);
+        text.push_str(&domains.written(domains.of_query(self), application));
         fingerprint(&text)
     }
 }
@@ -262,6 +288,14 @@ fn fingerprint(text: &str) -> u64 {
     let low = crc32c::crc32c(text.as_bytes());
     let high = crc32c::crc32c_append(low ^ 0x9E37_79B9, text.as_bytes());
     (u64::from(high) << 32) | u64::from(low)
+}
+
+impl StreamInput {
+    /// Whether rows that have come in leave again.
+    #[must_use]
+    pub fn forgets(&self) -> bool {
+        self.window.as_ref().is_some_and(Window::rows_leave)
+    }
 }
 
 /// What becomes of the rows that a query reads.
@@ -369,7 +403,7 @@ pub struct JoinInput {
 }
 
 /// One stream, filtered, through a window.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StreamInput {
     /// Which stream.
     pub stream: StreamId,
@@ -383,51 +417,6 @@ pub struct StreamInput {
     /// The stream's columns that anything behind the filter reads, ascending. Expressions behind
     /// the filter see a row of just these.
     pub keep: Vec<usize>,
-}
-
-/// Which of the latest rows a query sees at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
-    /// The last `rows` rows.
-    Length {
-        /// At least 1.
-        rows: u64,
-    },
-    /// The rows of the last `span_ms`; a row leaves when the clock reaches its time + `span_ms`.
-    Time {
-        /// At least 1.
-        span_ms: i64,
-    },
-    /// Every `rows` rows.
-    LengthBatch {
-        /// At least 1.
-        rows: u64,
-    },
-    /// Every `span_ms` from the first row's time, or from `start`.
-    TimeBatch {
-        /// At least 1.
-        span_ms: i64,
-        /// A time at which a batch begins.
-        start: Option<i64>,
-    },
-    /// Every `span_ms`, aligned to the epoch plus `offset_ms`.
-    Tumbling {
-        /// At least 1.
-        span_ms: i64,
-        /// From 0 to below `span_ms`.
-        offset_ms: i64,
-    },
-}
-
-impl Window {
-    /// Whether it gives nothing until it closes, and then all at once.
-    #[must_use]
-    pub fn is_batch(self) -> bool {
-        match self {
-            Window::Length { .. } | Window::Time { .. } => false,
-            Window::LengthBatch { .. } | Window::TimeBatch { .. } | Window::Tumbling { .. } => true,
-        }
-    }
 }
 
 /// GROUP BY and the aggregates over each group.
@@ -482,7 +471,7 @@ impl Aggregate {
 }
 
 /// One key of ORDER BY.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SortKey {
     /// Over the same row as `select`.
     pub expr: Expr,

@@ -1,8 +1,4 @@
-//! The windows: names, arguments, documentation, and the plan each becomes.
-
-use super::ast::{WindowArgument, WindowCall, WindowValue};
-use super::plan::Window;
-use crate::diagnostic::{Diagnostic, Place, did_you_mean};
+//! The windows: names, arguments, documentation.
 
 /// How a window is declared.
 #[derive(Debug)]
@@ -13,168 +9,265 @@ pub struct WindowSpec {
     pub arguments: &'static str,
     /// One line of documentation.
     pub doc: &'static str,
-    plan: fn(&Arguments<'_>) -> Result<Window, Diagnostic>,
+    /// Which window it is.
+    pub kind: WindowKind,
+}
+
+/// The windows by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowKind {
+    /// `'length'`
+    Length,
+    /// `'time'`
+    Time,
+    /// `'timeLength'`
+    TimeLength,
+    /// `'externalTime'`
+    ExternalTime,
+    /// `'delay'`
+    Delay,
+    /// `'sort'`
+    Sort,
+    /// `'unique'`
+    Unique,
+    /// `'firstUnique'`
+    FirstUnique,
+    /// `'uniqueLength'`
+    UniqueLength,
+    /// `'firstUniqueLength'`
+    FirstUniqueLength,
+    /// `'uniqueTime'`
+    UniqueTime,
+    /// `'firstUniqueTime'`
+    FirstUniqueTime,
+    /// `'frequent'`
+    Frequent,
+    /// `'lossyFrequent'`
+    LossyFrequent,
+    /// `'expression'`
+    Expression,
+    /// `'lengthBatch'`
+    LengthBatch,
+    /// `'timeBatch'`
+    TimeBatch,
+    /// `'tumbling'`
+    Tumbling,
+    /// `'hop'`
+    Hop,
+    /// `'externalTimeBatch'`
+    ExternalTimeBatch,
+    /// `'session'`
+    Session,
+    /// `'cron'`
+    Cron,
+    /// `'expressionBatch'`
+    ExpressionBatch,
+    /// `'state'`
+    State,
+    /// `'batch'`
+    Batch,
+}
+
+impl WindowSpec {
+    const fn new(
+        kind: WindowKind,
+        names: &'static [&'static str],
+        arguments: &'static str,
+        doc: &'static str,
+    ) -> WindowSpec {
+        WindowSpec {
+            names,
+            arguments,
+            doc,
+            kind,
+        }
+    }
+
+    /// The call as documentation shows it.
+    #[must_use]
+    pub fn call(&self) -> String {
+        let name = self.names.first().copied().unwrap_or_default();
+        if self.arguments.is_empty() {
+            format!("WINDOW('{name}')")
+        } else {
+            format!("WINDOW('{name}', {})", self.arguments)
+        }
+    }
 }
 
 /// Every window.
 pub const WINDOWS: &[WindowSpec] = &[
-    WindowSpec {
-        names: &["length"],
-        arguments: "rows",
-        doc: "the last n rows",
-        plan: |arguments| {
-            Ok(Window::Length {
-                rows: arguments.rows(0)?,
-            })
-        },
-    },
-    WindowSpec {
-        names: &["time"],
-        arguments: "span",
-        doc: "the rows of the last span",
-        plan: |arguments| {
-            Ok(Window::Time {
-                span_ms: arguments.span_ms(0)?,
-            })
-        },
-    },
-    WindowSpec {
-        names: &["lengthBatch"],
-        arguments: "rows",
-        doc: "every n rows",
-        plan: |arguments| {
-            Ok(Window::LengthBatch {
-                rows: arguments.rows(0)?,
-            })
-        },
-    },
-    WindowSpec {
-        names: &["timeBatch"],
-        arguments: "span [, start]",
-        doc: "every span, from the first row or from start (milliseconds since the epoch)",
-        plan: |arguments| {
-            Ok(Window::TimeBatch {
-                span_ms: arguments.span_ms(0)?,
-                start: arguments.optional_ms(1)?,
-            })
-        },
-    },
-    WindowSpec {
-        names: &["tumbling"],
-        arguments: "span [, offset]",
-        doc: "every span, aligned to the epoch plus offset",
-        plan: |arguments| {
-            let span_ms = arguments.span_ms(0)?;
-            let offset_ms = arguments.optional_ms(1)?.unwrap_or(0).rem_euclid(span_ms);
-            Ok(Window::Tumbling { span_ms, offset_ms })
-        },
-    },
+    WindowSpec::new(WindowKind::Length, &["length"], "rows", "the last n rows"),
+    WindowSpec::new(
+        WindowKind::Time,
+        &["time"],
+        "span",
+        "the rows of the last span",
+    ),
+    WindowSpec::new(
+        WindowKind::TimeLength,
+        &["timeLength"],
+        "span, rows",
+        "the last n rows, as long as they are of the last span",
+    ),
+    WindowSpec::new(
+        WindowKind::ExternalTime,
+        &["externalTime"],
+        "time, span",
+        "the rows of the last span by a time of their own (milliseconds), which alone \
+         moves the window; a row whose time is older than the newest seen, or NULL, \
+         counts as of the newest",
+    ),
+    WindowSpec::new(
+        WindowKind::Delay,
+        &["delay"],
+        "span",
+        "rows come in span later, and stay",
+    ),
+    WindowSpec::new(
+        WindowKind::Sort,
+        &["sort"],
+        "rows, key [, 'asc' or 'desc'], …",
+        "the n rows that come first in this order; the one that falls out leaves, \
+         before the new row is given unless it is the new row itself",
+    ),
+    WindowSpec::new(
+        WindowKind::Unique,
+        &["unique"],
+        "key, …",
+        "the latest row of each key; the one before leaves. NULL is a key like others",
+    ),
+    WindowSpec::new(
+        WindowKind::FirstUnique,
+        &["firstUnique"],
+        "key, …",
+        "the first row of each key; later ones are passed over",
+    ),
+    WindowSpec::new(
+        WindowKind::UniqueLength,
+        &["uniqueLength"],
+        "key, …, rows",
+        "the latest row of each of the n keys that came last",
+    ),
+    WindowSpec::new(
+        WindowKind::FirstUniqueLength,
+        &["firstUniqueLength"],
+        "key, …, rows",
+        "the first row of each key; of more than n the oldest leaves",
+    ),
+    WindowSpec::new(
+        WindowKind::UniqueTime,
+        &["uniqueTime"],
+        "key, …, span",
+        "the latest row of each key, as long as it is of the last span",
+    ),
+    WindowSpec::new(
+        WindowKind::FirstUniqueTime,
+        &["firstUniqueTime", "deduplicate"],
+        "key, …, span",
+        "the first row of each key within span; later ones are passed over",
+    ),
+    WindowSpec::new(
+        WindowKind::Frequent,
+        &["frequent"],
+        "keys [, key, …]",
+        "the latest row of each of the n keys that come most often (Misra–Gries); rows \
+         of other keys are passed over. Without a key all columns are it",
+    ),
+    WindowSpec::new(
+        WindowKind::LossyFrequent,
+        &["lossyFrequent"],
+        "support, error [, key, …]",
+        "the latest row of each key that makes up at least support − error of all rows \
+         (lossy counting); rows of other keys are passed over. Without a key all \
+         columns are it",
+    ),
+    WindowSpec::new(
+        WindowKind::Expression,
+        &["expression"],
+        "condition",
+        "the latest rows for which the condition holds: the oldest leave until it does",
+    ),
+    WindowSpec::new(
+        WindowKind::LengthBatch,
+        &["lengthBatch"],
+        "rows",
+        "every n rows",
+    ),
+    WindowSpec::new(
+        WindowKind::TimeBatch,
+        &["timeBatch"],
+        "span [, start]",
+        "every span, from the first row or from start (milliseconds since the epoch)",
+    ),
+    WindowSpec::new(
+        WindowKind::Tumbling,
+        &["tumbling"],
+        "span [, offset] [, 'timezone' = '…']",
+        "every span, aligned to the epoch plus offset; with a time zone, whole days \
+         from midnight to midnight there",
+    ),
+    WindowSpec::new(
+        WindowKind::Hop,
+        &["hop", "hopping", "sliding"],
+        "size, hop",
+        "the rows of the last size, every hop, aligned to the epoch",
+    ),
+    WindowSpec::new(
+        WindowKind::ExternalTimeBatch,
+        &["externalTimeBatch"],
+        "time, span [, start [, timeout]]",
+        "every span by a time of the rows (milliseconds), from the first row's or from \
+         start; timeout after the last row it closes all the same",
+    ),
+    WindowSpec::new(
+        WindowKind::Session,
+        &["session"],
+        "gap [, key] [, allowed latency]",
+        "rows of a key between which there is no silence of gap; closes that, and the \
+         allowed latency, after the last",
+    ),
+    WindowSpec::new(
+        WindowKind::Cron,
+        &["cron"],
+        "'expression' [, 'timezone' = '…']",
+        "from one point in time of a cron expression to the next",
+    ),
+    WindowSpec::new(
+        WindowKind::ExpressionBatch,
+        &["expressionBatch"],
+        "condition",
+        "rows for which the condition holds; the row that makes it false begins the \
+         next batch",
+    ),
+    WindowSpec::new(
+        WindowKind::State,
+        &["state"],
+        "begin, emit",
+        "from a row for which begin holds to the one at which emit holds; rows between \
+         are in no batch",
+    ),
+    WindowSpec::new(
+        WindowKind::Batch,
+        &["batch"],
+        "",
+        "the rows that one input caused and that arrive together",
+    ),
 ];
 
-/// Windows of the dialect that this version does not have, so that they are refused by name.
-const LATER: &[&str] = &[
-    "timeLength",
-    "externalTime",
-    "delay",
-    "sort",
-    "unique",
-    "firstUnique",
-    "uniqueLength",
-    "uniqueTime",
-    "frequent",
-    "lossyFrequent",
-    "expression",
-    "sliding",
-    "hop",
-    "hopping",
-    "externalTimeBatch",
-    "session",
-    "cron",
-    "expressionBatch",
-    "state",
-    "batch",
+/// Windows known elsewhere that there are not here, so that they are refused by name.
+pub(crate) const ABSENT: &[&str] = &[
+    "uniqueLengthBatch",
+    "uniqueTimeBatch",
+    "uniqueTimeLengthBatch",
+    "uniqueExternalTimeBatch",
+    "firstUniqueLengthBatch",
+    "firstUniqueTimeBatch",
 ];
 
-/// The window that a call means.
-pub(crate) fn plan_window(path: &str, call: &WindowCall) -> Result<Window, Diagnostic> {
-    let kind = &call.kind;
-    let same = |name: &&str| name.eq_ignore_ascii_case(&kind.text);
-    let Some(spec) = WINDOWS.iter().find(|spec| spec.names.iter().any(same)) else {
-        if LATER.iter().any(same) {
-            let message = format!("WINDOW '{}' is not supported by this version", kind.text);
-            return Err(Diagnostic::error(path, kind.place, message));
-        }
-        let known = WINDOWS.iter().flat_map(|spec| spec.names).copied();
-        let message = format!("unknown window '{}'", kind.text);
-        return Err(Diagnostic::error(path, kind.place, message)
-            .with_hint_if(did_you_mean(&kind.text, known)));
-    };
-    let arguments = Arguments {
-        path,
-        spec,
-        place: kind.place,
-        given: &call.arguments,
-    };
-    let most = spec.arguments.split(',').count();
-    if let Some(extra) = call.arguments.get(most) {
-        let message = format!("WINDOW '{}' takes {}", kind.text, spec.arguments);
-        return Err(Diagnostic::error(path, extra.place, message));
-    }
-    (spec.plan)(&arguments)
-}
-
-struct Arguments<'a> {
-    path: &'a str,
-    spec: &'static WindowSpec,
-    place: Place,
-    given: &'a [WindowArgument],
-}
-
-impl Arguments<'_> {
-    fn rows(&self, index: usize) -> Result<u64, Diagnostic> {
-        match self.given.get(index) {
-            Some(WindowArgument {
-                value: WindowValue::Number(rows),
-                ..
-            }) if *rows > 0 => Ok(rows.unsigned_abs()),
-            other => Err(self.wrong(other, "a number of rows, at least 1")),
-        }
-    }
-
-    fn span_ms(&self, index: usize) -> Result<i64, Diagnostic> {
-        match self.given.get(index) {
-            Some(WindowArgument {
-                value: WindowValue::Span(span_ms) | WindowValue::Number(span_ms),
-                ..
-            }) if *span_ms > 0 => Ok(*span_ms),
-            other => Err(self.wrong(other, "a span of time such as 5 SECONDS, longer than 0")),
-        }
-    }
-
-    fn optional_ms(&self, index: usize) -> Result<Option<i64>, Diagnostic> {
-        match self.given.get(index) {
-            None => Ok(None),
-            Some(WindowArgument {
-                value: WindowValue::Span(span_ms) | WindowValue::Number(span_ms),
-                ..
-            }) => Ok(Some(*span_ms)),
-            other => Err(self.wrong(other, "a time in milliseconds")),
-        }
-    }
-
-    fn wrong(&self, argument: Option<&WindowArgument>, wanted: &str) -> Diagnostic {
-        let name = self.spec.names.first().copied().unwrap_or_default();
-        let place = argument.map_or(self.place, |argument| argument.place);
-        let found = match argument {
-            None => "nothing".to_owned(),
-            Some(argument) => match &argument.value {
-                WindowValue::Span(span_ms) => crate::event::format_duration_ms(*span_ms),
-                WindowValue::Number(number) => number.to_string(),
-                WindowValue::Other(text) => text.clone(),
-            },
-        };
-        let message = format!("WINDOW '{name}' takes {wanted}; found {found}");
-        Diagnostic::error(self.path, place, message)
-            .with_hint(format!("WINDOW('{name}', {})", self.spec.arguments))
-    }
+/// The window called `name`, in any case.
+#[must_use]
+pub fn window_named(name: &str) -> Option<&'static WindowSpec> {
+    let same = |known: &&str| known.eq_ignore_ascii_case(name);
+    WINDOWS.iter().find(|spec| spec.names.iter().any(same))
 }

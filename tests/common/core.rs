@@ -400,6 +400,7 @@ fn start(
         }
         let opened = Core::open(&Open {
             store: Arc::new(store.clone()),
+            identity: 0,
             application: Arc::clone(application),
             texts,
             sinks: &sinks,

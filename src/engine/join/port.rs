@@ -77,8 +77,9 @@ impl Port {
     ) -> Port {
         let form = match &plan.window {
             None => Form::Straight,
-            Some(Window::Length { .. } | Window::Time { .. }) if !held => Form::Straight,
-            Some(Window::Length { .. } | Window::Time { .. }) => Form::Numbers,
+            Some(Window::Length { .. } | Window::Time { .. } | Window::TimeLength { .. }) => {
+                if held { Form::Numbers } else { Form::Straight }
+            }
             Some(window) if window.is_batch() => Form::Batches,
             Some(_) => Form::Rows,
         };
@@ -89,14 +90,14 @@ impl Port {
         let predicate = |expr: &Option<Expr>| expr.as_ref().map(|expr| predicate(expr, cx));
         let width = plan.keep.len() + 1;
         let keys: Vec<Compiled> = keys.iter().map(|key| compile(key, whole)).collect();
-        let mut port = Port {
+        Port {
             place,
             reaches,
             filter: predicate(&plan.filter),
             behind: predicate(&plan.behind),
             key_columns: keys.iter().map(Compiled::column).collect(),
             keys,
-            window: AnyWindow::Unbounded,
+            window: window(plan, form, cx),
             form,
             id: 0,
             incoming: Batch::new(width),
@@ -107,21 +108,7 @@ impl Port {
             taken: 0,
             picked: Vec::new(),
             plan: plan.clone(),
-        };
-        port.window = port.fresh_window();
-        port
-    }
-
-    fn fresh_window(&self) -> AnyWindow {
-        let width = self.plan.keep.len();
-        let all: Vec<usize> = (0..=width).collect();
-        let keep = match self.form {
-            Form::Straight => return AnyWindow::Unbounded,
-            Form::Numbers => all.get(..1),
-            Form::Rows | Form::Batches => all.get(..),
-        };
-        // Whoever leaves is seen, by the other side.
-        AnyWindow::new(self.plan.window, Emit::All, keep.unwrap_or_default())
+        }
     }
 
     /// The same, with nothing in it.
@@ -135,7 +122,7 @@ impl Port {
             behind: self.behind.clone(),
             keys: self.keys.clone(),
             key_columns: self.key_columns.clone(),
-            window: self.fresh_window(),
+            window: self.window.fresh(),
             form: self.form,
             id: 0,
             incoming: Batch::new(width),
@@ -223,6 +210,8 @@ impl Port {
         };
         self.window
             .push(Picked::new(rows, &self.picked), &mut recorder);
+        self.window.pushed(&mut recorder);
+        faults.set(faults.get() + self.window.take_faults());
     }
 
     /// The clock has reached the deadline of some window.
@@ -324,6 +313,19 @@ impl Port {
         }
         self.window.load(load)
     }
+}
+
+/// The window through which rows go in a form, with the row's number behind its columns.
+fn window(plan: &StreamInput, form: Form, cx: Cx<'_>) -> AnyWindow {
+    let all: Vec<usize> = (0..=plan.keep.len()).collect();
+    let keep = match form {
+        Form::Straight => return AnyWindow::unbounded(),
+        Form::Numbers => all.get(..1),
+        Form::Rows | Form::Batches => all.get(..),
+    };
+    // Whoever leaves is seen, by the other side.
+    let keep = keep.unwrap_or_default();
+    AnyWindow::new(plan.window.as_ref(), Emit::All, keep, cx)
 }
 
 fn number(id: &Value) -> Option<u64> {

@@ -35,6 +35,8 @@ pub(super) struct IndexedRows {
     indexes: Vec<Index>,
     free: Vec<Slot>,
     hasher: FixedState,
+    /// The part of the state that the rows are.
+    part: Part,
 }
 
 /// Rows on disk, by number.
@@ -59,7 +61,13 @@ impl IndexedRows {
             indexes: indexes.into_iter().map(Index::new).collect(),
             free: Vec::new(),
             hasher: FixedState::default(),
+            part: Part::Rows,
         }
+    }
+
+    /// The same rows as another part of the state.
+    pub(super) fn in_part(self, part: Part) -> IndexedRows {
+        IndexedRows { part, ..self }
     }
 
     /// The same, with indexes in which NULL is a value like others, as groups see it.
@@ -74,6 +82,7 @@ impl IndexedRows {
     pub(super) fn fresh(&self) -> IndexedRows {
         let indexes = self.indexes.iter().map(|index| index.columns.clone());
         let fresh = IndexedRows::new(self.width, indexes.collect(), self.chains.len() - 1);
+        let fresh = fresh.in_part(self.part);
         if self.indexes.iter().any(|index| index.nulls_alike) {
             return fresh.with_nulls_alike();
         }
@@ -310,7 +319,7 @@ impl IndexedRows {
                 }
                 state.values.extend_from_slice(self.row(slot));
             }
-            save.put(Part::Rows, chunk, &state)?;
+            save.put(self.part, chunk, &state)?;
         }
         Ok(())
     }
@@ -320,7 +329,7 @@ impl IndexedRows {
         let orders = self.chains.len() - 1;
         let mut standing: Vec<Vec<(u64, Slot)>> = vec![Vec::new(); orders];
         let mut last = None;
-        for state in load.all::<RowsState>(Part::Rows)? {
+        for state in load.all::<RowsState>(self.part)? {
             let rows = state.numbers.len();
             let fits = state.seqs.len() == rows
                 && state.times.len() == rows

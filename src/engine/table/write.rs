@@ -24,6 +24,7 @@ pub(in super::super) struct TableWrite {
     changed: Vec<Value>,
 }
 
+#[derive(Clone)]
 enum Action {
     Insert,
     Upsert(Meets),
@@ -32,6 +33,7 @@ enum Action {
 }
 
 /// Which rows of the table a row meets.
+#[derive(Clone)]
 struct Meets {
     keys: Vec<Compiled>,
     /// How rows are found by the keys; none: there are none, and every row is looked at.
@@ -51,6 +53,18 @@ impl Meets {
 }
 
 impl TableWrite {
+    /// The same for another query with the same plan.
+    pub(in super::super) fn fresh(&self) -> TableWrite {
+        TableWrite {
+            table: self.table.clone(),
+            action: self.action.clone(),
+            both: Vec::new(),
+            key: Vec::new(),
+            found: Vec::new(),
+            changed: Vec::new(),
+        }
+    }
+
     /// The expressions of `write` are compiled as `cx` says.
     pub(in super::super) fn new(write: &Write, table: SharedTable, cx: Cx<'_>) -> TableWrite {
         let mut locked = table.lock();

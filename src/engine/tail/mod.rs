@@ -204,7 +204,7 @@ impl Tail {
             Limit::Snapshot(snapshot) => {
                 save.put(Part::Holder, 0, &snapshot.periods)?;
                 match &snapshot.held {
-                    Some(held) => super::output::save_rows(held, save),
+                    Some(held) => super::output::save_rows(held, Part::Pending, save),
                     None => Ok(()),
                 }
             }
@@ -224,7 +224,7 @@ impl Tail {
                     snapshot.periods.take_state(&periods);
                 }
                 match &mut snapshot.held {
-                    Some(held) => super::output::load_rows(held, load),
+                    Some(held) => super::output::load_rows(held, Part::Pending, load),
                     None => Ok(()),
                 }
             }

@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::state::{Load, Part, Save, StateError};
-use super::{Changes, Picked};
+use super::periods::Periods;
+use super::{Changes, Picked, Window};
 use crate::event::{Stamp, Timestamp};
 
 /// `'lengthBatch', n`: every n rows.
@@ -16,6 +17,10 @@ pub(in super::super) struct LengthBatch {
 impl LengthBatch {
     pub(super) fn new(rows_max: u64) -> LengthBatch {
         LengthBatch { rows_max, rows: 0 }
+    }
+
+    pub(super) fn fresh(&self) -> LengthBatch {
+        LengthBatch::new(self.rows_max)
     }
 
     pub(super) fn push(&mut self, rows: Picked<'_>, to: &mut impl Changes) {
@@ -43,28 +48,40 @@ impl LengthBatch {
     }
 }
 
-/// `'timeBatch'` and `'tumbling'`: every span from an anchor, which is fixed or the time of the
-/// first row there ever was. Periods without a row give nothing and cost nothing.
+/// `'timeBatch'`, `'tumbling'` and `'cron'`: every period. Periods without a row give nothing and
+/// cost nothing, but that the one behind a batch shows that batch leave.
 pub(in super::super) struct TimedBatch {
-    span_ms: i64,
-    anchor: Option<i64>,
-    /// When the open batch ends; none while no row has come since the last close.
+    periods: Periods,
+    /// Whether anybody sees batches leave.
+    seen: bool,
+    /// When the open period ends; none when nothing will happen then.
     end: Option<Timestamp>,
+    /// Whether a row has come since the last end.
+    filled: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 struct TimedBatchState {
     anchor: Option<i64>,
     end: Option<Timestamp>,
+    filled: bool,
 }
 
 impl TimedBatch {
-    pub(super) fn new(span_ms: i64, anchor: Option<i64>) -> TimedBatch {
+    pub(super) fn new(periods: Periods, seen: bool) -> TimedBatch {
         TimedBatch {
-            span_ms,
-            anchor,
+            periods,
+            seen,
             end: None,
+            filled: false,
         }
+    }
+
+    /// Its periods must not have begun.
+    pub(super) fn fresh(&self, anchor: Option<i64>) -> TimedBatch {
+        let mut periods = self.periods.clone();
+        periods.set_anchor(anchor);
+        TimedBatch::new(periods, self.seen)
     }
 
     pub(super) fn push(&mut self, rows: Picked<'_>, to: &mut impl Changes) {
@@ -73,37 +90,28 @@ impl TimedBatch {
         };
         // A row on the border belongs to the next batch, also when another query made it at the
         // very moment at which this one falls due.
-        if let Some(end) = self.end.filter(|end| *end <= first.time) {
-            self.fire(
-                Stamp {
-                    seq: first.seq,
-                    time: end,
-                },
-                to,
-            );
+        while let Some(end) = self.end.filter(|end| *end <= first.time) {
+            let at = Stamp {
+                seq: first.seq,
+                time: end,
+            };
+            self.fire(at, to);
         }
-        if self.end.is_none() {
-            self.anchor.get_or_insert(first.time.0);
-            self.end = Some(self.end_of(first.time));
-        }
+        self.periods.begin(first.time.0);
+        let end = self.periods.end_of(first.time);
+        self.end.get_or_insert(end);
+        self.filled = true;
         to.enter_all(rows);
     }
 
     pub(super) fn fire(&mut self, at: Stamp, to: &mut impl Changes) {
-        if self.end.is_some_and(|end| end <= at.time) {
-            self.end = None;
-            to.close(at);
-        }
-    }
-
-    /// The end of the period that `time` lies in: behind `time`, at most a span.
-    fn end_of(&self, time: Timestamp) -> Timestamp {
-        let anchor = self.anchor.unwrap_or(time.0);
-        // In 128 bits, since a time far in the past minus an anchor far in the future overflows.
-        let since = i128::from(time.0) - i128::from(anchor);
-        let into = since.rem_euclid(i128::from(self.span_ms.max(1)));
-        let rest = i128::from(self.span_ms) - into;
-        time.plus_ms(i64::try_from(rest).unwrap_or(i64::MAX))
+        let Some(end) = self.end.filter(|end| *end <= at.time) else {
+            return;
+        };
+        let leaves_later = self.seen && self.filled;
+        self.end = leaves_later.then(|| self.periods.end_of(end));
+        self.filled = false;
+        to.close(at);
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
@@ -111,25 +119,71 @@ impl TimedBatch {
     }
 
     pub(super) fn earliest(&self, time: Timestamp) -> Timestamp {
-        self.end.unwrap_or_else(|| self.end_of(time))
+        self.end.unwrap_or_else(|| self.periods.end_of(time))
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
-        save.put(
-            Part::Window,
-            0,
-            &TimedBatchState {
-                anchor: self.anchor,
-                end: self.end,
-            },
-        )
+        let state = TimedBatchState {
+            anchor: self.periods.anchor(),
+            end: self.end,
+            filled: self.filled,
+        };
+        save.put(Part::Window, 0, &state)
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
         if let Some(state) = load.one::<TimedBatchState>(Part::Window)? {
-            self.anchor = state.anchor;
+            self.periods.set_anchor(state.anchor);
             self.end = state.end;
+            self.filled = state.filled;
         }
+        Ok(())
+    }
+}
+
+/// `'batch'`: the rows that one input caused, as far as they arrive together. How rows were cut
+/// into records of the log does not matter: each input has a sequence number of its own, and what a
+/// query makes of one input goes on in one piece.
+pub(super) struct Together {
+    open: Option<Stamp>,
+}
+
+impl Together {
+    pub(super) fn new() -> Together {
+        Together { open: None }
+    }
+
+    fn close(&mut self, to: &mut dyn Changes) {
+        if let Some(at) = self.open.take() {
+            to.close(at);
+        }
+    }
+}
+
+impl Window for Together {
+    fn push(&mut self, rows: Picked<'_>, to: &mut dyn Changes) {
+        for row in rows.iter() {
+            if self.open.is_some_and(|open| open.seq != row.stamp.seq) {
+                self.close(to);
+            }
+            self.open = Some(row.stamp);
+            to.enter(row);
+        }
+    }
+
+    fn pushed(&mut self, to: &mut dyn Changes) {
+        self.close(to);
+    }
+
+    fn fresh(&self) -> Box<dyn Window> {
+        Box::new(Together::new())
+    }
+
+    fn save(&self, _save: &mut Save<'_>) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    fn load(&mut self, _load: &Load<'_>) -> Result<(), StateError> {
         Ok(())
     }
 }

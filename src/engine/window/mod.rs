@@ -5,15 +5,30 @@
 //! order, before any row of a later time.
 
 mod batches;
+mod condition;
+mod delay;
+mod expression;
+mod external;
+mod frequent;
+mod hop;
+mod keyed;
+mod new;
+mod periods;
 mod ring;
+mod session;
 mod sliding;
+mod sort;
+#[cfg(test)]
+mod tests;
+mod unique;
 
-pub(super) use batches::{LengthBatch, TimedBatch};
-pub(super) use sliding::{Length, Slide, Time};
+use batches::{LengthBatch, TimedBatch};
+pub(super) use sliding::Slide;
+use sliding::{Length, Time};
 
+use super::aggregate::Leaves;
 use super::state::{Load, Save, StateError};
 use crate::event::{Row, Rows, Stamp, Timestamp, Value};
-use crate::sql::plan::{Emit, Window};
 
 /// The rows of a push that have passed the filter.
 #[derive(Clone, Copy)]
@@ -67,7 +82,9 @@ pub(super) trait Changes {
         width: usize,
         cell: impl Fn(usize, &mut Vec<Value>),
         stamp: Stamp,
-    ) {
+    ) where
+        Self: Sized,
+    {
         row.clear();
         (0..width).for_each(|column| cell(column, row));
         let values = row;
@@ -84,6 +101,10 @@ pub(super) trait Changes {
     /// The joined rows that have come in since the last call belong together: one row has brought
     /// them about, or one batch that closed.
     fn together(&mut self, _at: Stamp) {}
+    /// A row has left because a later one has come in its place: that is all there is to tell.
+    fn replaced(&mut self, row: Row<'_>, at: Stamp) {
+        self.leave(row, at);
+    }
     /// Rows have come in one after another, and others have left before each of them.
     fn slide(&mut self, slide: Slide<'_>) {
         slide.one_by_one(self);
@@ -92,99 +113,174 @@ pub(super) trait Changes {
     fn close(&mut self, at: Stamp);
 }
 
+/// The windows that need not be the fastest.
+trait Window: Send {
+    /// Takes rows, all before the next deadline.
+    fn push(&mut self, rows: Picked<'_>, to: &mut dyn Changes);
+    /// The rows that arrived together have all been pushed.
+    fn pushed(&mut self, _to: &mut dyn Changes) {}
+    /// The clock has reached the deadline.
+    fn fire(&mut self, _at: Stamp, _to: &mut dyn Changes) {}
+    /// See [`AnyWindow::deadline`].
+    fn deadline(&self) -> Option<Timestamp> {
+        None
+    }
+    /// See [`AnyWindow::earliest`].
+    fn earliest(&self, _time: Timestamp) -> Option<Timestamp> {
+        None
+    }
+    /// See [`AnyWindow::keeps_rows`].
+    fn keeps_rows(&self) -> bool {
+        false
+    }
+    /// See [`AnyWindow::leaves`].
+    fn leaves(&self) -> Leaves {
+        Leaves::Never
+    }
+    /// See [`AnyWindow::take_faults`].
+    fn take_faults(&self) -> u64 {
+        0
+    }
+    /// See [`AnyWindow::fresh`].
+    fn fresh(&self) -> Box<dyn Window>;
+    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError>;
+    fn load(&mut self, load: &Load<'_>) -> Result<(), StateError>;
+}
+
 /// The window of one query.
-pub(super) enum AnyWindow {
+pub(super) struct AnyWindow {
+    kind: Kind,
+}
+
+enum Kind {
     /// No window: rows enter and never leave.
     Unbounded,
     Length(Length),
     Time(Time),
     LengthBatch(LengthBatch),
-    TimedBatch(TimedBatch),
+    /// With the anchor of its periods when it is fixed.
+    TimedBatch(TimedBatch, Option<i64>),
+    Other(Box<dyn Window>),
 }
 
 impl AnyWindow {
-    /// The window of a plan, for rows of which it keeps `keep`.
-    pub(super) fn new(plan: Option<Window>, emit: Emit, keep: &[usize]) -> AnyWindow {
-        match plan {
-            None => AnyWindow::Unbounded,
-            Some(Window::Length { rows }) => AnyWindow::Length(Length::new(rows, keep)),
-            Some(Window::Time { span_ms }) => {
-                AnyWindow::Time(Time::new(span_ms, emit != Emit::Current, keep))
-            }
-            Some(Window::LengthBatch { rows }) => AnyWindow::LengthBatch(LengthBatch::new(rows)),
-            Some(Window::TimeBatch { span_ms, start }) => {
-                AnyWindow::TimedBatch(TimedBatch::new(span_ms, start))
-            }
-            Some(Window::Tumbling { span_ms, offset_ms }) => {
-                AnyWindow::TimedBatch(TimedBatch::new(span_ms, Some(offset_ms)))
-            }
-        }
+    /// Whether there is none.
+    pub(super) fn is_unbounded(&self) -> bool {
+        matches!(self.kind, Kind::Unbounded)
+    }
+
+    /// The same window without any row.
+    pub(super) fn fresh(&self) -> AnyWindow {
+        let kind = match &self.kind {
+            Kind::Unbounded => Kind::Unbounded,
+            Kind::Length(window) => Kind::Length(window.fresh()),
+            Kind::Time(window) => Kind::Time(window.fresh()),
+            Kind::LengthBatch(window) => Kind::LengthBatch(window.fresh()),
+            Kind::TimedBatch(window, anchor) => Kind::TimedBatch(window.fresh(*anchor), *anchor),
+            Kind::Other(window) => Kind::Other(window.fresh()),
+        };
+        AnyWindow { kind }
     }
 
     /// Whether the rows that enter are copies of the kept columns only.
     pub(super) fn keeps_rows(&self) -> bool {
-        match self {
-            AnyWindow::Length(_) | AnyWindow::Time(_) => true,
-            AnyWindow::Unbounded | AnyWindow::LengthBatch(_) | AnyWindow::TimedBatch(_) => false,
+        match &self.kind {
+            Kind::Length(_) | Kind::Time(_) => true,
+            Kind::Unbounded | Kind::LengthBatch(_) | Kind::TimedBatch(..) => false,
+            Kind::Other(window) => window.keeps_rows(),
+        }
+    }
+
+    /// How rows leave one by one.
+    pub(super) fn leaves(&self) -> Leaves {
+        match &self.kind {
+            Kind::Length(_) | Kind::Time(_) => Leaves::InOrder,
+            Kind::Unbounded | Kind::LengthBatch(_) | Kind::TimedBatch(..) => Leaves::Never,
+            Kind::Other(window) => window.leaves(),
         }
     }
 
     /// Takes rows, all before the next deadline.
-    pub(super) fn push(&mut self, rows: Picked<'_>, to: &mut impl Changes) {
-        match self {
-            AnyWindow::Unbounded => to.enter_all(rows),
-            AnyWindow::Length(window) => window.push(rows, to),
-            AnyWindow::Time(window) => window.push(rows, to),
-            AnyWindow::LengthBatch(window) => window.push(rows, to),
-            AnyWindow::TimedBatch(window) => window.push(rows, to),
+    pub(super) fn push<C: Changes>(&mut self, rows: Picked<'_>, to: &mut C) {
+        match &mut self.kind {
+            Kind::Unbounded => to.enter_all(rows),
+            Kind::Length(window) => window.push(rows, to),
+            Kind::Time(window) => window.push(rows, to),
+            Kind::LengthBatch(window) => window.push(rows, to),
+            Kind::TimedBatch(window, _) => window.push(rows, to),
+            Kind::Other(window) => window.push(rows, to),
+        }
+    }
+
+    /// The rows that arrived together have all been pushed.
+    pub(super) fn pushed<C: Changes>(&mut self, to: &mut C) {
+        if let Kind::Other(window) = &mut self.kind {
+            window.pushed(to);
         }
     }
 
     /// The clock has reached the deadline.
-    pub(super) fn fire(&mut self, at: Stamp, to: &mut impl Changes) {
-        match self {
-            AnyWindow::Unbounded | AnyWindow::Length(_) | AnyWindow::LengthBatch(_) => {}
-            AnyWindow::Time(window) => window.fire(at, to),
-            AnyWindow::TimedBatch(window) => window.fire(at, to),
+    pub(super) fn fire<C: Changes>(&mut self, at: Stamp, to: &mut C) {
+        match &mut self.kind {
+            Kind::Unbounded | Kind::Length(_) | Kind::LengthBatch(_) => {}
+            Kind::Time(window) => window.fire(at, to),
+            Kind::TimedBatch(window, _) => window.fire(at, to),
+            Kind::Other(window) => window.fire(at, to),
         }
     }
 
     /// When it must be fired next, as things are.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        match self {
-            AnyWindow::Unbounded | AnyWindow::Length(_) | AnyWindow::LengthBatch(_) => None,
-            AnyWindow::Time(window) => window.deadline(),
-            AnyWindow::TimedBatch(window) => window.deadline(),
+        match &self.kind {
+            Kind::Unbounded | Kind::Length(_) | Kind::LengthBatch(_) => None,
+            Kind::Time(window) => window.deadline(),
+            Kind::TimedBatch(window, _) => window.deadline(),
+            Kind::Other(window) => window.deadline(),
         }
     }
 
     /// The earliest deadline that rows from `time` on could bring about. Never decreases with
     /// `time`; the engine may push all rows before it in one go.
     pub(super) fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
-        match self {
-            AnyWindow::Unbounded | AnyWindow::Length(_) | AnyWindow::LengthBatch(_) => None,
-            AnyWindow::Time(window) => Some(window.earliest(time)),
-            AnyWindow::TimedBatch(window) => Some(window.earliest(time)),
+        match &self.kind {
+            Kind::Unbounded | Kind::Length(_) | Kind::LengthBatch(_) => None,
+            Kind::Time(window) => Some(window.earliest(time)),
+            Kind::TimedBatch(window, _) => Some(window.earliest(time)),
+            Kind::Other(window) => window.earliest(time),
+        }
+    }
+
+    /// Expressions of its own that could not be computed since the last call.
+    pub(super) fn take_faults(&self) -> u64 {
+        match &self.kind {
+            Kind::Unbounded
+            | Kind::Length(_)
+            | Kind::Time(_)
+            | Kind::LengthBatch(_)
+            | Kind::TimedBatch(..) => 0,
+            Kind::Other(window) => window.take_faults(),
         }
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
-        match self {
-            AnyWindow::Unbounded => Ok(()),
-            AnyWindow::Length(window) => window.save(save),
-            AnyWindow::Time(window) => window.save(save),
-            AnyWindow::LengthBatch(window) => window.save(save),
-            AnyWindow::TimedBatch(window) => window.save(save),
+        match &self.kind {
+            Kind::Unbounded => Ok(()),
+            Kind::Length(window) => window.save(save),
+            Kind::Time(window) => window.save(save),
+            Kind::LengthBatch(window) => window.save(save),
+            Kind::TimedBatch(window, _) => window.save(save),
+            Kind::Other(window) => window.save(save),
         }
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
-        match self {
-            AnyWindow::Unbounded => Ok(()),
-            AnyWindow::Length(window) => window.load(load),
-            AnyWindow::Time(window) => window.load(load),
-            AnyWindow::LengthBatch(window) => window.load(load),
-            AnyWindow::TimedBatch(window) => window.load(load),
+        match &mut self.kind {
+            Kind::Unbounded => Ok(()),
+            Kind::Length(window) => window.load(load),
+            Kind::Time(window) => window.load(load),
+            Kind::LengthBatch(window) => window.load(load),
+            Kind::TimedBatch(window, _) => window.load(load),
+            Kind::Other(window) => window.load(load),
         }
     }
 }

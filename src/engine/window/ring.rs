@@ -16,6 +16,8 @@ const BLOCK_ROWS: usize = 256;
 /// Rows of which only some columns are kept.
 pub(super) struct Ring {
     keep: Vec<usize>,
+    /// Values behind the kept columns that the window computes for itself.
+    extra: usize,
     blocks: VecDeque<Block>,
     /// Rows of the first block that have been taken.
     taken: usize,
@@ -49,8 +51,14 @@ struct RingState {
 
 impl Ring {
     pub(super) fn new(keep: &[usize]) -> Ring {
+        Ring::with_extra(keep, 0)
+    }
+
+    /// A ring whose rows have `extra` values more than those that it shows.
+    pub(super) fn with_extra(keep: &[usize], extra: usize) -> Ring {
         Ring {
             keep: keep.to_vec(),
+            extra,
             blocks: VecDeque::new(),
             taken: 0,
             first_block: 0,
@@ -59,8 +67,27 @@ impl Ring {
         }
     }
 
+    /// The same ring without any row.
+    pub(super) fn fresh(&self) -> Ring {
+        Ring::with_extra(&self.keep, self.extra)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.rows
+    }
+
+    /// Keeps one row, with exactly as many extra values as there are.
+    pub(super) fn push(&mut self, row: Row<'_>, extra: impl IntoIterator<Item = Value>) {
+        self.make_room();
+        let Some(Block { values, stamps }) = self.blocks.back_mut() else {
+            return;
+        };
+        stamps.push(row.stamp);
+        let kept = self.keep.iter();
+        values.extend(kept.map(|column| row.values.get(*column).cloned().unwrap_or_default()));
+        values.extend(extra);
+        values.resize(stamps.len() * (self.keep.len() + self.extra), Value::Null);
+        self.rows += 1;
     }
 
     /// Keeps the rows.
@@ -68,13 +95,7 @@ impl Ring {
         self.rows += rows.len();
         let mut rows = rows.iter().peekable();
         while rows.peek().is_some() {
-            if self
-                .blocks
-                .back()
-                .is_none_or(|block| block.stamps.len() == BLOCK_ROWS)
-            {
-                self.blocks.push_back(self.spare.take().unwrap_or_default());
-            }
+            self.make_room();
             let Some(Block { values, stamps }) = self.blocks.back_mut() else {
                 return;
             };
@@ -90,16 +111,36 @@ impl Ring {
         }
     }
 
+    /// The last block is one that takes another row.
+    fn make_room(&mut self) {
+        if self
+            .blocks
+            .back()
+            .is_none_or(|block| block.stamps.len() == BLOCK_ROWS)
+        {
+            self.blocks.push_back(self.spare.take().unwrap_or_default());
+        }
+    }
+
     /// The row at `place`, counted from the oldest.
     #[inline]
     pub(super) fn row(&self, place: usize) -> Option<Row<'_>> {
         let place = self.taken + place;
         let block = self.blocks.get(place / BLOCK_ROWS)?;
-        let (place, width) = (place % BLOCK_ROWS, self.keep.len());
+        let (place, width) = (place % BLOCK_ROWS, self.keep.len() + self.extra);
+        let start = place * width;
         Some(Row {
             stamp: *block.stamps.get(place)?,
-            values: block.values.get(place * width..(place + 1) * width)?,
+            values: block.values.get(start..start + self.keep.len())?,
         })
+    }
+
+    /// What the window has computed for the row at `place`.
+    pub(super) fn extra(&self, place: usize) -> Option<&[Value]> {
+        let place = self.taken + place;
+        let block = self.blocks.get(place / BLOCK_ROWS)?;
+        let end = (place % BLOCK_ROWS + 1) * (self.keep.len() + self.extra);
+        block.values.get(end - self.extra..end)
     }
 
     /// The time of the oldest row.
@@ -164,7 +205,9 @@ impl Ring {
         self.blocks.clear();
         for block in load.all::<BlockState>(Part::WindowRows)? {
             let rows = block.seqs.len();
-            if block.times.len() != rows || block.values.len() != rows * self.keep.len() {
+            if block.times.len() != rows
+                || block.values.len() != rows * (self.keep.len() + self.extra)
+            {
                 return Err(StateError::Inconsistent(
                     "a window's block has rows of another width",
                 ));

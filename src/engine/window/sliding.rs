@@ -71,6 +71,14 @@ impl Length {
         }
     }
 
+    pub(super) fn fresh(&self) -> Length {
+        Length {
+            rows_max: self.rows_max,
+            ring: self.ring.fresh(),
+            left: Vec::new(),
+        }
+    }
+
     pub(super) fn push(&mut self, rows: Picked<'_>, to: &mut impl Changes) {
         let entering = self.ring.len();
         self.ring.extend(rows);
@@ -96,9 +104,10 @@ impl Length {
     }
 }
 
-/// `'time', d`: the rows of the last d.
+/// `'time', d` and `'timeLength', d, n`: the rows of the last d, and of them the last n.
 pub(in super::super) struct Time {
     span_ms: i64,
+    rows_max: usize,
     /// Whether anybody sees rows leave. If not, they leave when the next row comes, and a
     /// deadline once per span gives their memory back when none comes.
     seen: bool,
@@ -108,11 +117,21 @@ pub(in super::super) struct Time {
 }
 
 impl Time {
-    pub(super) fn new(span_ms: i64, seen: bool, keep: &[usize]) -> Time {
+    pub(super) fn new(span_ms: i64, rows: Option<u64>, seen: bool, keep: &[usize]) -> Time {
+        let rows_max = rows.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        Time::with(span_ms, rows_max, seen, Ring::new(keep))
+    }
+
+    pub(super) fn fresh(&self) -> Time {
+        Time::with(self.span_ms, self.rows_max, self.seen, self.ring.fresh())
+    }
+
+    fn with(span_ms: i64, rows_max: usize, seen: bool, ring: Ring) -> Time {
         Time {
             span_ms,
+            rows_max,
             seen,
-            ring: Ring::new(keep),
+            ring,
             left: Vec::new(),
             deadline: None,
         }
@@ -124,6 +143,7 @@ impl Time {
         self.left.clear();
         let mut left = 0;
         for (row, before) in rows.iter().zip(entering..) {
+            left = left.max((before + 1).saturating_sub(self.rows_max));
             while left < before && self.is_old(left, row.stamp) {
                 left += 1;
             }

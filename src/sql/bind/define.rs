@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::super::ast::{CreateStream, CreateTable, CreateTrigger, CreateWindow, Name, Properties};
 use super::super::plan::{Eviction, Property, Role, Stream, StreamId, Table, Trigger};
-use super::super::windows::plan_window;
 use super::Binder;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::event::{Field, Schema, Type, parse_duration_ms};
@@ -58,6 +57,9 @@ impl Binder<'_> {
             connector: None,
             format: None,
             properties: Vec::new(),
+            event_time: None,
+            dead_letters: None,
+            settings: Vec::new(),
             path: path.to_owned(),
             place,
         });
@@ -76,6 +78,9 @@ impl Binder<'_> {
             connector: None,
             format: None,
             properties: Vec::new(),
+            event_time: None,
+            dead_letters: None,
+            settings: Vec::new(),
             path: path.to_owned(),
             place: name.place,
         };
@@ -88,10 +93,9 @@ impl Binder<'_> {
             return;
         }
         let schema = self.schema(path, &create.columns);
-        if let Err(fault) = plan_window(path, &create.window) {
-            self.diagnostics.push(fault);
-        }
         let name = &create.name;
+        // Each reader has its own; this one is for the faults.
+        let _ = self.window(path, &create.window, [Some(&name.text), None], &schema);
         let id = self.add_stream(path, name.text.clone(), name.place, schema);
         self.windows.insert(id, create.window.clone());
     }

@@ -7,9 +7,11 @@ use sqlparser::ast::{
     ValueWithSpan,
 };
 
+use super::super::functions::Reads;
 use super::super::parse::place_of;
 use super::super::plan::{Aggregate, ArithmeticOp, CompareOp, Expr, ExprKind, Table, TableId};
 use super::super::types;
+use super::analytic::List;
 use super::call;
 use super::fold::fold;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
@@ -31,6 +33,11 @@ pub(super) struct Scope<'a> {
     pub(super) aliases_first: bool,
     /// Where aggregates may be used: the list that they are added to. Else why they may not.
     pub(super) aggregates: Result<&'a mut Vec<Aggregate>, &'static str>,
+    /// The same for analytic functions.
+    pub(super) analytics: Result<List<'a>, &'static str>,
+    /// Where `uuid` and `rand` cannot be used, since the expression is computed several times for
+    /// a row: why not.
+    pub(super) draws: Result<(), &'static str>,
     /// Where the statement begins: for what has no place of its own.
     pub(super) place: Place,
     /// The tables, for `x IN table`.
@@ -58,6 +65,8 @@ pub(super) struct Named<'a> {
     pub(super) first: usize,
     /// What it is: stream, table and so on.
     pub(super) what: &'static str,
+    /// Whether its columns are found without its name before them.
+    pub(super) alone: bool,
 }
 
 impl<'a> Named<'a> {
@@ -284,6 +293,8 @@ impl<'s> Scope<'s> {
             aliases: self.aliases,
             aliases_first: self.aliases_first,
             aggregates: Err("here"),
+            analytics: Err("here"),
+            draws: self.draws,
             place: self.place,
             tables: self.tables,
             progress: self.progress,
@@ -297,11 +308,16 @@ impl<'s> Scope<'s> {
                 Some(source) => std::slice::from_ref(source),
                 None => return self.unknown_source(stream),
             },
-            None => self.sources,
+            None => {
+                let named = self.sources.iter().position(|source| !source.alone);
+                self.sources
+                    .get(..named.unwrap_or(self.sources.len()))
+                    .unwrap_or_default()
+            }
         };
         if let (None, true) = (stream, self.aliases_first) {
-            if let Some(expr) = self.alias(&name.value) {
-                return Ok(expr);
+            if let Some(bound) = self.alias(name) {
+                return bound;
             }
         }
         let mut found = sources.iter().filter_map(|source| {
@@ -321,8 +337,10 @@ impl<'s> Scope<'s> {
                 ty,
             });
         }
-        if let (None, Some(expr)) = (stream, self.alias(&name.value)) {
-            return Ok(expr);
+        if stream.is_none() {
+            if let Some(bound) = self.alias(name) {
+                return bound;
+            }
         }
         self.progress.unknown.set(true);
         let columns = sources.iter().flat_map(|source| source.schema.fields());
@@ -361,11 +379,30 @@ impl<'s> Scope<'s> {
         self.fail_with(place_of(stream.span), message, hint)
     }
 
-    fn alias(&self, name: &str) -> Option<Expr> {
-        let (_, expr) = self.aliases.iter().find(|(alias, _)| alias == name)?;
+    fn alias(&mut self, name: &ast::Ident) -> Option<Bound> {
+        let (_, expr) = self
+            .aliases
+            .iter()
+            .find(|(alias, _)| *alias == name.value)?;
         // A copy may be as large as what one statement binds.
-        self.progress.steps.set(self.progress.steps.get() + 10);
-        Some(expr.clone())
+        let steps = &self.progress.steps;
+        steps.set(steps.get() + 10);
+        let mut draws = None;
+        expr.walk(&mut |expr| match expr.kind {
+            ExprKind::Call(function, _) if function.reads == Reads::Position => {
+                draws = function.names.first();
+            }
+            _ => {}
+        });
+        if let Some(function) = draws {
+            let message = format!(
+                "'{}' would not be the same here: {function} gives another",
+                name.value
+            );
+            let hint = Some("compute it in a subquery".to_owned());
+            return Some(self.fail_with(place_of(name.span), message, hint));
+        }
+        Some(Ok(expr.clone()))
     }
 
     pub(super) fn literal(&mut self, written: &ValueWithSpan) -> Bound {

@@ -196,11 +196,13 @@ pub(super) fn span(expr: &mut Expr) -> Option<(usize, usize)> {
 }
 
 /// Moves conditions that read one stream to that stream, as far as the result stays the same:
-/// where no outer join needs the row, and no window counts the rows it drops.
+/// where no outer join needs the row, and no window counts the rows it drops. `movable`: whether
+/// those of `filter` may be moved.
 pub(super) fn push_down(
     tree: &mut Tree,
     filter: &mut Vec<Expr>,
     origins: &[Origin],
+    movable: bool,
 ) -> Vec<Vec<Expr>> {
     let mut pushed: Vec<Vec<Expr>> = origins.iter().map(|_| Vec::new()).collect();
     if !tree.inner_only() {
@@ -238,7 +240,9 @@ pub(super) fn push_down(
         }
         *conditions = rest;
     };
-    take(filter);
+    if movable {
+        take(filter);
+    }
     tree.each_node(&mut |node| take(&mut node.on));
     pushed
 }
@@ -309,7 +313,12 @@ impl Sides<'_> {
         let offset = self.narrow.offset(right);
         let is_table = |index: usize| {
             let origin = self.origins.get(index);
-            origin.is_some_and(|origin| matches!(origin.kind, OriginKind::Table(_)))
+            origin.is_some_and(|origin| {
+                matches!(
+                    origin.kind,
+                    OriginKind::Table(_) | OriginKind::Aggregation(_)
+                )
+            })
         };
         let tables = [
             matches!(left, Tree::Leaf(index) if is_table(index)),

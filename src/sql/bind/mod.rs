@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod aggregation;
+mod analytic;
 mod call;
 mod define;
 mod expr;
@@ -15,6 +16,7 @@ mod partition;
 mod query;
 mod source;
 mod target;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use sqlparser::ast::Expr as WrittenExpr;
 
 use super::super::ast::{self, KeyForm, Properties};
-use super::super::plan::{Application, Expr, ExprKind, Partition, PartitionKey, Query, StreamId};
+use super::super::plan::{Expr, ExprKind, Partition, PartitionKey, StreamId};
 use super::super::types;
 use super::expr::{Bound, Failed, Named, Progress, Scope, place, widen};
 use super::source::Origin;
 use super::{Binder, Relation, Work, Written, flatten};
-use crate::diagnostic::{Diagnostic, Place, Severity, did_you_mean};
+use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::event::{Type, parse_duration_ms};
 
 impl Binder<'_> {
@@ -85,48 +85,37 @@ impl Binder<'_> {
                 let _ = self.partition_key(&path, key, &mut keys);
             }
             self.same_types(&path, written.place, &mut keys);
-            self.check_keys(&path, number, &written, &keys);
+            self.read_by_none(&path, &written, number, &keys);
             if let Some(partition) = self.application.partitions.get_mut(number) {
                 partition.keys = keys;
             }
         }
     }
 
-    /// A key comes with the rows of its stream, which a query of the partition must read.
-    fn check_keys(
+    /// A key of a stream that no query of the partition reads says nothing.
+    fn read_by_none(
         &mut self,
         path: &str,
-        number: usize,
         written: &ast::Partition,
+        number: usize,
         keys: &[(StreamId, PartitionKey)],
     ) {
-        let Application {
-            queries,
-            partitions,
-            streams,
-            ..
-        } = &self.application;
-        let own = partitions.get(number).map(|partition| &partition.queries);
-        let own = own
-            .into_iter()
-            .flatten()
-            .filter_map(|one| queries.get(*one));
-        let own: Vec<&Query> = own.collect();
-        // What failed has been reported, and might have read it.
-        let failed = |fault: &Diagnostic| fault.severity == Severity::Error;
-        if self.diagnostics.iter().any(failed) {
+        let queries = self.application.queries.iter();
+        let own = queries.filter(|query| query.partition == Some(number));
+        let read: Vec<StreamId> = own
+            .flat_map(|query| query.input.streams())
+            .map(|input| input.stream)
+            .collect();
+        if self.failed.iter().next().is_some() {
+            // Perhaps the one that reads it could not be bound.
             return;
         }
-        let read = |stream: StreamId| {
-            let inputs = own.iter().flat_map(|query| query.input.streams());
-            inputs.into_iter().any(|input| input.stream == stream)
-        };
-        let unread = keys.iter().filter(|(stream, _)| !read(*stream));
-        for (stream, _) in unread {
-            let name = streams.get(stream.0).map_or("", |one| one.name.as_str());
-            let message = format!("no query of this partition reads '{name}'");
+        for (stream, _) in keys.iter().filter(|(stream, _)| !read.contains(stream)) {
+            let name = self.application.stream(*stream);
+            let name = name.map_or("?", |stream| stream.name.as_str());
             let of = written.keys.iter().find(|key| key.stream.text == name);
             let place = of.map_or(written.place, |key| key.stream.place);
+            let message = format!("no query of this partition reads '{name}'");
             self.diagnostics
                 .push(Diagnostic::error(path, place, message));
         }
@@ -227,6 +216,7 @@ impl Binder<'_> {
             schema: &definition.schema,
             first: 0,
             what: "stream",
+            alone: true,
         };
         self.key_over(path, source, written, condition, &Progress::default())
     }
@@ -246,6 +236,8 @@ impl Binder<'_> {
             aliases: &[],
             aliases_first: false,
             aggregates: Err("in the key of a partition"),
+            analytics: Err("in the key of a partition"),
+            draws: Err("in the key of a partition"),
             place: place(written),
             progress,
             tables: &self.application.tables,

@@ -9,9 +9,10 @@ use sqlparser::ast::{
 use super::super::ast::{self, Every, IntoKind};
 use super::super::parse::place_of;
 use super::super::plan::{
-    Aggregate, Emit, Expr, ExprKind, Grouping, Input, Keep, Period, Query, Rate, SortKey, StreamId,
-    StreamInput, Target, Window,
+    Aggregate, Analytics, Emit, Expr, ExprKind, Grouping, Input, Keep, Period, Query, Rate,
+    SortKey, StreamId, StreamInput, Target, Window,
 };
+use super::analytic::{Calls, List};
 use super::expr::{Failed, Named, Progress, Scope, place};
 use super::join::{self, Sides, Tree};
 use super::source::{Origin, OriginKind};
@@ -34,6 +35,8 @@ pub(super) struct Clauses {
     pub(super) places: Vec<Place>,
     pub(super) having: Option<Expr>,
     pub(super) order_by: Vec<SortKey>,
+    /// Calls of analytic functions.
+    pub(super) calls: Calls,
 }
 
 impl Binder<'_> {
@@ -51,11 +54,14 @@ impl Binder<'_> {
         if self.faults() > before {
             return Err(Failed);
         }
+        self.warn_of_emit(path, written, &origins);
         let Bound {
             mut clauses,
             mut tree,
             write,
         } = clauses?;
+        let calls = std::mem::take(&mut clauses.calls);
+        let analytics = self.analytics(path, calls, &origins)?;
         let rate = rate(select, &mut clauses);
         let write = write.map(|write| write.hide(&mut clauses, &origins));
         let grouped = !clauses.keys.is_empty() || !clauses.aggregates.is_empty();
@@ -63,14 +69,19 @@ impl Binder<'_> {
         let mut draft = Draft {
             grouping,
             clauses,
+            analytics,
             origins,
         };
         let input = self.input(path, written, &mut draft, &mut tree)?;
         let Draft {
-            grouping, clauses, ..
+            grouping,
+            clauses,
+            analytics,
+            ..
         } = draft;
         let query = Query {
             input,
+            analytics,
             grouping,
             having: clauses.having,
             select: clauses.select,
@@ -90,6 +101,7 @@ impl Binder<'_> {
             place: written.query.place,
         };
         self.check_output(path, written, &query)?;
+        self.check_analytics(path, written, &query)?;
         self.target(path, written, query, &clauses.places, write)
     }
 
@@ -123,6 +135,22 @@ impl Binder<'_> {
         }
     }
 
+    /// EXPIRED EVENTS of a window that no row leaves are none.
+    fn warn_of_emit(&mut self, path: &str, written: &WrittenQuery, origins: &[Origin]) {
+        let IntoKind::Insert(Emit::Expired | Emit::All) = written.query.into.kind else {
+            return;
+        };
+        let [origin] = origins else {
+            return;
+        };
+        if origin.window().is_some_and(|window| !window.rows_leave()) {
+            let message = "no row ever leaves this window, so none expires";
+            let place = written.query.place;
+            self.diagnostics
+                .push(Diagnostic::warning(path, place, message));
+        }
+    }
+
     fn clauses(
         &mut self,
         path: &str,
@@ -136,7 +164,7 @@ impl Binder<'_> {
         let durations = |index: usize| match origins.get(index).map(|origin| &origin.kind) {
             Some(OriginKind::Aggregation(id)) => aggregations
                 .get(id.0)
-                .map(|one| one.durations.clone())
+                .map(|one| one.durations.iter().map(|one| one.bucket).collect())
                 .unwrap_or_default(),
             _ => Vec::new(),
         };
@@ -148,10 +176,19 @@ impl Binder<'_> {
             aliases: &[],
             aliases_first: false,
             aggregates: Err("in ON, which decides before rows are grouped"),
+            analytics: Err("in ON, which makes the rows"),
+            draws: Err("in ON"),
             tables: &self.application.tables,
             diagnostics: self.diagnostics,
         };
         let tree = join::tree(&mut scope, &select.from, origins, &durations);
+        // A window that others use is read again by each of its readers, for each change.
+        let named = origins.iter().any(Origin::is_named_window);
+        scope.draws = if named {
+            Err("in WHERE of a named window")
+        } else {
+            Ok(())
+        };
         if let IntoKind::Update(_) | IntoKind::Delete = written.query.into.kind {
             let write = super::target::change(&mut scope, &written.query, written);
             return Ok(Bound {
@@ -183,7 +220,9 @@ impl Binder<'_> {
             if let Some(condition) = draft.clauses.filter.take() {
                 join::conjuncts(condition, &mut filter);
             }
-            pushed = join::push_down(tree, &mut filter, &draft.origins);
+            // What is computed over all joined rows must see all of them.
+            let movable = draft.analytics.before.is_empty();
+            pushed = join::push_down(tree, &mut filter, &draft.origins, movable);
         }
         self.keep_some_rows(path, written, draft)?;
         let narrow = Narrow::new(draft, tree, &mut filter);
@@ -325,15 +364,23 @@ struct Bound {
 
 /// A query whose columns are still those of all sources.
 pub(super) struct Draft {
-    grouping: Option<Grouping>,
-    clauses: Clauses,
-    origins: Vec<Origin>,
+    pub(super) grouping: Option<Grouping>,
+    pub(super) clauses: Clauses,
+    pub(super) analytics: Analytics,
+    pub(super) origins: Vec<Origin>,
 }
 
-fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Failed> {
+pub(super) fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Failed> {
     let mut aggregates: Vec<Aggregate> = Vec::new();
+    let mut calls = Calls::default();
+    let width = scope.sources.last();
+    let width = width.map_or(0, |last| last.first + last.schema.width());
     let mut inner = Scope {
         aggregates: Err("in WHERE, which decides before rows are grouped"),
+        analytics: Ok(List {
+            first: width,
+            calls: &mut calls.before,
+        }),
         ..scope.copy()
     };
     let filter = written
@@ -341,12 +388,19 @@ fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Fail
         .as_ref()
         .map(|filter| inner.condition(filter, "WHERE"));
     inner.aggregates = Err("in GROUP BY");
+    let before = inner.analytics.as_ref().map_or(0, |list| list.calls.len());
+    inner.analytics = Ok(List {
+        first: width + before,
+        calls: &mut calls.after,
+    });
+    inner.draws = Err("in GROUP BY");
     let keys: Vec<_> = written
         .group_by
         .iter()
         .map(|key| group_key(&mut inner, key))
         .collect();
     inner.aggregates = Ok(&mut aggregates);
+    inner.draws = Ok(());
     let (columns, failed) = columns(&mut inner, &written.items);
     let aliases: Vec<(String, Expr)> = columns
         .names
@@ -377,6 +431,7 @@ fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Fail
         having: having.transpose()?,
         order_by: order_by.into_iter().collect::<Result<_, _>>()?,
         aggregates,
+        calls,
     })
 }
 
@@ -537,7 +592,7 @@ fn sort_key(scope: &mut Scope<'_>, key: &ast::OrderBy) -> Result<SortKey, Failed
 }
 
 /// Turns expressions over the input row into expressions over the group row.
-fn regroup(clauses: &mut Clauses) -> Grouping {
+pub(super) fn regroup(clauses: &mut Clauses) -> Grouping {
     let keys = std::mem::take(&mut clauses.keys);
     let aggregates = std::mem::take(&mut clauses.aggregates);
     let mut carried: Vec<usize> = Vec::new();
@@ -582,6 +637,33 @@ fn to_group_row(expr: &mut Expr, keys: &[Expr], aggregates: usize, carried: &mut
     }
 }
 
+/// What reads the row behind filter and window. `named`: the window is not the query's own.
+fn readers<'a>(
+    grouping: Option<&'a mut Grouping>,
+    clauses: &'a mut Clauses,
+    named: bool,
+    exprs: &mut Vec<&'a mut Expr>,
+    plain: &mut Vec<&'a mut usize>,
+) {
+    match grouping {
+        Some(grouping) => {
+            exprs.extend(&mut grouping.keys);
+            let aggregates = grouping.aggregates.iter_mut();
+            exprs.extend(aggregates.flat_map(Aggregate::exprs_mut));
+            plain.extend(&mut grouping.carried);
+        }
+        None => {
+            exprs.extend(&mut clauses.select);
+            exprs.extend(&mut clauses.having);
+            exprs.extend(clauses.order_by.iter_mut().map(|key| &mut key.expr));
+        }
+    }
+    if named {
+        // The filter of a named window sees the rows that it keeps.
+        exprs.extend(&mut clauses.filter);
+    }
+}
+
 /// The columns that are read behind the filters, and where each source's lie among them.
 pub(super) struct Narrow {
     /// Ascending, over the columns of all sources.
@@ -592,43 +674,41 @@ pub(super) struct Narrow {
 
 impl Narrow {
     /// Finds the columns, and renumbers what reads them.
-    fn new(draft: &mut Draft, tree: &mut Tree, filter: &mut [Expr]) -> Narrow {
+    pub(super) fn new(draft: &mut Draft, tree: &mut Tree, filter: &mut [Expr]) -> Narrow {
         let joined = matches!(tree, Tree::Node(_));
         let Draft {
             grouping,
             clauses,
+            analytics,
             origins,
         } = draft;
         let mut exprs: Vec<&mut Expr> = filter.iter_mut().collect();
         let mut plain: Vec<&mut usize> = Vec::new();
         tree.exprs_mut(&mut exprs);
-        if let Some(grouping) = grouping {
-            exprs.extend(&mut grouping.keys);
-            exprs.extend(
-                grouping
-                    .aggregates
-                    .iter_mut()
-                    .flat_map(Aggregate::exprs_mut),
-            );
-            plain.extend(&mut grouping.carried);
-        } else {
-            exprs.extend(&mut clauses.select);
-            exprs.extend(&mut clauses.having);
-            exprs.extend(clauses.order_by.iter_mut().map(|key| &mut key.expr));
+        let computed = analytics.iter().count();
+        if joined {
+            exprs.extend(analytics.exprs_mut());
         }
         let named = origins
             .iter()
             .any(|origin| matches!(origin.kind, OriginKind::Stream { named: true, .. }));
-        if named {
-            // The filter of a named window sees the rows that it keeps.
-            exprs.extend(&mut clauses.filter);
-        }
+        readers(grouping.as_mut(), clauses, named, &mut exprs, &mut plain);
         let mut keep = Vec::new();
         for expr in &mut exprs {
             expr.for_each_column(&mut |column| keep.push(*column));
         }
         keep.extend(plain.iter().map(|column| **column));
-        let ranges: Vec<_> = origins.iter().map(Origin::columns).collect();
+        let width = origins.last().map_or(0, |last| last.columns().end);
+        if joined {
+            // All that is computed stands behind the joined row, whoever reads it.
+            keep.extend((width..).take(computed));
+        }
+        window_columns(origins, |first, column| keep.push(first + *column));
+        let mut ranges: Vec<_> = origins.iter().map(Origin::columns).collect();
+        if let ([range], false) = (ranges.as_mut_slice(), joined) {
+            // What is computed stands behind the columns of the only source.
+            range.end += computed;
+        }
         for range in ranges.iter().filter(|_| joined) {
             // A side has at least one column.
             if !keep.iter().any(|column| range.contains(column)) {
@@ -644,6 +724,11 @@ impl Narrow {
             expr.for_each_column(&mut { renumber });
         }
         plain.into_iter().for_each(renumber);
+        window_columns(origins, |first, column| {
+            let before = keep.partition_point(|column| *column < first);
+            let place = keep.binary_search(&(first + *column));
+            *column = place.unwrap_or_default().saturating_sub(before);
+        });
         Narrow { keep, ranges }
     }
 
@@ -658,5 +743,16 @@ impl Narrow {
     pub(super) fn offset(&self, source: usize) -> usize {
         let start = self.ranges.get(source).map_or(0, |range| range.start);
         self.keep.partition_point(|column| *column < start)
+    }
+}
+
+/// Every column that a window reads: those are numbered within the window's own stream, whose
+/// first column among all is given too.
+fn window_columns(origins: &mut [Origin], mut visit: impl FnMut(usize, &mut usize)) {
+    for origin in origins {
+        let first = origin.first;
+        if let Some(window) = origin.window_mut() {
+            window.for_each_column(&mut |column| visit(first, column));
+        }
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::super::ast::{self, What};
 use super::super::plan::{AggregationId, StreamId, TableId, Window};
-use super::super::windows::plan_window;
 use super::expr::{Failed, Named};
 use super::{Binder, Relation, Written};
 use crate::diagnostic::{Diagnostic, Place};
@@ -43,9 +42,30 @@ impl Origin {
         }
     }
 
+    /// Its window.
+    pub(super) fn window(&self) -> Option<&Window> {
+        match &self.kind {
+            OriginKind::Stream { window, .. } => window.as_ref(),
+            OriginKind::Table(_) | OriginKind::Aggregation(_) => None,
+        }
+    }
+
+    /// Like [`Origin::window`].
+    pub(super) fn window_mut(&mut self) -> Option<&mut Window> {
+        match &mut self.kind {
+            OriginKind::Stream { window, .. } => window.as_mut(),
+            OriginKind::Table(_) | OriginKind::Aggregation(_) => None,
+        }
+    }
+
     /// The places of its columns among those of all sources.
     pub(super) fn columns(&self) -> std::ops::Range<usize> {
         self.first..self.first + self.schema.width()
+    }
+
+    /// Whether it is a window that other queries may read, too.
+    pub(super) fn is_named_window(&self) -> bool {
+        matches!(self.kind, OriginKind::Stream { named: true, .. })
     }
 
     pub(super) fn named(&self) -> Named<'_> {
@@ -58,6 +78,7 @@ impl Origin {
                 OriginKind::Table(_) => "table",
                 OriginKind::Aggregation(_) => "aggregation",
             },
+            alone: true,
         }
     }
 }
@@ -157,10 +178,10 @@ impl Binder<'_> {
                     return self.refuse(path, call.kind.place, message);
                 }
                 let call = own.as_ref().or(source.window.as_ref());
-                let window = call.map(|call| {
-                    plan_window(path, call).map_err(|fault| self.diagnostics.push(fault))
-                });
-                let window = window.transpose().map_err(|()| Failed)?;
+                let alias = source.alias.as_ref().map(|alias| alias.text.as_str());
+                let names = [alias, Some(name.text.as_str())];
+                let window = call.map(|call| self.window(path, call, names, &schema));
+                let window = window.transpose()?;
                 (schema, OriginKind::Stream { id, window, named })
             }
             Relation::Table(id) => {

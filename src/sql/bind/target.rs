@@ -62,10 +62,12 @@ fn with_table<T>(
         schema,
         first,
         what: "table",
+        alone: true,
     });
     let mut inner = Scope {
         sources: &sources,
         aggregates: Err("in a condition on a table"),
+        analytics: Err("in a condition on a table"),
         ..scope.copy()
     };
     bind(&mut inner)

@@ -4,6 +4,7 @@
 mod cast;
 mod date;
 mod digest;
+mod draw;
 mod json;
 mod kind;
 mod like;
@@ -14,6 +15,7 @@ mod text;
 mod time;
 
 pub(crate) use cast::{cast, in_json, to_text};
+pub(crate) use draw::site_number;
 pub(crate) use like::LikePattern;
 
 use super::plan::{Expr, ExprKind};
@@ -208,6 +210,7 @@ pub fn all() -> impl Iterator<Item = &'static Function> {
         date::FUNCTIONS,
         date::PARTS,
         digest::FUNCTIONS,
+        draw::FUNCTIONS,
         json::FUNCTIONS,
     ]
     .into_iter()

@@ -7,6 +7,7 @@ use super::super::ast::{
     CreateAggregation, CreateStream, CreateTable, CreateTrigger, CreateWindow, Name, Properties,
     Statement,
 };
+use super::super::cron::Cron;
 use super::super::plan::{Bucket, TriggerAt};
 use super::super::types;
 use super::{Parsed, StatementParser};
@@ -146,8 +147,10 @@ impl StatementParser<'_> {
             let Token::SingleQuotedString(text) = self.peek() else {
                 return Err(self.expected("a cron expression in single quotes"));
             };
+            let place = self.here();
             self.parser.advance_token();
-            TriggerAt::Cron(text)
+            let cron = Cron::parse(&text);
+            TriggerAt::Cron(cron.map_err(|fault| Diagnostic::error(self.path, place, fault))?)
         } else {
             return Err(self.expected("START, EVERY or CRON"));
         };

@@ -1,6 +1,5 @@
 //! FROM: sources, joins, windows.
 
-use sqlparser::ast::Expr;
 use sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
@@ -218,30 +217,25 @@ impl StatementParser<'_> {
 
     fn window_argument(&mut self) -> Parsed<WindowArgument> {
         let place = self.here();
-        let Token::Number(digits, false) = self.peek() else {
-            let expr: Expr = self.sql(Parser::parse_expr)?;
-            return Ok(WindowArgument {
-                value: WindowValue::Other(expr.to_string()),
-                place,
-            });
+        let value = match self.span_with_units()? {
+            Some(span_ms) => WindowValue::Span(span_ms),
+            None => match self.whole_number() {
+                Some(number) => WindowValue::Number(number),
+                None => WindowValue::Expr(Box::new(self.sql(Parser::parse_expr)?)),
+            },
         };
-        if let Some(span_ms) = self.span_with_units()? {
-            return Ok(WindowArgument {
-                value: WindowValue::Span(span_ms),
-                place,
-            });
-        }
+        Ok(WindowArgument { value, place })
+    }
+
+    /// A whole number that is an argument by itself.
+    fn whole_number(&mut self) -> Option<i64> {
+        let Token::Number(digits, false) = self.peek() else {
+            return None;
+        };
+        let alone = self.nth_is(1, &Token::Comma) || self.nth_is(1, &Token::RParen);
+        let number = digits.parse().ok().filter(|_| alone)?;
         self.parser.advance_token();
-        match digits.parse() {
-            Ok(number) => Ok(WindowArgument {
-                value: WindowValue::Number(number),
-                place,
-            }),
-            Err(_) => Ok(WindowArgument {
-                value: WindowValue::Other(digits),
-                place,
-            }),
-        }
+        Some(number)
     }
 
     /// A span of time longer than 0: `1 MINUTE 30 SECONDS`, or a bare number of milliseconds.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::super::cron::Cron;
 use super::{Aggregate, Application, Expr, StreamId, StreamInput};
 use crate::diagnostic::Place;
 use crate::event::Schema;
@@ -39,12 +40,12 @@ impl Join {
         self.left.width() + self.right.width()
     }
 
-    /// Whether joined rows leave again: when every stream in it has a window.
+    /// Whether joined rows leave again: when every stream in it has a window that they leave.
     #[must_use]
     pub fn forgets(&self) -> bool {
         let sides = [&self.left, &self.right];
         let mut streams = sides.iter().filter_map(|side| match &side.source {
-            Source::Stream(input) => Some(input.window.is_some()),
+            Source::Stream(input) => Some(input.forgets()),
             Source::Join(join) => Some(join.forgets()),
             Source::Table { .. } | Source::Aggregation { .. } => None,
         });
@@ -64,6 +65,26 @@ impl Join {
             }
             Source::Join(join) => join.comes_in_batches(),
             Source::Table { .. } | Source::Aggregation { .. } => true,
+        })
+    }
+
+    /// Whether rows without a match may come out and leave again, although matched ones stay.
+    #[must_use]
+    pub fn may_forget_some(&self) -> bool {
+        let mut sides = [&self.left, &self.right].into_iter();
+        self.kind != JoinKind::Inner && self.has_windows()
+            || sides.any(|side| match &side.source {
+                Source::Join(join) => join.may_forget_some(),
+                Source::Stream(_) | Source::Table { .. } | Source::Aggregation { .. } => false,
+            })
+    }
+
+    fn has_windows(&self) -> bool {
+        let sides = [&self.left, &self.right];
+        sides.iter().any(|side| match &side.source {
+            Source::Stream(input) => input.window.is_some(),
+            Source::Join(join) => join.has_windows(),
+            Source::Table { .. } | Source::Aggregation { .. } => false,
         })
     }
 
@@ -280,7 +301,7 @@ pub enum TriggerAt {
     /// Every so many milliseconds from then on.
     Every(i64),
     /// At the instants of a cron expression, UTC.
-    Cron(String),
+    Cron(Cron),
 }
 
 /// A stream of one column, the time, that the clock fills.
@@ -334,13 +355,34 @@ pub struct Aggregation {
     /// The columns it gives behind `AGG_TIMESTAMP`, over the group row: keys, then aggregates.
     pub select: Vec<Expr>,
     /// The durations that are kept, ascending.
-    pub durations: Vec<Bucket>,
+    pub durations: Vec<Duration>,
+    /// How many rows (a bucket's groups are a row each) there are at most, in all durations
+    /// together.
+    pub rows_max: u64,
     /// `AGG_TIMESTAMP BIGINT` and the selected columns.
     pub schema: Arc<Schema>,
     /// The file that defines it.
     pub path: String,
     /// Where in it.
     pub place: Place,
+}
+
+impl Aggregation {
+    /// A number like [`super::Query::fingerprint`]. How long buckets are kept and how many there
+    /// may be is not in it: an aggregation that is told to keep more keeps what it has.
+    #[must_use]
+    pub fn fingerprint(&self, application: &Application) -> u64 {
+        super::fingerprint(&super::super::explain::aggregation_text(self, application))
+    }
+}
+
+/// One of an aggregation's durations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duration {
+    /// How long its buckets are.
+    pub bucket: Bucket,
+    /// A bucket that began so many milliseconds before the newest one goes. None: buckets stay.
+    pub keep_ms: Option<i64>,
 }
 
 /// The length of an aggregation's buckets. Calendar lengths are those of UTC.
@@ -360,6 +402,22 @@ pub enum Bucket {
     Month,
     /// A year of the calendar.
     Year,
+}
+
+impl Bucket {
+    /// Its word, in the plural.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Bucket::Second => "seconds",
+            Bucket::Minute => "minutes",
+            Bucket::Hour => "hours",
+            Bucket::Day => "days",
+            Bucket::Week => "weeks",
+            Bucket::Month => "months",
+            Bucket::Year => "years",
+        }
+    }
 }
 
 impl Partition {
@@ -402,6 +460,8 @@ impl Trigger {
     pub fn fingerprint(&self, application: &Application) -> u64 {
         let stream = application.stream(self.stream);
         let name = stream.map_or("?", |stream| stream.name.as_str());
-        super::fingerprint(&format!("trigger {name} {:?}", self.at))
+        let domains = super::Domains::new(application);
+        let time = domains.written(domains.of(self.stream), application);
+        super::fingerprint(&format!("trigger {name} {:?}{time}", self.at))
     }
 }

@@ -113,13 +113,11 @@ impl Span {
                 &rows[end.saturating_sub(count)..end]
             }
             Span::Tumbling(span) => {
+                // The batch of the period before this one.
                 let period = |row: &&Event| row.stamp.time.0.div_euclid(span);
-                let closed = rows.partition_point(|row| (period(row) + 1) * span <= now);
-                let closed = &rows[..closed];
-                let Some(last) = closed.last().map(period) else {
-                    return &[];
-                };
-                &closed[closed.partition_point(|row| period(row) < last)..]
+                let wanted = now.div_euclid(span) - 1;
+                let from = rows.partition_point(|row| period(row) < wanted);
+                &rows[from..rows.partition_point(|row| period(row) <= wanted)]
             }
         }
     }

@@ -26,6 +26,7 @@ impl Span {
             Span::Tumbling(span_ms) => Some(Window::Tumbling {
                 span_ms,
                 offset_ms: 0,
+                zone: None,
             }),
         }
     }
@@ -215,11 +216,12 @@ impl Model<'_> {
                     }
                 }
                 Span::Tumbling(span) => {
-                    if self.ends[side].is_some_and(|end| end <= at.time.0) {
-                        self.ends[side] = None;
+                    if let Some(end) = self.ends[side].filter(|end| *end <= at.time.0) {
                         left = self.held[side].len();
                         let batch = self.open[side].drain(..);
                         arrived[side] = batch.map(|event| held(&event, at)).collect();
+                        // It leaves a period later, whatever comes.
+                        self.ends[side] = Some(end + span).filter(|_| !arrived[side].is_empty());
                     }
                     if let Some(event) = event {
                         let now = event.stamp.time.0;

@@ -4,7 +4,7 @@
 //! text with the escapes that JSON asks for (RFC 8259), BYTES in Base64, JSON as what it is. NULL
 //! is `null`: every column is there.
 
-use crate::event::{Schema, Type, Value, to_base64};
+use super::{Schema, Type, Value, to_base64};
 
 /// Appends `row` as an object with one field per column of `schema`.
 pub fn render_json(schema: &Schema, row: &[Value], out: &mut Vec<u8>) {
@@ -89,8 +89,8 @@ fn string(text: &str, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Field;
     use super::*;
-    use crate::event::Field;
 
     fn render(ty: Type, value: Value) -> String {
         let field = Field {

@@ -1,0 +1,475 @@
+//! What streams say about the time of their rows, and about input that cannot be used: options
+//! become part of the plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::plan::{
+    Application, DEAD_LETTER_COLUMNS, DeadLetters, Domains, EventTime, Full, Future, Late, Query,
+    Role, Stream, StreamId, TimeFormat,
+};
+use crate::config::options::{Layer, OptionKind, OptionSpec, OptionValue, Options};
+use crate::config::{self, Expander, Property, StreamDefinition};
+use crate::diagnostic::{Diagnostic, did_you_mean};
+
+const FIELD: &str = "timestamp.field";
+const FORMAT: &str = "timestamp.format";
+const DELAY: &str = "timestamp.delay";
+const IDLE: &str = "timestamp.idle";
+const LATE: &str = "timestamp.late";
+const FUTURE_MAX: &str = "timestamp.future_max";
+const FUTURE: &str = "timestamp.future";
+const ROWS_MAX: &str = "timestamp.rows_max";
+const FULL: &str = "timestamp.full";
+const STRATEGY: &str = "error.strategy";
+const LETTERS: &str = "error.dlq.stream";
+
+/// The options of every stream but sinks.
+pub const OPTIONS: &[OptionSpec] = &[
+    option(
+        FIELD,
+        OptionKind::Text,
+        None,
+        "The column with the time of a row; without it, that is when the row arrived.",
+    ),
+    option(
+        FORMAT,
+        OptionKind::Text,
+        Some("ms"),
+        "How the time is written: `ms`, `s`, `us`, `ns` since 1970, `iso8601`, or a pattern of \
+         `strftime`; UTC unless it has an offset.",
+    ),
+    option(
+        DELAY,
+        OptionKind::Duration,
+        Some("0"),
+        "How long rows wait for older ones, by their own time; 0: they are taken as they come.",
+    ),
+    option(
+        IDLE,
+        OptionKind::Duration,
+        None,
+        "After so long a silence nobody waits for this stream; unset: as long as it takes.",
+    ),
+    option(
+        LATE,
+        OptionKind::Choice(&["drop", "dlq", "accept"]),
+        None,
+        "What becomes of a row that comes too late: dropped (and counted), to the dead letters, or \
+         taken at the clock. Unset: to the dead letters with `error.strategy` `dlq`, else \
+         dropped; without a delay no row is too late.",
+    ),
+    option(
+        FUTURE_MAX,
+        OptionKind::Duration,
+        Some("5 min"),
+        "How far the time of a row may be ahead of the gateway's clock, once that is set.",
+    ),
+    option(
+        FUTURE,
+        OptionKind::Choice(&["dlq", "clamp", "accept"]),
+        Some("dlq"),
+        "What becomes of a row further ahead: to the dead letters (dropped and counted without \
+         them), taken with the time of its arrival, or kept until the clock has got there.",
+    ),
+    option(
+        ROWS_MAX,
+        OptionKind::Integer {
+            min: 1,
+            max: 10_000_000,
+        },
+        Some("100000"),
+        "How many rows may wait, together with those of the streams that queries link to this one.",
+    ),
+    option(
+        FULL,
+        OptionKind::Choice(&["release", "drop_newest"]),
+        Some("release"),
+        "At that bound: the oldest row waits no longer, or the new one goes to the dead letters \
+         (dropped and counted without them).",
+    ),
+    option(
+        STRATEGY,
+        OptionKind::Choice(&["drop", "dlq", "retry", "fail"]),
+        Some("drop"),
+        "What becomes of input that cannot be decoded: dropped (and counted), or to the dead \
+         letters. `retry` and `fail` are for sinks.",
+    ),
+    option(
+        LETTERS,
+        OptionKind::Text,
+        None,
+        "The stream that takes the dead letters.",
+    ),
+];
+
+const fn option(
+    name: &'static str,
+    kind: OptionKind,
+    default: Option<&'static str>,
+    doc: &'static str,
+) -> OptionSpec {
+    OptionSpec {
+        name,
+        kind,
+        default,
+        required: false,
+        secret: false,
+        doc,
+    }
+}
+
+/// One option of a stream that shapes the plan, with the value that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The stream's name.
+    pub stream: String,
+    /// The option's name.
+    pub name: String,
+    /// The value as it would be written, references expanded.
+    pub value: String,
+}
+
+/// The options of these kinds that are written in SQL alone.
+pub(super) fn written(
+    application: &Application,
+    faults: &mut Vec<Diagnostic>,
+) -> BTreeMap<StreamId, Options> {
+    let is_ours = |name: &str| name.starts_with("timestamp.") || name.starts_with("error.");
+    let properties = |stream: &Stream| {
+        let properties = stream.properties.iter();
+        let ours = properties.filter(|property| is_ours(&property.name));
+        let property = |one: &super::plan::Property| Property {
+            name: one.name.clone(),
+            value: one.value.clone(),
+            place: one.place,
+            value_place: one.value_place,
+        };
+        ours.map(property).collect()
+    };
+    resolved(application, &properties, faults)
+}
+
+/// The options that these settings are.
+pub(super) fn set(
+    application: &Application,
+    settings: &[Setting],
+    faults: &mut Vec<Diagnostic>,
+) -> BTreeMap<StreamId, Options> {
+    let properties = |stream: &Stream| {
+        let settings = settings.iter().filter(|one| one.stream == stream.name);
+        let property = |one: &Setting| Property {
+            name: one.name.clone(),
+            value: one.value.replace('$', "$$"),
+            place: stream.place,
+            value_place: stream.place,
+        };
+        settings.map(property).collect()
+    };
+    resolved(application, &properties, faults)
+}
+
+fn resolved(
+    application: &Application,
+    properties: &dyn Fn(&Stream) -> Vec<Property>,
+    faults: &mut Vec<Diagnostic>,
+) -> BTreeMap<StreamId, Options> {
+    let nothing = |_: &str| None;
+    let expander = Expander::new(&nothing, Path::new(""));
+    let mut found = BTreeMap::new();
+    for (stream, id) in application.streams.iter().zip((0..).map(StreamId)) {
+        let properties = properties(stream);
+        if properties.is_empty() {
+            continue;
+        }
+        let specs: &[&[OptionSpec]] = match stream.role {
+            Role::Sink => &[],
+            Role::Internal | Role::Source => &[OPTIONS],
+        };
+        let definition = StreamDefinition {
+            properties: &properties,
+            specs,
+            ..definition(stream)
+        };
+        match config::resolve_alone(definition, &expander) {
+            Ok(options) => {
+                found.insert(id, options);
+            }
+            Err(more) => faults.extend(more),
+        }
+    }
+    found
+}
+
+fn definition(stream: &Stream) -> StreamDefinition<'_> {
+    StreamDefinition {
+        name: &stream.name,
+        path: &stream.path,
+        place: stream.place,
+        properties: &[],
+        specs: &[],
+    }
+}
+
+/// Makes the options of its streams part of an application, and tells what is wrong with them.
+pub fn settle(
+    application: &mut Application,
+    options: &BTreeMap<StreamId, Options>,
+) -> Vec<Diagnostic> {
+    let mut faults = Vec::new();
+    for (id, options) in options {
+        let Some(stream) = application.stream(*id) else {
+            continue;
+        };
+        let mut reader = Reader {
+            application,
+            stream,
+            options,
+            faults: &mut faults,
+        };
+        let dead_letters = reader.dead_letters(*id);
+        let event_time = reader.event_time(*id, dead_letters.is_some());
+        let settings = settings(options);
+        if let Some(stream) = application.streams.get_mut(id.0) {
+            stream.dead_letters = dead_letters;
+            stream.event_time = event_time;
+            stream.settings = settings;
+        }
+    }
+    if faults.is_empty() {
+        faults.extend(entangled(application));
+    }
+    faults
+}
+
+/// What must be known to make the same plan again.
+fn settings(options: &Options) -> Vec<(String, String)> {
+    let ours = options.iter().filter(|(name, _, layer)| {
+        *layer != Layer::Default && OPTIONS.iter().any(|option| option.name == *name)
+    });
+    let text = |value: &OptionValue| match value {
+        OptionValue::Text(text) => text.clone(),
+        OptionValue::Integer(number) => number.to_string(),
+        OptionValue::Flag(flag) => flag.to_string(),
+    };
+    ours.map(|(name, value, _)| (name.to_owned(), text(value)))
+        .collect()
+}
+
+/// What streams cannot do together.
+fn entangled(application: &Application) -> Option<Diagnostic> {
+    if let Some(stream) = circle(application) {
+        let name = &stream.name;
+        let message = format!("the dead letters of '{name}' lead back into it: a circle");
+        return Some(Diagnostic::error(&stream.path, stream.place, message));
+    }
+    let domains = Domains::new(application);
+    let query = domains.waits_for_itself(application)?;
+    let name = application.target_name(query);
+    let message = format!(
+        "'{name}' would wait for itself: by '{FIELD}' its rows set the clock of the rows that this \
+         query reads"
+    );
+    let hint = format!("remove '{FIELD}' of '{name}', whose rows then have the time of those read");
+    Some(Diagnostic::error(&query.path, query.place, message).with_hint(hint))
+}
+
+/// A stream that its own dead letters reach.
+fn circle(application: &Application) -> Option<&Stream> {
+    let letters = |id: StreamId| Some(application.stream(id)?.dead_letters?.stream);
+    let begins = (0..application.streams.len()).map(StreamId);
+    let circling = begins.filter(|begin| {
+        let mut reached: BTreeSet<StreamId> = letters(*begin).into_iter().collect();
+        let mut open: Vec<StreamId> = reached.iter().copied().collect();
+        while let Some(stream) = open.pop() {
+            let reads = |query: &&Query| {
+                let mut inputs = query.input.streams().into_iter();
+                inputs.any(|input| input.stream == stream)
+            };
+            let queries = application.queries.iter().filter(reads);
+            let targets = queries.filter_map(Query::target_stream);
+            for next in targets.chain(letters(stream)) {
+                if reached.insert(next) {
+                    open.push(next);
+                }
+            }
+        }
+        reached.contains(begin)
+    });
+    circling.filter_map(|id| application.stream(id)).next()
+}
+
+struct Reader<'a> {
+    application: &'a Application,
+    stream: &'a Stream,
+    options: &'a Options,
+    faults: &'a mut Vec<Diagnostic>,
+}
+
+impl Reader<'_> {
+    fn fault(&mut self, option: &str, problem: &str, hint: Option<String>) {
+        let fault = config::unusable(definition(self.stream), self.options, option, problem);
+        self.faults.push(fault.with_hint_if(hint));
+    }
+
+    /// Whether an option is about this stream, not about all that know it.
+    fn is_own(&self, option: &str) -> bool {
+        matches!(self.options.layer(option), Some(Layer::Sql | Layer::Stream))
+    }
+
+    fn dead_letters(&mut self, own: StreamId) -> Option<DeadLetters> {
+        let strategy = self.options.text(STRATEGY).unwrap_or("drop");
+        if let "retry" | "fail" = strategy {
+            let problem = format!("'{strategy}' is for sinks; this stream has 'drop' and 'dlq'");
+            self.fault(STRATEGY, &problem, None);
+            return None;
+        }
+        let rejected = strategy == "dlq";
+        let Some(name) = self.options.text(LETTERS) else {
+            for (option, value) in [(STRATEGY, "dlq"), (LATE, "dlq"), (FUTURE, "dlq")] {
+                let set = self.options.layer(option) > Some(Layer::Default);
+                if set && self.options.text(option) == Some(value) {
+                    let problem = format!("'dlq' needs '{LETTERS}', the stream that takes them");
+                    self.fault(option, &problem, None);
+                }
+            }
+            return None;
+        };
+        let used = rejected || self.options.has(FIELD);
+        if !used && self.is_own(LETTERS) {
+            let problem = format!("it has no effect without '{STRATEGY}' = 'dlq'");
+            self.fault(LETTERS, &problem, None);
+        }
+        let Some((stream, letters)) = self.application.stream_named(name) else {
+            let known = self.application.streams.iter();
+            let hint = did_you_mean(name, known.map(|stream| stream.name.as_str()));
+            let hint = hint.unwrap_or_else(|| format!("CREATE STREAM {name} ({})", columns()));
+            self.fault(LETTERS, &format!("unknown stream '{name}'"), Some(hint));
+            return None;
+        };
+        if let Some(problem) = unfit(letters, stream == own) {
+            self.fault(LETTERS, &problem, None);
+            return None;
+        }
+        Some(DeadLetters { stream, rejected })
+    }
+
+    fn event_time(&mut self, id: StreamId, has_letters: bool) -> Option<EventTime> {
+        let Some(field) = self.options.text(FIELD) else {
+            for option in OPTIONS {
+                let name = option.name;
+                if name.starts_with("timestamp.") && self.is_own(name) {
+                    let problem = format!("it has no effect without '{FIELD}'");
+                    self.fault(name, &problem, None);
+                }
+            }
+            return None;
+        };
+        let triggers = &self.application.triggers;
+        if triggers.iter().any(|trigger| trigger.stream == id) {
+            self.fault(
+                FIELD,
+                "a trigger's rows have the time at which it fires",
+                None,
+            );
+            return None;
+        }
+        let schema = &self.stream.schema;
+        let Some(column) = schema.index_of(field) else {
+            let known = schema.fields().iter().map(|field| field.name.as_str());
+            let hint = did_you_mean(field, known);
+            self.fault(FIELD, &format!("unknown column '{field}'"), hint);
+            return None;
+        };
+        let format = self.format(field, column)?;
+        let delay_ms = self.options.integer(DELAY)?;
+        let idle_ms = self.options.integer(IDLE);
+        if idle_ms == Some(0) {
+            self.fault(IDLE, "it must be at least 1 ms", None);
+        }
+        let strategy = self.options.text(STRATEGY);
+        Some(EventTime {
+            column,
+            format,
+            delay_ms,
+            idle_ms,
+            late: match (self.options.text(LATE), strategy) {
+                (Some("dlq"), _) => Late::DeadLetter,
+                (Some("accept"), _) => Late::Accept,
+                (Some(_), _) => Late::Drop,
+                (None, _) if delay_ms == 0 => Late::Accept,
+                (None, Some("dlq")) if has_letters => Late::DeadLetter,
+                (None, _) => Late::Drop,
+            },
+            future_max_ms: self.options.integer(FUTURE_MAX)?,
+            future: match self.options.text(FUTURE) {
+                Some("clamp") => Future::Clamp,
+                Some("accept") => Future::Accept,
+                _ => Future::DeadLetter,
+            },
+            rows_max: usize::try_from(self.options.integer(ROWS_MAX)?).ok()?,
+            full: match self.options.text(FULL) {
+                Some("drop_newest") => Full::DropNewest,
+                _ => Full::Release,
+            },
+        })
+    }
+
+    fn format(&mut self, field: &str, column: usize) -> Option<TimeFormat> {
+        let name = self.options.text(FORMAT)?;
+        let format = match TimeFormat::named(name) {
+            Ok(format) => format,
+            Err(problem) => {
+                let hint = did_you_mean(name, super::plan::TIME_FORMATS);
+                self.fault(FORMAT, &problem, hint);
+                return None;
+            }
+        };
+        let ty = self.stream.schema.fields().get(column)?.ty;
+        if format.fits(ty) {
+            return Some(format);
+        }
+        let hint = match ty {
+            crate::event::Type::String => "use 'iso8601' or a pattern such as '%Y-%m-%d %H:%M:%S'",
+            crate::event::Type::Timestamp => "a TIMESTAMP is in 'ms'",
+            _ if ty.is_numeric() => "use 'ms', 's', 'us' or 'ns'",
+            _ => "a time is a number, a TIMESTAMP or a STRING",
+        };
+        let problem = format!("column '{field}' is {ty}, which cannot hold a time as '{format}'");
+        // What is not written is not at fault: the column is.
+        let option = if self.options.layer(FORMAT) > Some(Layer::Default) {
+            FORMAT
+        } else {
+            FIELD
+        };
+        self.fault(option, &problem, Some(hint.to_owned()));
+        None
+    }
+}
+
+fn columns() -> String {
+    let columns = DEAD_LETTER_COLUMNS.iter();
+    let columns: Vec<String> = columns.map(|(name, ty)| format!("{name} {ty}")).collect();
+    columns.join(", ")
+}
+
+/// Why a stream cannot take dead letters.
+fn unfit(letters: &Stream, own: bool) -> Option<String> {
+    let name = &letters.name;
+    if own {
+        return Some("a stream cannot take its own dead letters".to_owned());
+    }
+    if letters.role == Role::Source {
+        return Some(format!("'{name}' is a source"));
+    }
+    let fields = letters.schema.fields().iter();
+    let has = fields.map(|field| (field.name.as_str(), field.ty));
+    if has.eq(DEAD_LETTER_COLUMNS) {
+        return None;
+    }
+    let columns = columns();
+    Some(format!(
+        "'{name}' must have exactly the columns ({columns}), it has ({})",
+        letters.schema
+    ))
+}
