@@ -11,6 +11,7 @@ mod flatten;
 mod fold;
 mod form;
 mod join;
+mod names;
 mod output;
 mod partition;
 mod query;

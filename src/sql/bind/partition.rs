@@ -7,7 +7,8 @@ use sqlparser::ast::Expr as WrittenExpr;
 use super::super::ast::{self, KeyForm, Properties};
 use super::super::plan::{Expr, ExprKind, Partition, PartitionKey, StreamId};
 use super::super::types;
-use super::expr::{Bound, Failed, Named, Progress, Scope, place, widen};
+use super::expr::{Bound, Failed, Progress, Scope, place, widen};
+use super::names::Named;
 use super::source::Origin;
 use super::{Binder, Relation, Work, Written, flatten};
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
@@ -318,8 +319,8 @@ impl Binder<'_> {
                 Err(Failed) if twice.count() > 1 => {
                     // A row has one key, whatever reads it.
                     let hint = "name the columns of the key without the stream";
-                    let faults = self.diagnostics.drain(before..);
-                    let fault = faults.last().map(|fault| fault.with_hint(hint));
+                    let fault = self.diagnostics.drain(before..).next_back();
+                    let fault = fault.map(|fault| fault.with_hint(hint));
                     self.diagnostics.extend(fault);
                     return Err(Failed);
                 }

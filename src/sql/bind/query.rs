@@ -13,8 +13,9 @@ use super::super::plan::{
     SortKey, StreamId, StreamInput, Target, Window,
 };
 use super::analytic::{Calls, List};
-use super::expr::{Failed, Named, Progress, Scope, place};
+use super::expr::{Failed, Progress, Scope, place};
 use super::join::{self, Sides, Tree};
+use super::names::Named;
 use super::source::{Origin, OriginKind};
 use super::target::TableWrite;
 use super::{Binder, Written as WrittenQuery};

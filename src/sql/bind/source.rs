@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::super::ast::{self, What};
 use super::super::plan::{AggregationId, StreamId, TableId, Window};
-use super::expr::{Failed, Named};
+use super::expr::Failed;
+use super::names::Named;
 use super::{Binder, Relation, Written};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::event::Schema;

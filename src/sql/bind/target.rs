@@ -7,8 +7,9 @@ use super::super::plan::{
     CompareOp, Expr, ExprKind, Match, Query, StreamId, TableId, Target, Write,
 };
 use super::super::types;
-use super::expr::{self, Failed, Named, Scope, place};
+use super::expr::{self, Failed, Scope, place};
 use super::join::{all_of, conjuncts, span, unwiden};
+use super::names::Named;
 use super::query::Clauses;
 use super::source::Origin;
 use super::{Binder, Relation, Written};

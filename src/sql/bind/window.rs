@@ -9,7 +9,8 @@ use super::super::plan::{Condition, Expr, ExprKind, SortKey, UniqueBound, Window
 use super::super::windows::{ABSENT, WINDOWS, WindowKind, WindowSpec, window_named};
 use super::super::zone::Zone;
 use super::Binder;
-use super::expr::{Failed, Named, Progress, Scope, place};
+use super::expr::{Failed, Progress, Scope, place};
+use super::names::Named;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::event::{Schema, format_duration_ms};
 
