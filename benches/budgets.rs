@@ -20,6 +20,7 @@ mod figure;
 mod folder;
 mod footprint;
 mod growth;
+mod join;
 mod later;
 mod log;
 mod pipeline;
@@ -37,6 +38,7 @@ fn main() -> std::io::Result<()> {
         .collect();
     let figures = [
         engine::FIGURES,
+        join::FIGURES,
         growth::FIGURES,
         log::FIGURES,
         pipeline::FIGURES,

@@ -258,8 +258,53 @@ fn tables(tape: &mut Tape<'_>, count: usize) -> Result<(), TestCaseError> {
     expect_unordered(&sql, &inputs, &expected)
 }
 
+/// Several looks at one row each: what they find must not depend on how rows are cut into pushes,
+/// although a look is a use and what has outlived its time goes when somebody looks.
+fn looks(tape: &mut Tape<'_>, count: usize) -> Result<(), TestCaseError> {
+    let options = tape.one_of(&[
+        "'max_rows' = '2', 'eviction' = 'lru'",
+        "'ttl' = '10 ms'",
+        "'max_rows' = '3', 'ttl' = '10 ms'",
+    ]);
+    let all = [
+        "INSERT INTO Out SELECT Op.id, T.v FROM Op JOIN T ON T.id = Op.id;",
+        "INSERT INTO Out SELECT Op.id, T.v FROM Op JOIN T ON T.v = Op.v WHERE Op.id IN T;",
+        "INSERT INTO Out SELECT id, CASE WHEN id IN T THEN 1 ELSE 0 END AS v FROM Op;",
+        "INSERT INTO Other SELECT Op.id, T.v FROM Op LEFT JOIN T ON T.v = Op.v;",
+        "INSERT INTO Out SELECT a.id, T.v FROM Op WINDOW('length', 2) AS a \
+         JOIN Op WINDOW('time', 5) AS b ON a.v = b.v JOIN T ON T.id = b.id;",
+    ];
+    let queries = [tape.one_of(&all), tape.one_of(&all)];
+    let sql = format!(
+        "CREATE STREAM Op (id STRING, v INT); CREATE STREAM Put (id STRING, v INT);
+         CREATE TABLE T (id STRING PRIMARY KEY, v INT) WITH ({options});
+         UPSERT INTO T SELECT id, v FROM Put;\n{}\n{}",
+        queries[0], queries[1]
+    );
+    let (mut inputs, mut time) = (Vec::new(), 1_000);
+    for _ in 0..count {
+        time += tape.one_of(&[0, 1, 1, 4, 9]);
+        let id = Value::text(tape.one_of(&["a", "b", "c", "d"]));
+        let v = Value::Int(i64::try_from(tape.below(3)).unwrap());
+        let stream = tape.one_of(&["Op", "Op", "Op", "Put"]);
+        inputs.push(Input {
+            time,
+            row: Some((stream, vec![id, v])),
+        });
+    }
+    crate::drive::run(&sql, &inputs).map(|_| ())
+}
+
 proptest! {
     #![proptest_config(cases(100))]
+
+    #[test]
+    fn looks_do_not_depend_on_pushes(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        count in 0usize..40,
+    ) {
+        looks(&mut Tape::new(&bytes), count)?;
+    }
 
     #[test]
     fn tables_are_lists_of_rows(

@@ -6,11 +6,15 @@
 
 use super::super::expr::Env;
 use super::super::group::NULL;
+use super::super::table::Table;
 use super::super::window::Changes;
 use super::port::Port;
 use super::side::{Held, HeldTable};
 use super::tree::{Coming, Fetched, Hand, Node, Scratch, Tree};
 use crate::event::{Row, Rows, Value};
+
+/// So many rows are looked up together.
+const FOUND_ROWS_MAX: usize = 64;
 
 /// When so many values have been copied out, they are given on before more are.
 const FETCHED_MAX: usize = 8192;
@@ -108,7 +112,8 @@ impl Tree {
         counts.len()
     }
 
-    /// Nobody asks the table while it is locked: what it has of a row is read where it lies.
+    /// Nobody asks the table while it is locked: what it has of a row is read where it lies. Many
+    /// rows are found before the first is read, so that the memory's answers overlap.
     fn give_found(
         &self,
         port: &Port,
@@ -116,12 +121,71 @@ impl Tree {
         scratch: &mut Scratch,
         to: &mut impl Changes,
     ) {
-        let Scratch {
-            key, found, joined, ..
-        } = scratch;
         let Some((node, held)) = self.table_of(port) else {
             return;
         };
+        let mut table = held.table.lock();
+        // What has outlived its time goes when the next row comes.
+        let together = if table.forgets() { 1 } else { FOUND_ROWS_MAX };
+        let mut rest = port.picked.as_slice();
+        while !rest.is_empty() {
+            scratch.found.clear();
+            scratch.counts.clear();
+            for row in rest.iter().filter_map(|place| rows.row(*place)) {
+                let before = scratch.found.len();
+                self.find_for(port, held, &mut table, row, scratch);
+                scratch.counts.push(scratch.found.len() - before);
+                if scratch.counts.len() == together || scratch.found.len() > FETCHED_MAX {
+                    break;
+                }
+            }
+            let (picked, tail) = rest.split_at(scratch.counts.len().clamp(1, rest.len()));
+            rest = tail;
+            let picked = picked.iter().filter_map(|place| rows.row(*place));
+            Self::give_all((port, node, held), &table, picked, scratch, to);
+        }
+    }
+
+    /// Appends what the table has for a row.
+    fn find_for(
+        &self,
+        port: &Port,
+        held: &HeldTable,
+        table: &mut Table,
+        row: Row<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let Row { stamp, values } = row;
+        let Scratch { key, found, .. } = scratch;
+        if let Some(columns) = &port.key_columns {
+            let part = |place: usize| {
+                let column = columns.get(place);
+                let value = column.and_then(|column| values.get(*column));
+                value.unwrap_or(&NULL)
+            };
+            held.find(table, part, stamp.time, found);
+            return;
+        }
+        let env = Env::new(values, stamp, stamp, &self.faults);
+        key.clear();
+        key.extend(port.keys.iter().map(|key| key.value(&env)));
+        let part = |place| key.get(place).unwrap_or(&NULL);
+        held.find(table, part, stamp.time, found);
+    }
+
+    fn give_all<'a>(
+        (port, node, held): (&Port, &Node, &HeldTable),
+        table: &Table,
+        rows: impl Iterator<Item = Row<'a>>,
+        scratch: &mut Scratch,
+        to: &mut impl Changes,
+    ) {
+        let Scratch {
+            found,
+            counts,
+            joined,
+            ..
+        } = scratch;
         let (own, other) = node.sides(port.place.hand);
         // Where the own columns begin, and how many stand before those of the table.
         let (first, before) = match port.place.hand {
@@ -129,26 +193,8 @@ impl Tree {
             Hand::Right => (other.width, 0),
         };
         let width = own.width + other.width;
-        let mut table = held.table.lock();
-        for row in port.picked.iter().filter_map(|place| rows.row(*place)) {
-            let Row { stamp, values } = row;
-            match &port.key_columns {
-                Some(columns) => {
-                    let part = |place: usize| {
-                        let column = columns.get(place);
-                        let value = column.and_then(|column| values.get(*column));
-                        value.unwrap_or(&NULL)
-                    };
-                    held.find(&mut table, part, stamp.time, found);
-                }
-                None => {
-                    let env = Env::new(values, stamp, stamp, &self.faults);
-                    key.clear();
-                    key.extend(port.keys.iter().map(|key| key.value(&env)));
-                    let part = |place| key.get(place).unwrap_or(&NULL);
-                    held.find(&mut table, part, stamp.time, found);
-                }
-            }
+        let mut found = found.iter();
+        for (Row { stamp, values }, count) in rows.zip(counts.iter()) {
             let mut give = |there: Option<&[Value]>| {
                 let cell = |column: usize, to: &mut Vec<Value>| {
                     let kept = column.checked_sub(first);
@@ -162,10 +208,10 @@ impl Tree {
                 };
                 to.enter_of(joined, width, cell, stamp);
             };
-            for slot in found.iter() {
+            for slot in found.by_ref().take(*count) {
                 give(Some(table.row(*slot)));
             }
-            if found.is_empty() && own.preserved {
+            if *count == 0 && own.preserved {
                 give(None);
             }
             to.together(stamp);

@@ -204,6 +204,7 @@ impl HeldTable {
         found: &mut Vec<Slot>,
         to: &mut Vec<Value>,
     ) -> usize {
+        found.clear();
         self.find(table, key, now, found);
         for slot in found.iter() {
             let row = table.row(*slot);
@@ -214,7 +215,7 @@ impl HeldTable {
         found.len()
     }
 
-    /// Finds the rows that have the key, oldest first.
+    /// Appends the rows that have the key, oldest first.
     #[inline]
     pub(super) fn find<'k>(
         &self,
@@ -224,7 +225,6 @@ impl HeldTable {
         found: &mut Vec<Slot>,
     ) {
         table.purge(now);
-        found.clear();
         match &self.seek {
             Some(seek) => {
                 let part = |place| self.places.get(place).map_or(&NULL, |place| key(*place));

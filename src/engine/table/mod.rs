@@ -104,6 +104,11 @@ impl Table {
         self.rows.row(slot)
     }
 
+    /// Whether rows outlive their time.
+    pub(super) fn forgets(&self) -> bool {
+        self.ttl_ms.is_some()
+    }
+
     /// Removes the rows whose time is over.
     #[inline]
     pub(super) fn purge(&mut self, now: Timestamp) {
