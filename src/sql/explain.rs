@@ -1,5 +1,9 @@
 //! The plan as text: for people, and for fingerprints.
 
+mod lookup;
+mod memory;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::fmt::Write as _;
@@ -57,6 +61,7 @@ pub fn explain(application: &Application) -> String {
             "partition {number} by {keys}, forgets idle keys after {idle}"
         );
     }
+    let shared = application.shared_feeds();
     for (number, query) in application.queries.iter().enumerate() {
         let target = application.target_name(query);
         let place = query.place;
@@ -70,11 +75,39 @@ pub fn explain(application: &Application) -> String {
             query.path, place.line
         );
         out.push_str(&tree(query, application));
+        if let Some(first) = shared.get(number).copied().flatten() {
+            let _ = writeln!(out, "  {}", show_sharing(first, number, &shared, query));
+        }
+        for lookup in lookup::lookups(query, application) {
+            let _ = writeln!(out, "  {lookup}");
+        }
+        for kept in memory::kept(query, application) {
+            let _ = writeln!(out, "  keeps {kept}");
+        }
     }
     for warning in warnings(application) {
         let _ = writeln!(out, "warning: {warning}");
     }
     out
+}
+
+/// With which queries one shares what feeds it.
+fn show_sharing(first: usize, number: usize, shared: &[Option<usize>], query: &Query) -> String {
+    let others = shared.iter().enumerate();
+    let others = others.filter(|(other, of)| **of == Some(first) && *other != number);
+    let others: Vec<String> = others.map(|(other, _)| other.to_string()).collect();
+    let queries = if others.len() == 1 {
+        "query"
+    } else {
+        "queries"
+    };
+    let windowed = query
+        .input
+        .streams()
+        .iter()
+        .any(|input| input.window.is_some());
+    let what = if windowed { "window" } else { "filter" };
+    format!("shares the {what} with {queries} {}", others.join(", "))
 }
 
 /// The streams that follow a clock of their own.
@@ -223,7 +256,10 @@ pub(super) fn key(application: &Application, stream: StreamId, key: &PartitionKe
         .map(|field| field.name.clone())
         .collect();
     let shown: Vec<String> = match key {
-        PartitionKey::Values(exprs) => exprs.iter().map(|expr| show(expr, &columns)).collect(),
+        PartitionKey::Values(exprs) => exprs
+            .iter()
+            .map(|expr| format!("{} {}", show(expr, &columns), expr.ty))
+            .collect(),
         PartitionKey::Ranges(ranges) => ranges
             .iter()
             .map(|(condition, label)| format!("{} AS '{label}'", show(condition, &columns)))
@@ -365,9 +401,20 @@ fn show_input(input: &StreamInput, emit: Emit, application: &Application, tree: 
         let all = stream.map_or(0, |stream| stream.schema.width());
         let all: Vec<usize> = (0..all).collect();
         let columns = stream.map_or_else(Vec::new, |one| columns_of(&one.schema, &all));
-        tree.down(format!("where {}", show(filter, &columns)));
+        let place = match input.window {
+            Some(_) => " (before the window)",
+            None => "",
+        };
+        tree.down(format!("where {}{place}", show(filter, &columns)));
     }
-    tree.down(format!("from {}", stream_name(application, input.stream)));
+    let stream = application.stream(input.stream);
+    let all = stream.map_or(0, |stream| stream.schema.width());
+    let name = stream_name(application, input.stream);
+    tree.down(format!(
+        "from {name} [{}], {} of {all} columns",
+        kept.join(", "),
+        kept.len()
+    ));
 }
 
 fn show_join(join: &Join, emit: Emit, application: &Application, tree: &mut Tree) {
@@ -376,7 +423,7 @@ fn show_join(join: &Join, emit: Emit, application: &Application, tree: &mut Tree
     let keys: Vec<String> = join
         .keys
         .iter()
-        .map(|(x, y)| format!("{} = {}", show(x, &left), show(y, &right)))
+        .map(|(x, y)| format!("{} = {} {}", show(x, &left), show(y, &right), x.ty))
         .collect();
     let kind = format!("{:?}", join.kind).to_lowercase();
     let mut line = format!("{kind} join by hash [{}]", keys.join(", "));
@@ -487,7 +534,10 @@ fn show_key(key: &SortKey, row: &[String]) -> String {
 }
 
 fn show_grouping(grouping: &Grouping, kept: &[String]) -> String {
-    let keys: Vec<String> = grouping.keys.iter().map(|key| show(key, kept)).collect();
+    let keys = grouping.keys.iter();
+    let keys: Vec<String> = keys
+        .map(|key| format!("{} {}", show(key, kept), key.ty))
+        .collect();
     let aggregates: Vec<String> = grouping
         .aggregates
         .iter()

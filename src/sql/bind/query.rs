@@ -12,6 +12,7 @@ use super::super::plan::{
     StreamInput, Target, Window,
 };
 use super::expr::{Failed, Named, Scope, place};
+use super::fold;
 use super::join::{self, Sides, Tree};
 use super::source::{Origin, OriginKind};
 use super::target::TableWrite;
@@ -352,12 +353,12 @@ fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Fail
         return Err(Failed);
     }
     Ok(Clauses {
-        filter: filter.transpose()?,
+        filter: filter.transpose()?.filter(fold::decides),
         keys: keys.into_iter().collect::<Result<_, _>>()?,
         select: columns.exprs,
         names: columns.names,
         places: columns.places,
-        having: having.transpose()?,
+        having: having.transpose()?.filter(fold::decides),
         order_by: order_by.into_iter().collect::<Result<_, _>>()?,
         aggregates,
     })
