@@ -8,7 +8,9 @@
 //! by no more than [`GROWTH_MAX`] and [`SLACK_BYTES`], which is what the allocator's own
 //! housekeeping moves. What a checkpoint would hold is printed beside it.
 #![expect(
+    clippy::cast_precision_loss,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a program for the terminal; it stops at the first surprise"
 )]
@@ -27,7 +29,7 @@ use events::{Events, STREAM, Tally};
 const EVENTS: i64 = 50_000_000;
 const READINGS: i64 = 10;
 /// Rows of a push, as the pipeline gives them.
-const BATCH_EVENTS: i64 = 100;
+const BATCH_EVENTS: usize = 100;
 /// Sensors that speak at a time.
 const SENSORS: usize = 100;
 /// Each so many events one sensor falls silent for ever and a new one begins.
@@ -45,6 +47,12 @@ const QUERIES: &str = "
 
     INSERT INTO Out SELECT sensor_id, avg(temperature) AS a, max(humidity) AS m, count(*) AS n
     FROM S WINDOW('time', 2 SECONDS) GROUP BY sensor_id;
+
+    INSERT INTO Calls SELECT sensor_id, humidity FROM S WHERE seq % 50 = 0;
+    INSERT INTO Out SELECT a.sensor_id, avg(a.temperature) AS a, max(c.humidity) AS m, count(*) AS n
+    FROM S WINDOW('time', 1 SECOND) AS a JOIN Calls WINDOW('length', 20) AS c
+      ON a.sensor_id = c.sensor_id
+    GROUP BY a.sensor_id;
 
     PARTITION WITH (sensor_id OF S, 'partition.idle' = '10 s') BEGIN
       INSERT INTO #Smooth SELECT sensor_id, avg(temperature) AS a, seq FROM S WINDOW('length', 10);
@@ -76,7 +84,7 @@ fn main() -> ExitCode {
     let (mut drawn, mut rows) = (Batch::new(5), Batch::new(5));
     let mut tally = Tally::default();
     let start = Instant::now();
-    let step = (events / READINGS).max(BATCH_EVENTS);
+    let step = events / READINGS;
     let mut largest = 0.0;
     let mut flat = true;
     println!(
@@ -84,13 +92,13 @@ fn main() -> ExitCode {
         "events", "resident", "state", "rows out", "s"
     );
     for number in 1..=READINGS {
-        for first in (step * (number - 1)..step * number).step_by(BATCH_EVENTS as usize) {
-            source.fill(&mut drawn, BATCH_EVENTS as usize);
+        for first in (step * (number - 1)..step * number).step_by(BATCH_EVENTS) {
+            source.fill(&mut drawn, BATCH_EVENTS);
             moving(&drawn, first, &mut rows);
             engine.push(stream, rows.rows(), &mut tally);
         }
         let state = engine.save().expect("a state that can be saved");
-        let state: usize = state.iter().map(|chunk| chunk.bytes.len()).sum();
+        let state: f64 = state.iter().map(|chunk| chunk.bytes.len() as f64).sum();
         let resident = resident_bytes();
         let allowed = largest * (1.0 + GROWTH_MAX) + SLACK_BYTES;
         let warm = number * 5 > READINGS;
@@ -103,7 +111,7 @@ fn main() -> ExitCode {
             "{:>12} {:>10.2} MB {:>9.2} MB {:>14} {:>8.0}{}",
             step * number,
             resident / 1e6,
-            state as f64 / 1e6,
+            state / 1e6,
             tally.rows,
             start.elapsed().as_secs_f64(),
             if grown { "  GROWN" } else { "" }

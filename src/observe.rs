@@ -37,6 +37,8 @@ pub struct PipelineMetrics {
     pub reorder_full: AtomicU64,
     /// Rows and messages that went to dead letters.
     pub dead_letters: AtomicU64,
+    /// Jumps of the clock on which a trigger passed over instants.
+    pub jumps_cut: AtomicU64,
 }
 
 impl PipelineMetrics {
@@ -48,6 +50,7 @@ impl PipelineMetrics {
             (&self.untimed, counts.untimed),
             (&self.reorder_full, counts.full),
             (&self.dead_letters, counts.dead_letters),
+            (&self.jumps_cut, counts.jumps_cut),
         ] {
             counter.fetch_add(count, Ordering::Relaxed);
         }
@@ -70,6 +73,7 @@ impl PipelineMetrics {
             ("untimed", &self.untimed),
             ("reorder_full", &self.reorder_full),
             ("dead_letters", &self.dead_letters),
+            ("jumps_cut", &self.jumps_cut),
         ]
         .into_iter()
         .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))

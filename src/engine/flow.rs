@@ -109,7 +109,7 @@ impl Engine {
             match what {
                 Due::Node(number) => {
                     if let Some(node) = self.nodes.get_mut(number) {
-                        node.fire(Stamp { seq, time: due });
+                        node.fire(Stamp { seq, time: due }, time);
                     }
                     self.settle(number, to);
                 }

@@ -21,6 +21,7 @@ mod projected;
 mod query;
 mod reach;
 mod reorder;
+mod rollup;
 mod rows;
 mod share;
 mod stage;
@@ -224,8 +225,9 @@ impl Engine {
             .min()
     }
 
-    /// What has happened to rows for the sake of their time since the last call.
+    /// What has happened for the sake of time since the last call.
     pub fn take_time_counts(&mut self) -> TimeCounts {
+        self.counts.jumps_cut += self.nodes.iter_mut().map(Node::take_cut).sum::<u64>();
         std::mem::take(&mut self.counts)
     }
 

@@ -38,6 +38,8 @@ pub struct TimeCounts {
     pub full: u64,
     /// Rows and messages that went to dead letters.
     pub dead_letters: u64,
+    /// Jumps of the clock on which a trigger passed over instants.
+    pub jumps_cut: u64,
 }
 
 /// What becomes of a row.

@@ -38,6 +38,35 @@ const QUERIES: &[&str] = &[
     "SELECT n, collect_set(k) AS s, collect_list(m) AS l, string_agg(DISTINCT k, '+') AS t, \
      median(x) AS p, regr_slope(x, m) AS r FROM S WINDOW('lengthBatch', 20) GROUP BY n",
     "SELECT approx_percentile(x, 0.5) AS p, approx_count_distinct(x) AS d, mode(k) AS o FROM S",
+    "SELECT k, sum(x) AS s, min(n) AS lo FROM S WINDOW('timeLength', 40 MS, 9) GROUP BY k",
+    "SELECT count(*) AS c, max(x) AS hi FROM S WINDOW('externalTime', m + n, 20)",
+    "SELECT k, x, sum(n) AS s FROM S WINDOW('delay', 7 MS) GROUP BY k, x",
+    "SELECT k, avg(x) AS a, max(n) AS hi FROM S WINDOW('sort', 6, n, 'desc', abs(m), k) GROUP BY k",
+    "SELECT n, sum(x) AS s, first(m) AS f, last(m) AS l \
+     FROM S WINDOW('unique', k, n % 2) GROUP BY n",
+    "SELECT count(*) AS c, min(x) AS lo FROM S WINDOW('firstUnique', k, n)",
+    "SELECT k, x FROM S WINDOW('uniqueLength', m, 3)",
+    "SELECT k, sum(x) AS s FROM S WINDOW('firstUniqueLength', m, k, 4) GROUP BY k",
+    "SELECT sum(x) AS s, max(k) AS hi FROM S WINDOW('uniqueTime', n, 30 MS)",
+    "SELECT k, n FROM S WINDOW('firstUniqueTime', k, n, 50 MS)",
+    "SELECT k, n, sum(x) AS s FROM S WINDOW('frequent', 3, k, n) GROUP BY k",
+    "SELECT k, count(*) AS c, sum(m) AS s FROM S WINDOW('lossyFrequent', 0.2, 0.05, n)",
+    "SELECT k, count(*) AS c FROM S WINDOW('expression', 'sum(x) < 200 AND last.n <> first.n') \
+     GROUP BY k",
+    "SELECT median(x) AS p, n FROM S WINDOW('expression', 'count(DISTINCT k) < 4 OR count() < 9')",
+    "SELECT k, sum(x) AS s, count(*) AS c FROM S WINDOW('hop', 30 MS, 8 MS) GROUP BY k",
+    "SELECT m, k FROM S WINDOW('hop', 3 MS, 10 MS) ORDER BY x",
+    "SELECT n, avg(x) AS a FROM S WINDOW('externalTimeBatch', m * 9, 25, 3, 11 MS) GROUP BY n",
+    "SELECT sum(n) AS s FROM S WINDOW('externalTimeBatch', m * n, 7)",
+    "SELECT k, n, sum(x) AS s FROM S WINDOW('session', 8 MS, k) GROUP BY k, n",
+    "SELECT n, m FROM S WINDOW('session', 5 MS, n % 3, 7 MS) ORDER BY m LIMIT 3",
+    "SELECT k, count(*) AS c FROM S WINDOW('session', 6 MS) GROUP BY k",
+    "SELECT k, sum(x) AS s FROM S WINDOW('cron', '* * * * * *') GROUP BY k",
+    "SELECT k, sum(x) AS s, max(n) AS hi FROM S WINDOW('expressionBatch', \
+     'max(x) - min(x) < 30 AND last.k = first.k') GROUP BY k",
+    "SELECT n, count(*) AS c FROM S WINDOW('state', n = 1, 'sum(x) > 90 OR last.n > first.n + 2') \
+     GROUP BY n",
+    "SELECT k, count(*) AS c FROM S WINDOW('batch') GROUP BY k",
 ];
 
 #[derive(Default, PartialEq, Debug)]

@@ -209,3 +209,87 @@ fn nothing_is_lost_within_the_delay() {
         .collect();
     assert_eq!(seen, expected);
 }
+
+fn row(seq: u64, time: i64, ts: Value, v: i64) -> Batch {
+    let mut rows = Batch::new(2);
+    let stamp = Stamp {
+        seq: Seq(seq),
+        time: Timestamp(time),
+    };
+    rows.push(stamp, [ts, Value::Int(v)]);
+    rows
+}
+
+/// Rows that wait are not lost when the options of their stream change, or the streams it shares
+/// a clock with.
+#[test]
+fn rows_that_wait_outlive_a_change() {
+    let of_a = |options: &str| {
+        format!(
+            "CREATE STREAM A (ts BIGINT, v INT){options};
+             CREATE STREAM B (ts BIGINT, v INT) WITH ('timestamp.field' = 'ts');
+             INSERT INTO Out SELECT ts, v FROM A;"
+        )
+    };
+    let before = of_a(" WITH ('timestamp.field' = 'ts', 'timestamp.delay' = '1 s')");
+    for after in [
+        of_a(""),
+        of_a(" WITH ('timestamp.field' = 'ts')"),
+        of_a(" WITH ('timestamp.field' = 'ts', 'timestamp.delay' = '2 s')"),
+        of_a(" WITH ('timestamp.field' = 'ts', 'timestamp.delay' = '1 s')")
+            + "INSERT INTO Out SELECT ts, v FROM B;",
+    ] {
+        let mut engine = start(&before);
+        let mut seen = Seen::default();
+        let (a, _) = engine.plan().stream_named("A").unwrap();
+        engine.push(a, row(1, 500, Value::Int(4_000), 1).rows(), &mut seen);
+        engine.push(a, row(2, 600, Value::Int(3_500), 2).rows(), &mut seen);
+        assert_eq!(seen.0, [], "they wait");
+        let (state, clock) = (engine.save().unwrap(), engine.clock());
+        let mut engine = start(&after);
+        engine.restore(&state, clock);
+        let (state, clock) = (engine.save().unwrap(), engine.clock());
+        let mut engine = start(&after);
+        engine.restore(&state, clock);
+        engine.push(a, row(3, 9_000, Value::Int(9_000), 3).rows(), &mut seen);
+        let values: Vec<_> = seen.0.iter().filter_map(|one| one.4[1].as_int()).collect();
+        assert_eq!(values.get(..2), Some(&[2, 1][..]), "{after}");
+    }
+}
+
+#[test]
+fn what_happens_is_counted() {
+    let sql = format!(
+        "{LETTERS}CREATE STREAM A (ts BIGINT, v INT) WITH ('timestamp.field' = 'ts', \
+         'timestamp.delay' = '10', 'timestamp.rows_max' = '2', 'error.dlq.stream' = 'Bad');
+         CREATE TRIGGER Beat AT EVERY 1 MS;
+         INSERT INTO Out SELECT v FROM A;"
+    );
+    let mut engine = start(&sql);
+    let mut seen = Seen::default();
+    let now = 1_700_000_000_000;
+    let (a, _) = engine.plan().stream_named("A").unwrap();
+    let times = [
+        Value::Int(now),
+        Value::Int(now + 10),
+        Value::Int(now - 1),
+        Value::Int(now + 999_999),
+        Value::Null,
+        Value::Int(now + 5),
+        Value::Int(now + 6),
+    ];
+    for (seq, time) in (1..).zip(times) {
+        engine.push(a, row(seq, now, time, 0).rows(), &mut seen);
+    }
+    engine.advance(Timestamp(now + 20_000), Seq(9), &mut seen);
+    let expected = super::TimeCounts {
+        late: 1,
+        future: 1,
+        untimed: 1,
+        full: 1,
+        dead_letters: 1,
+        jumps_cut: 1,
+    };
+    assert_eq!(engine.take_time_counts(), expected);
+    assert_eq!(engine.take_time_counts(), super::TimeCounts::default());
+}

@@ -146,7 +146,7 @@ impl Core {
         self.engine.take_faults()
     }
 
-    /// What has happened to rows for the sake of their time since the last call.
+    /// What has happened for the sake of time since the last call.
     pub fn take_time_counts(&mut self) -> TimeCounts {
         self.engine.take_time_counts()
     }

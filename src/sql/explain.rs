@@ -1,5 +1,6 @@
 //! The plan as text: for people, and for fingerprints.
 
+mod aggregation;
 mod lookup;
 mod memory;
 #[cfg(test)]
@@ -8,6 +9,8 @@ mod window;
 
 use std::fmt::Write as _;
 
+pub(super) use aggregation::aggregation_text;
+
 use super::functions::{Function, Reads};
 use super::plan::{
     Aggregate, Application, ArithmeticOp, CompareOp, Domains, Emit, Expr, ExprKind, Grouping,
@@ -15,6 +18,7 @@ use super::plan::{
     Store, StreamId, StreamInput, Table, TableId, Target, Window, Write,
 };
 use crate::event::{Schema, Type, Value, format_duration_ms, to_base64};
+use aggregation::aggregation_tree;
 use window::show_window;
 
 /// The whole plan as an indented tree with types, and what it may grow to.
@@ -48,6 +52,15 @@ pub fn explain(application: &Application) -> String {
     for trigger in &application.triggers {
         let name = stream_name(application, trigger.stream);
         let _ = writeln!(out, "trigger {name} at {:?}", trigger.at);
+    }
+    for one in &application.aggregations {
+        let (schema, line) = (&one.schema, one.place.line);
+        let _ = writeln!(
+            out,
+            "aggregation {} ({schema})   {}:{line}",
+            one.name, one.path
+        );
+        out.push_str(&aggregation_tree(one, application, true));
     }
     for (number, partition) in application.partitions.iter().enumerate() {
         let keys = partition.keys.iter();
@@ -173,6 +186,14 @@ pub fn warnings(application: &Application) -> Vec<String> {
             ));
         }
     }
+    for one in &application.aggregations {
+        if one.aggregates.iter().any(Aggregate::grows) {
+            found.push(format!(
+                "aggregation {} keeps every different value of a bucket as long as the bucket",
+                one.name
+            ));
+        }
+    }
     for (number, partition) in application.partitions.iter().enumerate() {
         if partition.idle_ms.is_none() {
             found.push(format!(
@@ -281,6 +302,14 @@ impl Tree {
         self.lines.push((self.depth, line));
         self.depth += 1;
     }
+
+    fn written(&self) -> String {
+        let mut out = String::new();
+        for (depth, line) in &self.lines {
+            let _ = writeln!(out, "  {}{line}", "  ".repeat(*depth));
+        }
+        out
+    }
 }
 
 /// From the output down to the input, one operator a line.
@@ -334,11 +363,7 @@ fn tree(query: &Query, application: &Application) -> String {
             show_join(&input.join, query.emit, application, &mut tree);
         }
     }
-    let mut out = String::new();
-    for (depth, line) in tree.lines {
-        let _ = writeln!(out, "  {}{line}", "  ".repeat(depth));
-    }
-    out
+    tree.written()
 }
 
 /// The columns of the row that a query's expressions see.
@@ -465,9 +490,10 @@ fn show_join(join: &Join, emit: Emit, application: &Application, tree: &mut Tree
                 let one = application.aggregations.get(aggregation.0);
                 let name = one.map_or("?", |one| one.name.as_str());
                 let per = one.and_then(|one| one.durations.get(*per));
+                let per = per.map_or("?", |duration| duration.bucket.name());
                 let (start, end) = (show(&within.0, other), show(&within.1, other));
                 tree.down(format!(
-                    "side {part}: aggregation {name} within {start}, {end} per {per:?}"
+                    "side {part}: aggregation {name} within {start}, {end} per {per}"
                 ));
             }
             Source::Join(join) => {

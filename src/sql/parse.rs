@@ -157,7 +157,12 @@ pub(crate) fn expression(path: &str, text: &str, place: Place) -> Parsed<Expr> {
     if is_blank(&tokens) {
         return Err(Diagnostic::error(path, place, "expected a condition"));
     }
-    let expr = parser.sql(Parser::parse_expr)?;
+    let expr = parser.sql(Parser::parse_expr).map_err(|fault| Diagnostic {
+        message: fault
+            .message
+            .replace("of the statement", "of the condition"),
+        ..fault
+    })?;
     if parser.peek() != Token::EOF {
         return Err(parser.expected("the end of the condition"));
     }

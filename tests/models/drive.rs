@@ -158,6 +158,32 @@ fn push(
 /// What an engine must give, compared with what it gave.
 pub(crate) fn expect(sql: &str, inputs: &[Input], expected: &[Given]) -> Result<(), TestCaseError> {
     let given = run(sql, inputs)?;
+    compare(sql, inputs, expected, &given)
+}
+
+/// The same where the order of rows that come at one time is not told.
+pub(crate) fn expect_unordered(
+    sql: &str,
+    inputs: &[Input],
+    expected: &[Given],
+) -> Result<(), TestCaseError> {
+    let sorted = |rows: &[Given]| {
+        let mut rows = rows.to_vec();
+        rows.sort_by_cached_key(|given| (given.time, format!("{:?}", given.row)));
+        rows
+    };
+    let given = run(sql, inputs)?;
+    let in_order = given.windows(2).all(|pair| pair[0].time <= pair[1].time);
+    prop_assert!(in_order, "{sql}\ntime goes back:\n{}", lines(&given));
+    compare(sql, inputs, &sorted(expected), &sorted(&given))
+}
+
+fn compare(
+    sql: &str,
+    inputs: &[Input],
+    expected: &[Given],
+    given: &[Given],
+) -> Result<(), TestCaseError> {
     let alike = given.len() == expected.len()
         && given.iter().zip(expected).all(|(given, expected)| {
             given.time == expected.time
@@ -169,7 +195,7 @@ pub(crate) fn expect(sql: &str, inputs: &[Input], expected: &[Given]) -> Result<
         "{sql}\n{}\nexpected:\n{}\ngiven:\n{}",
         lines(inputs),
         lines(expected),
-        lines(&given)
+        lines(given)
     );
     Ok(())
 }

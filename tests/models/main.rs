@@ -10,8 +10,11 @@
 
 mod aggregates;
 mod drive;
+mod join;
 mod one_stream;
+mod partition;
 mod readings;
+mod table;
 #[path = "../common/tape.rs"]
 mod tape;
 mod windows;

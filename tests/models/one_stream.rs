@@ -140,7 +140,7 @@ fn batch(tape: &mut Tape<'_>, count: usize) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(cases(500))]
+    #![proptest_config(cases(150))]
 
     #[test]
     fn sliding_windows_are_recomputed(

@@ -18,6 +18,8 @@ mod ring;
 mod session;
 mod sliding;
 mod sort;
+#[cfg(test)]
+mod tests;
 mod unique;
 
 use batches::{LengthBatch, TimedBatch};

@@ -80,9 +80,39 @@ impl Binder<'_> {
                 let _ = self.partition_key(&path, key, &mut keys);
             }
             self.same_types(&path, written.place, &mut keys);
+            self.read_by_none(&path, &written, number, &keys);
             if let Some(partition) = self.application.partitions.get_mut(number) {
                 partition.keys = keys;
             }
+        }
+    }
+
+    /// A key of a stream that no query of the partition reads says nothing.
+    fn read_by_none(
+        &mut self,
+        path: &str,
+        written: &ast::Partition,
+        number: usize,
+        keys: &[(StreamId, PartitionKey)],
+    ) {
+        let queries = self.application.queries.iter();
+        let own = queries.filter(|query| query.partition == Some(number));
+        let read: Vec<StreamId> = own
+            .flat_map(|query| query.input.streams())
+            .map(|input| input.stream)
+            .collect();
+        if self.failed.iter().next().is_some() {
+            // Perhaps the one that reads it could not be bound.
+            return;
+        }
+        for (stream, _) in keys.iter().filter(|(stream, _)| !read.contains(stream)) {
+            let name = self.application.stream(*stream);
+            let name = name.map_or("?", |stream| stream.name.as_str());
+            let of = written.keys.iter().find(|key| key.stream.text == name);
+            let place = of.map_or(written.place, |key| key.stream.place);
+            let message = format!("no query of this partition reads '{name}'");
+            self.diagnostics
+                .push(Diagnostic::error(path, place, message));
         }
     }
 

@@ -51,6 +51,7 @@ impl Binder<'_> {
         if self.diagnostics.len() > before {
             return Err(Failed);
         }
+        self.warn_of_emit(path, written, &origins);
         let Bound {
             mut clauses,
             mut tree,
@@ -114,12 +115,21 @@ impl Binder<'_> {
             self.diagnostics
                 .push(Diagnostic::error(path, written.query.place, message));
         }
-        if let [origin] = origins {
-            if origin.window().is_some_and(|window| !window.rows_leave()) {
-                let message = "no row ever leaves this window, so none expires";
-                self.diagnostics
-                    .push(Diagnostic::warning(path, written.query.place, message));
-            }
+    }
+
+    /// EXPIRED EVENTS of a window that no row leaves are none.
+    fn warn_of_emit(&mut self, path: &str, written: &WrittenQuery, origins: &[Origin]) {
+        let IntoKind::Insert(Emit::Expired | Emit::All) = written.query.into.kind else {
+            return;
+        };
+        let [origin] = origins else {
+            return;
+        };
+        if origin.window().is_some_and(|window| !window.rows_leave()) {
+            let message = "no row ever leaves this window, so none expires";
+            let place = written.query.place;
+            self.diagnostics
+                .push(Diagnostic::warning(path, place, message));
         }
     }
 
@@ -136,7 +146,7 @@ impl Binder<'_> {
         let durations = |index: usize| match origins.get(index).map(|origin| &origin.kind) {
             Some(OriginKind::Aggregation(id)) => aggregations
                 .get(id.0)
-                .map(|one| one.durations.clone())
+                .map(|one| one.durations.iter().map(|one| one.bucket).collect())
                 .unwrap_or_default(),
             _ => Vec::new(),
         };
@@ -307,12 +317,12 @@ struct Bound {
 
 /// A query whose columns are still those of all sources.
 pub(super) struct Draft {
-    grouping: Option<Grouping>,
-    clauses: Clauses,
-    origins: Vec<Origin>,
+    pub(super) grouping: Option<Grouping>,
+    pub(super) clauses: Clauses,
+    pub(super) origins: Vec<Origin>,
 }
 
-fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Failed> {
+pub(super) fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Failed> {
     let mut aggregates: Vec<Aggregate> = Vec::new();
     let mut inner = Scope {
         aggregates: Err("in WHERE, which decides before rows are grouped"),
@@ -519,7 +529,7 @@ fn sort_key(scope: &mut Scope<'_>, key: &ast::OrderBy) -> Result<SortKey, Failed
 }
 
 /// Turns expressions over the input row into expressions over the group row.
-fn regroup(clauses: &mut Clauses) -> Grouping {
+pub(super) fn regroup(clauses: &mut Clauses) -> Grouping {
     let keys = std::mem::take(&mut clauses.keys);
     let aggregates = std::mem::take(&mut clauses.aggregates);
     let mut carried: Vec<usize> = Vec::new();
@@ -574,7 +584,7 @@ pub(super) struct Narrow {
 
 impl Narrow {
     /// Finds the columns, and renumbers what reads them.
-    fn new(draft: &mut Draft, tree: &mut Tree, filter: &mut [Expr]) -> Narrow {
+    pub(super) fn new(draft: &mut Draft, tree: &mut Tree, filter: &mut [Expr]) -> Narrow {
         let joined = matches!(tree, Tree::Node(_));
         let Draft {
             grouping,

@@ -40,6 +40,7 @@ impl Binder<'_> {
         };
         let newest = Named {
             names: [Some("last"), None],
+            what: "row",
             alone: false,
             ..row
         };
@@ -92,6 +93,8 @@ struct Arguments<'a, 'b, 's> {
     left: std::slice::Iter<'b, WindowArgument>,
     /// `'timezone' = '…'` and the like: name, value and their places.
     options: Vec<(&'b str, Place, &'b str, Place)>,
+    /// An argument behind the options.
+    late: Option<Place>,
     /// How many columns the stream has.
     width: usize,
 }
@@ -105,13 +108,11 @@ impl<'a, 'b, 's> Arguments<'a, 'b, 's> {
     ) -> Arguments<'a, 'b, 's> {
         let first = given.iter().position(|one| option(one).is_some());
         let (given, options) = given.split_at(first.unwrap_or(given.len()));
-        let mut left = given.iter();
-        let mut named = Vec::new();
+        let (mut named, mut late) = (Vec::new(), None);
         for argument in options {
             match option(argument) {
                 Some(option) => named.push(option),
-                // An argument behind an option is one too many.
-                None => left = std::slice::from_ref(argument).iter(),
+                None => late = Some(argument.place),
             }
         }
         let width = scope.sources.first().map_or(0, |row| row.schema.width());
@@ -119,8 +120,9 @@ impl<'a, 'b, 's> Arguments<'a, 'b, 's> {
             scope,
             spec,
             place,
-            left,
+            left: given.iter(),
             options: named,
+            late,
             width,
         }
     }
@@ -191,6 +193,9 @@ impl<'a, 'b, 's> Arguments<'a, 'b, 's> {
 
     fn none_left(&mut self) -> Result<(), Failed> {
         let name = self.name();
+        if let Some(place) = self.late {
+            return self.scope.fail(place, "options stand behind all arguments");
+        }
         if let Some(extra) = self.left.next() {
             let message = match self.spec.arguments {
                 "" => format!("WINDOW '{name}' takes no arguments"),
