@@ -142,7 +142,8 @@ fn the_documented_plan_is_the_one_that_explain_gives() {
     assert_eq!((code, err.as_str()), (0, ""));
     if std::env::var_os("EVENTFLUX_BLESS").is_some() {
         let text = format!(
-            "{before}## What explain shows\n{head}```sql\n{sql}```\n{middle}```text\n{out}```\n{rest}"
+            "{before}## What explain shows\n{head}```sql\n{sql}```\n{middle}```text\n{out}```\n\
+             {rest}"
         );
         std::fs::write(path, text).unwrap();
         return;

@@ -75,31 +75,35 @@ pub fn explain(application: &Application) -> String {
         );
     }
     let shared = application.shared_feeds();
-    for (number, query) in application.queries.iter().enumerate() {
-        let target = application.target_name(query);
-        let place = query.place;
-        let inside = query
-            .partition
-            .map(|partition| format!(" per key of partition {partition}"))
-            .unwrap_or_default();
-        let _ = writeln!(
-            out,
-            "query {number} → {target}{inside}   {}:{}",
-            query.path, place.line
-        );
-        out.push_str(&tree(query, application));
-        if let Some(first) = shared.get(number).copied().flatten() {
-            let _ = writeln!(out, "  {}", show_sharing(first, number, &shared, query));
-        }
-        for lookup in lookup::lookups(query, application) {
-            let _ = writeln!(out, "  {lookup}");
-        }
-        for kept in memory::kept(query, application) {
-            let _ = writeln!(out, "  keeps {kept}");
-        }
+    for number in 0..application.queries.len() {
+        out.push_str(&show_query(number, &shared, application));
     }
     for warning in warnings(application) {
         let _ = writeln!(out, "warning: {warning}");
+    }
+    out
+}
+
+/// A query's tree, and what else there is to know of it.
+fn show_query(number: usize, shared: &[Option<usize>], application: &Application) -> String {
+    let Some(query) = application.queries.get(number) else {
+        return String::new();
+    };
+    let target = application.target_name(query);
+    let inside = query
+        .partition
+        .map(|partition| format!(" per key of partition {partition}"))
+        .unwrap_or_default();
+    let (path, line) = (&query.path, query.place.line);
+    let mut out = format!("query {number} → {target}{inside}   {path}:{line}\n");
+    out.push_str(&tree(query, application));
+    let first = shared.get(number).copied().flatten();
+    let shares = first.map(|first| show_sharing(first, number, shared, query));
+    let keeps = memory::kept(query, application).into_iter();
+    let keeps = keeps.map(|kept| format!("keeps {kept}"));
+    let lookups = lookup::lookups(query, application);
+    for note in shares.into_iter().chain(lookups).chain(keeps) {
+        let _ = writeln!(out, "  {note}");
     }
     out
 }
