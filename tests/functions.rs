@@ -13,6 +13,7 @@ use std::sync::Arc;
 use eventflux::engine::{Engine, Outputs};
 use eventflux::event::{Batch, Seq, Stamp, Timestamp, Value};
 use eventflux::sql::aggregates::{AGGREGATES, Example};
+use eventflux::sql::analytics::{ANALYTICS, AnalyticExample};
 use eventflux::sql::plan::StreamId;
 use eventflux::sql::{self, SqlText, functions};
 use sqlparser::dialect::GenericDialect;
@@ -63,7 +64,7 @@ fn try_run(columns: &str, input: &[Vec<Value>], select: &str) -> Result<Vec<Valu
     for (seq, row) in (1..).zip(input) {
         let stamp = Stamp {
             seq: Seq(seq),
-            time: Timestamp(1000),
+            time: Timestamp(1000 * i64::try_from(seq).unwrap()),
         };
         batch.push(stamp, row.iter().cloned());
     }
@@ -192,6 +193,27 @@ fn every_aggregate_gives_what_its_example_says() {
             let counts = call.contains("count");
             let empty = if counts { Value::Int(0) } else { Value::Null };
             assert_eq!(nothing.last(), Some(&empty), "{select}");
+        }
+    }
+}
+
+#[test]
+fn every_analytic_function_gives_what_its_example_says() {
+    for analytic in ANALYTICS {
+        let AnalyticExample {
+            columns,
+            rows,
+            call,
+            results,
+        } = &analytic.example;
+        let rows: Vec<Vec<Value>> = rows
+            .split(';')
+            .map(|row| row.split(',').map(evaluate).collect())
+            .collect();
+        let expected: Vec<Value> = results.split(';').map(evaluate).collect();
+        for over in ["", " OVER (PARTITION BY x IS NULL AND 1 = 2 WHEN 1 = 1)"] {
+            let select = format!("SELECT {call}{over} AS r FROM S");
+            assert_eq!(run(columns, &rows, &select), expected, "{select}");
         }
     }
 }

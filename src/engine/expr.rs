@@ -47,7 +47,7 @@ impl<'a> Env<'a> {
     }
 
     /// The result, or NULL and one more fault.
-    fn or_fault<T>(&self, result: Option<T>) -> Option<T> {
+    pub(super) fn or_fault<T>(&self, result: Option<T>) -> Option<T> {
         if result.is_none() {
             self.fault()
         } else {

@@ -3,12 +3,13 @@
 use std::cell::Cell;
 
 use super::aggregate::Leaves;
+use super::analytic::Analytics;
 use super::expr::{Env, Operand, predicate};
 use super::node::Stores;
 use super::state::{Load, Save, StateError};
 use super::window::{AnyWindow, Changes, Picked};
 use crate::event::{Row, Rows, Stamp, Timestamp};
-use crate::sql::plan::{Emit, StreamInput};
+use crate::sql::plan::{self, Emit, StreamInput};
 
 /// Rows that are filtered in one go.
 const PICK_ROWS_MAX: usize = 1024;
@@ -16,6 +17,8 @@ const PICK_ROWS_MAX: usize = 1024;
 /// A stream, filtered, through a window.
 pub(super) struct StreamFeed {
     filter: Option<Operand<bool>>,
+    /// What is computed from row to row. It then has the filter, too.
+    analytics: Option<Box<Analytics>>,
     window: AnyWindow,
     /// What rows must fulfil behind the window.
     behind: Option<Operand<bool>>,
@@ -35,6 +38,7 @@ impl StreamFeed {
         let compile = |filter, columns| predicate(filter, stores.cx(columns));
         StreamFeed {
             filter: input.filter.as_ref().map(|filter| compile(filter, &[])),
+            analytics: None,
             behind: input.behind.as_ref().map(|filter| compile(filter, columns)),
             window,
             picked: Vec::new(),
@@ -42,10 +46,23 @@ impl StreamFeed {
         }
     }
 
+    /// The same, with columns that are computed from row to row behind those of the stream.
+    pub(super) fn with_analytics(
+        mut self,
+        plan: &plan::Analytics,
+        input: &StreamInput,
+        stores: &Stores,
+    ) -> StreamFeed {
+        let analytics = Analytics::new(plan, input.filter.as_ref(), stores);
+        self.analytics = analytics.map(Box::new);
+        self
+    }
+
     /// The same without any row.
     pub(super) fn fresh(&self) -> StreamFeed {
         StreamFeed {
             filter: self.filter.clone(),
+            analytics: self.analytics.as_ref().map(|one| Box::new(one.fresh())),
             window: self.window.fresh(),
             behind: self.behind.clone(),
             picked: Vec::new(),
@@ -66,7 +83,7 @@ impl StreamFeed {
 
     /// Whether there is anything to remember between two rows.
     pub(super) fn has_state(&self) -> bool {
-        !self.window.is_unbounded()
+        self.analytics.is_some() || !self.window.is_unbounded()
     }
 
     /// Takes rows, all before the next deadline.
@@ -74,7 +91,18 @@ impl StreamFeed {
         let mut rest = rows;
         while !rest.is_empty() {
             let (head, tail) = rest.split_at(PICK_ROWS_MAX);
-            self.pick(head);
+            let head = match &mut self.analytics {
+                None => {
+                    self.pick(head);
+                    head
+                }
+                Some(analytics) => {
+                    analytics.take(head);
+                    self.picked.clear();
+                    self.picked.extend(0..analytics.rows.len());
+                    analytics.rows.rows()
+                }
+            };
             let picked = Picked::new(head, &self.picked);
             match &self.behind {
                 None => self.window.push(picked, to),
@@ -131,14 +159,22 @@ impl StreamFeed {
     }
 
     pub(super) fn take_faults(&self) -> u64 {
-        self.faults.take() + self.window.take_faults()
+        let computed = self.analytics.as_ref();
+        let computed = computed.map_or(0, |analytics| analytics.faults.take());
+        self.faults.take() + self.window.take_faults() + computed
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+        if let Some(analytics) = &self.analytics {
+            analytics.save(save)?;
+        }
         self.window.save(save)
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
+        if let Some(analytics) = &mut self.analytics {
+            analytics.load(load)?;
+        }
         self.window.load(load)
     }
 }

@@ -6,6 +6,7 @@
 //! [`Engine::advance`]; whatever is due fires first, in order, before any row of a later time.
 
 mod aggregate;
+mod analytic;
 mod distinct;
 mod draws;
 mod expr;

@@ -97,10 +97,17 @@ impl Running {
             query.emit
         };
         let feed = match &query.input {
-            Input::Stream(input) => Feed::Stream(Box::new(StreamFeed::new(input, emit, stores))),
+            Input::Stream(input) => {
+                let feed = StreamFeed::new(input, emit, stores);
+                Feed::Stream(Box::new(feed.with_analytics(
+                    &query.analytics,
+                    input,
+                    stores,
+                )))
+            }
             Input::Join(input) => {
                 let seen = query.grouping.is_some() || emit != Emit::Current || query.distinct;
-                Feed::Join(Box::new(Joiner::new(input, stores, seen)))
+                Feed::Join(Box::new(Joiner::new(input, &query.analytics, stores, seen)))
             }
         };
         Running::of(Arc::new(query.clone()), stores, feed)

@@ -1,10 +1,14 @@
 //! The lexical rules of EventFlux SQL, told to `sqlparser`.
 
-use sqlparser::ast::{Expr, ObjectName};
+use sqlparser::ast::{
+    Expr, Function, FunctionArgumentList, FunctionArguments, ObjectName, WindowSpec, WindowType,
+};
 use sqlparser::dialect::{Dialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
+
+use super::analytics::analytic_named;
 
 /// Identifiers, quoting, and which words cannot be an alias.
 #[derive(Debug)]
@@ -18,6 +22,49 @@ const CLAUSE_WORDS: &[Keyword] = &[
     Keyword::OUTPUT,
     Keyword::SELECT,
 ];
+
+/// `(x, …) [OVER ([PARTITION BY k, …] [WHEN condition])]`. The condition becomes the call's filter.
+fn parse_analytic(parser: &mut Parser, name: ObjectName) -> Result<Expr, ParserError> {
+    parser.expect_token(&Token::LParen)?;
+    let mut args = Vec::new();
+    if !parser.consume_token(&Token::RParen) {
+        args = parser.parse_comma_separated(Parser::parse_function_args)?;
+        parser.expect_token(&Token::RParen)?;
+    }
+    let mut over = None;
+    let mut filter = None;
+    if parser.parse_keyword(Keyword::OVER) {
+        parser.expect_token(&Token::LParen)?;
+        let mut partition_by = Vec::new();
+        if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+            partition_by = parser.parse_comma_separated(Parser::parse_expr)?;
+        }
+        if parser.parse_keyword(Keyword::WHEN) {
+            filter = Some(Box::new(parser.parse_expr()?));
+        }
+        parser.expect_token(&Token::RParen)?;
+        over = Some(WindowType::WindowSpec(WindowSpec {
+            window_name: None,
+            partition_by,
+            order_by: Vec::new(),
+            window_frame: None,
+        }));
+    }
+    Ok(Expr::Function(Function {
+        name,
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args,
+            clauses: Vec::new(),
+        }),
+        within_group: Vec::new(),
+        filter,
+        null_treatment: None,
+        over,
+    }))
+}
 
 impl Dialect for EventFluxDialect {
     fn is_identifier_start(&self, ch: char) -> bool {
@@ -56,19 +103,28 @@ impl Dialect for EventFluxDialect {
         }
     }
 
-    /// CONVERT is a function like any other: its second argument is a string.
+    /// CONVERT is a function like any other: its second argument is a string. Analytic functions
+    /// have an OVER of their own.
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         let token = parser.peek_token_ref();
         let Token::Word(word) = &token.token else {
             return None;
         };
-        let is_call = parser.peek_nth_token_ref(1).token == Token::LParen;
-        if word.keyword != Keyword::CONVERT || !is_call {
+        if parser.peek_nth_token_ref(1).token != Token::LParen {
+            return None;
+        }
+        let analytic = word.quote_style.is_none() && analytic_named(&word.value).is_some();
+        if !analytic && word.keyword != Keyword::CONVERT {
             return None;
         }
         let name = word.clone().into_ident(token.span);
         parser.advance_token();
-        Some(parser.parse_function(ObjectName::from(vec![name])))
+        let name = ObjectName::from(vec![name]);
+        Some(if analytic {
+            parse_analytic(parser, name)
+        } else {
+            parser.parse_function(name)
+        })
     }
 
     /// `x IN table`: `sqlparser` knows lists and subqueries in parentheses only.

@@ -1,6 +1,7 @@
 //! The plan as text: for people, and for fingerprints.
 
 mod aggregation;
+mod analytic;
 mod lookup;
 mod memory;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod window;
 use std::fmt::Write as _;
 
 pub(super) use aggregation::aggregation_text;
+use analytic::{show_analytics, wide_row};
 
 use super::functions::{Function, Reads};
 use super::plan::{
@@ -198,6 +200,14 @@ pub fn warnings(application: &Application) -> Vec<String> {
             ));
         }
     }
+    for (number, query) in application.queries.iter().enumerate() {
+        let mut calls = query.analytics.iter();
+        if calls.any(|call| !call.partition.is_empty()) {
+            found.push(format!(
+                "query {number} keeps a state for every key of OVER (PARTITION BY …) there ever was"
+            ));
+        }
+    }
     for (number, partition) in application.partitions.iter().enumerate() {
         if partition.idle_ms.is_none() {
             found.push(format!(
@@ -359,11 +369,15 @@ fn tree(query: &Query, application: &Application) -> String {
         tree.down(show_grouping(grouping, &kept));
     }
     match &query.input {
-        Input::Stream(input) => show_input(input, query.emit, application, &mut tree),
+        Input::Stream(input) => {
+            show_window_of(input, query.emit, &kept, &mut tree);
+            let wide = wide_row(query, application);
+            show_analytics(query, show_filter(input, &wide), &wide, &mut tree);
+            show_from(input, application, &mut tree);
+        }
         Input::Join(input) => {
-            if let Some(filter) = &input.filter {
-                tree.down(format!("where {}", show(filter, &kept)));
-            }
+            let filter = input.filter.as_ref().map(|filter| show(filter, &kept));
+            show_analytics(query, filter, &kept, &mut tree);
             show_join(&input.join, query.emit, application, &mut tree);
         }
     }
@@ -372,9 +386,14 @@ fn tree(query: &Query, application: &Application) -> String {
 
 /// The columns of the row that a query's expressions see.
 fn input_columns(query: &Query, application: &Application) -> Vec<String> {
+    let row = wide_row(query, application);
     match &query.input {
-        Input::Stream(input) => kept_columns(input, application),
-        Input::Join(input) => join_columns(&input.join, application),
+        Input::Stream(input) => {
+            let kept = input.keep.iter();
+            kept.filter_map(|column| row.get(*column).cloned())
+                .collect()
+        }
+        Input::Join(_) => row,
     }
 }
 
@@ -417,33 +436,52 @@ fn join_columns(join: &Join, application: &Application) -> Vec<String> {
     columns
 }
 
-fn show_input(input: &StreamInput, emit: Emit, application: &Application, tree: &mut Tree) {
-    let kept = kept_columns(input, application);
+/// The window of an input, which keeps `kept`, and what decides behind it.
+fn show_window_of(input: &StreamInput, emit: Emit, kept: &[String], tree: &mut Tree) {
     if let Some(behind) = &input.behind {
-        tree.down(format!("where {} (behind the window)", show(behind, &kept)));
+        tree.down(format!("where {} (behind the window)", show(behind, kept)));
     }
     if let Some(window) = &input.window {
-        tree.down(show_window(window, emit, &kept));
+        tree.down(show_window(window, emit, kept));
     }
-    if let Some(filter) = &input.filter {
-        let stream = application.stream(input.stream);
-        let all = stream.map_or(0, |stream| stream.schema.width());
-        let all: Vec<usize> = (0..all).collect();
-        let columns = stream.map_or_else(Vec::new, |one| columns_of(&one.schema, &all));
-        let place = match input.window {
-            Some(_) => " (before the window)",
-            None => "",
-        };
-        tree.down(format!("where {}{place}", show(filter, &columns)));
+}
+
+/// One side of a join.
+fn show_input(input: &StreamInput, emit: Emit, application: &Application, tree: &mut Tree) {
+    let kept = kept_columns(input, application);
+    show_window_of(input, emit, &kept, tree);
+    let stream = application.stream(input.stream);
+    let columns = stream.map_or_else(Vec::new, |stream| {
+        let all: Vec<usize> = (0..stream.schema.width()).collect();
+        columns_of(&stream.schema, &all)
+    });
+    if let Some(filter) = show_filter(input, &columns) {
+        tree.down(format!("where {filter}"));
     }
+    show_from(input, application, tree);
+}
+
+/// What decides over a row as it comes.
+fn show_filter(input: &StreamInput, row: &[String]) -> Option<String> {
+    let place = match input.window {
+        Some(_) => " (before the window)",
+        None => "",
+    };
+    let filter = input.filter.as_ref();
+    filter.map(|filter| format!("{}{place}", show(filter, row)))
+}
+
+/// The stream, and what is kept of its rows.
+fn show_from(input: &StreamInput, application: &Application, tree: &mut Tree) {
     let stream = application.stream(input.stream);
     let all = stream.map_or(0, |stream| stream.schema.width());
-    let name = stream_name(application, input.stream);
-    tree.down(format!(
-        "from {name} [{}], {} of {all} columns",
-        kept.join(", "),
-        kept.len()
-    ));
+    let (name, kept) = (
+        stream_name(application, input.stream),
+        kept_columns(input, application),
+    );
+    let count = kept.len();
+    let kept = kept.join(", ");
+    tree.down(format!("from {name} [{kept}], {count} of {all} columns"));
 }
 
 fn show_join(join: &Join, emit: Emit, application: &Application, tree: &mut Tree) {

@@ -4,6 +4,7 @@
 //! application are reported in one go. How a plan is run is the engine's business.
 
 pub mod aggregates;
+pub mod analytics;
 mod ast;
 mod bind;
 pub mod cron;

@@ -4,6 +4,7 @@
 //! A plan has no spans and no names but those of streams, columns and functions, so that two
 //! texts that mean the same have the same plan and the same [`Query::fingerprint`].
 
+mod analytic;
 mod domains;
 mod relation;
 mod sharing;
@@ -12,6 +13,7 @@ mod window;
 
 use std::sync::Arc;
 
+pub use analytic::{Analytic, Analytics};
 pub use domains::{Domains, LOG};
 
 pub use relation::{
@@ -136,6 +138,8 @@ pub struct Property {
 pub struct Query {
     /// Where the rows come from.
     pub input: Input,
+    /// Columns behind those of the input, computed from row to row.
+    pub analytics: Analytics,
     /// Groups and aggregates, when there are any.
     pub grouping: Option<Grouping>,
     /// Keeps the output rows for which it is true. Over the same row as `select`.
@@ -214,6 +218,7 @@ impl Query {
             input.join.exprs(&mut found);
             found.extend(&input.filter);
         }
+        found.extend(self.analytics.exprs());
         if let Some(grouping) = &self.grouping {
             found.extend(&grouping.keys);
             found.extend(grouping.aggregates.iter().flat_map(Aggregate::exprs));

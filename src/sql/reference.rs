@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::aggregates::AGGREGATES;
+use super::analytics::ANALYTICS;
 use super::functions;
 use super::types::TYPE_NAMES;
 use super::windows::WINDOWS;
@@ -44,6 +45,7 @@ pub fn reference() -> String {
             example.result
         );
     }
+    analytics(&mut out);
     out.push_str("\n## Windows\n\n| window | what a query sees |\n| --- | --- |\n");
     for window in WINDOWS {
         let _ = writeln!(
@@ -59,6 +61,29 @@ pub fn reference() -> String {
         let _ = writeln!(out, "| `{name}` | {ty} |");
     }
     out
+}
+
+fn analytics(out: &mut String) {
+    out.push_str(
+        "\n## Analytic functions\n\nThey look back over the rows in the order in which these come, \
+        before any window. `OVER (PARTITION BY k, …)` behind a call: each key by itself. \
+        `OVER (WHEN condition)`: only rows for which it is true are remembered; on the others the \
+        result is what is known of those before.\n\n\
+        | function | over | example | gives |\n| --- | --- | --- | --- |\n",
+    );
+    for analytic in ANALYTICS {
+        let example = &analytic.example;
+        let _ = writeln!(
+            out,
+            "| {}{} | {}: {} | `{}` | `{}` |",
+            cell(analytic.doc),
+            others(analytic.names),
+            example.columns,
+            example.rows,
+            example.call,
+            example.results
+        );
+    }
 }
 
 fn cell(text: &str) -> String {

@@ -14,12 +14,13 @@ mod tree;
 use std::cell::Cell;
 use std::sync::Arc;
 
+use super::analytic::Analytics;
 use super::expr::{Cx, compile, predicate};
 use super::node::Stores;
 use super::state::{Load, Save, StateError};
 use super::window::Changes;
 use crate::event::{Rows, Stamp, Timestamp, Value};
-use crate::sql::plan::{Expr, Join, JoinInput, JoinKind, Side as SidePlan, Source};
+use crate::sql::plan::{self, Expr, Join, JoinInput, JoinKind, Side as SidePlan, Source};
 use port::{Port, Step, Waiting};
 use side::{Held, HeldLookup, HeldRows, HeldTable, Side};
 use tree::{Exit, Hand, Node, Place, Scratch, Tree};
@@ -56,6 +57,8 @@ pub(super) struct Joiner {
     /// that of two rows that come together the one further to the left finds the other.
     order: Vec<usize>,
     waiting: Vec<(usize, Waiting)>,
+    /// What is computed from joined row to joined row. It then has the filter, too.
+    analytics: Option<Box<Analytics>>,
 }
 
 /// The state of ports is numbered from this on, and that of the tree from the other.
@@ -67,7 +70,12 @@ const TAKE_ROWS_MAX: usize = 1024;
 
 impl Joiner {
     /// `seen`: whether anybody looks at rows that leave.
-    pub(super) fn new(plan: &JoinInput, stores: &Stores, seen: bool) -> Joiner {
+    pub(super) fn new(
+        plan: &JoinInput,
+        analytics: &plan::Analytics,
+        stores: &Stores,
+        seen: bool,
+    ) -> Joiner {
         let cx = stores.cx(&[]);
         let mut build = Build {
             stores,
@@ -81,6 +89,8 @@ impl Joiner {
         let again = !fetched && is_steady(plan);
         let lasts = lasts(&join.left) || lasts(&join.right);
         let filter = plan.filter.as_ref();
+        let analytics = Analytics::new(analytics, filter, stores);
+        let filter = filter.filter(|_| analytics.is_none());
         let pairs = (seen && lasts && !again).then(|| HeldRows::new(join.width(), &[]));
         let mut joiner = Joiner {
             order: (0..build.ports.len()).collect(),
@@ -96,6 +106,7 @@ impl Joiner {
                 faults: Cell::new(0),
             },
             waiting: Vec::new(),
+            analytics: analytics.map(Box::new),
         };
         let Joiner {
             ports, order, tree, ..
@@ -139,12 +150,22 @@ impl Joiner {
             },
             order: self.order.clone(),
             waiting: Vec::new(),
+            analytics: self.analytics.as_ref().map(|one| Box::new(one.fresh())),
         }
     }
 
     /// Takes rows of an input, all before the next deadline but the first. Rows of a stream that
     /// is read several times are taken for all its inputs at once, when they come for the first.
     pub(super) fn push(&mut self, input: usize, rows: Rows<'_>, to: &mut impl Changes) {
+        let Some(mut analytics) = self.analytics.take() else {
+            self.push_rows(input, rows, to);
+            return;
+        };
+        self.push_rows(input, rows, &mut analytics.before(to));
+        self.analytics = Some(analytics);
+    }
+
+    fn push_rows(&mut self, input: usize, rows: Rows<'_>, to: &mut impl Changes) {
         let Some(first) = rows.stamps().first().copied() else {
             return;
         };
@@ -160,7 +181,7 @@ impl Joiner {
         // Also when another query made the rows at the very moment at which a window falls due.
         while let Some(due) = self.deadline().filter(|due| *due <= first.time) {
             let seq = first.seq;
-            self.fire(Stamp { seq, time: due }, to);
+            self.fire_ports(Stamp { seq, time: due }, to);
             if self.deadline() == Some(due) {
                 break;
             }
@@ -201,6 +222,15 @@ impl Joiner {
 
     /// The clock has reached a deadline.
     pub(super) fn fire(&mut self, at: Stamp, to: &mut impl Changes) {
+        let Some(mut analytics) = self.analytics.take() else {
+            self.fire_ports(at, to);
+            return;
+        };
+        self.fire_ports(at, &mut analytics.before(to));
+        self.analytics = Some(analytics);
+    }
+
+    fn fire_ports(&mut self, at: Stamp, to: &mut impl Changes) {
         for port in &mut self.ports {
             port.fire(at, &self.tree.faults);
         }
@@ -296,12 +326,13 @@ impl Joiner {
 
     /// Whether there is anything to remember between two rows.
     pub(super) fn has_state(&self) -> bool {
-        !self.ports.iter().all(Port::is_straight)
+        self.analytics.is_some() || !self.ports.iter().all(Port::is_straight)
     }
 
     /// Expressions that could not be computed since the last call.
     pub(super) fn take_faults(&self) -> u64 {
-        self.tree.faults.take()
+        let computed = self.analytics.as_ref();
+        self.tree.faults.take() + computed.map_or(0, |analytics| analytics.faults.take())
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
@@ -311,12 +342,18 @@ impl Joiner {
         for (which, port) in (PORTS..).zip(&self.ports) {
             save.one_of(which, |save| port.save(save))?;
         }
+        if let Some(analytics) = &self.analytics {
+            analytics.save(save)?;
+        }
         self.tree.save(HELD, save)
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
         for (which, port) in (PORTS..).zip(&mut self.ports) {
             port.load(&load.one_of(which))?;
+        }
+        if let Some(analytics) = &mut self.analytics {
+            analytics.load(load)?;
         }
         self.tree.load(HELD, load)
     }

@@ -4,6 +4,7 @@ use sqlparser::ast::Expr as Written;
 
 use super::super::aggregates::{AggregateSpec, Distinct, Preset};
 use super::super::plan::{Aggregate, Expr, ExprKind};
+use super::analytic::List;
 use super::call::Call;
 use super::expr::{Bound, Failed, Scope, place};
 use crate::diagnostic::Place;
@@ -134,6 +135,13 @@ fn inner(scope: &mut Scope<'_>, bind: impl FnOnce(&mut Scope<'_>) -> Bound) -> B
         aliases: &[],
         aliases_first: false,
         aggregates: Err("inside another aggregate"),
+        analytics: match &mut scope.analytics {
+            Ok(list) => Ok(List {
+                first: list.first,
+                calls: &mut *list.calls,
+            }),
+            Err(why) => Err(*why),
+        },
         draws: Err("inside an aggregate"),
         place: scope.place,
         steps: scope.steps,

@@ -8,7 +8,7 @@ use sqlparser::ast::Expr as Written;
 
 use super::super::aggregates::AggregateFunction;
 use super::super::ast::{self, CreateAggregation, Name, Properties, What};
-use super::super::plan::{Aggregation, Bucket, Duration, Expr, StreamInput};
+use super::super::plan::{Aggregation, Analytics, Bucket, Duration, Expr, StreamInput};
 use super::expr::{Failed, Named, Scope, place};
 use super::join::Tree;
 use super::query::{Clauses, Draft, Narrow, clauses, regroup};
@@ -72,6 +72,7 @@ impl Binder<'_> {
         let mut draft = Draft {
             grouping: Some(grouping),
             clauses,
+            analytics: Analytics::default(),
             origins: vec![origin],
         };
         let narrow = Narrow::new(&mut draft, &mut Tree::Leaf(0), &mut by);
@@ -189,6 +190,7 @@ impl Binder<'_> {
             aliases: &[],
             aliases_first: false,
             aggregates: Err("in AGGREGATE BY"),
+            analytics: Err("in AGGREGATE BY"),
             draws: Ok(()),
             place: create.select.place,
             tables: &self.application.tables,
@@ -196,6 +198,13 @@ impl Binder<'_> {
             diagnostics: self.diagnostics,
         };
         let clauses = clauses(&mut scope, &create.select);
+        if let Ok(Clauses { calls, .. }) = &clauses {
+            if let Some((_, at)) = calls.before.iter().chain(&calls.after).next() {
+                let hint = Some("compute it in a query, and aggregate what that gives".to_owned());
+                let message = "analytic functions cannot be used in an aggregation";
+                return scope.fail_with(*at, message, hint);
+            }
+        }
         scope.draws = Err("in AGGREGATE BY");
         let by = create.by.as_ref().map(|written| {
             let expr = scope.bind(written)?;

@@ -6,12 +6,14 @@ use sqlparser::ast::{
 };
 
 use super::super::aggregates::{AGGREGATES, AggregateFunction, aggregate_named};
+use super::super::analytics::{ANALYTICS, analytic_named};
 use super::super::functions::{
     self, Argument, Function, Parameter, Reads, Returns, function_named, site_number,
 };
 use super::super::plan::{Expr, ExprKind};
 use super::super::types::type_named;
 use super::aggregate;
+use super::analytic;
 use super::expr::{Bound, Failed, Scope, place, widen};
 use super::fold::fold;
 use crate::diagnostic::{Place, did_you_mean};
@@ -25,11 +27,29 @@ pub(super) struct Call<'a> {
     pub(super) arguments: Vec<&'a Written>,
 }
 
+impl Call<'_> {
+    /// Whether it has what only aggregates have.
+    pub(super) fn is_special(&self) -> bool {
+        self.star || self.distinct
+    }
+}
+
+/// The analytic function that is like an aggregate.
+fn accumulated(name: &str) -> Option<String> {
+    let similar = format!("acc_{name}");
+    analytic_named(&similar).map(|spec| format!("did you mean '{}'?", spec.names.concat()))
+}
+
 pub(super) fn bind(scope: &mut Scope<'_>, written: &Written, call: &WrittenCall) -> Bound {
     let at = place(written);
     let name = call.name.to_string();
-    if call.over.is_some() {
-        return scope.fail(at, "OVER is not supported by this version");
+    let analytic = analytic_named(&name);
+    if call.over.is_some() && analytic.is_none() {
+        let message = format!("OVER belongs to an analytic function, {name} is none");
+        let known = ANALYTICS.iter().flat_map(|spec| spec.names).copied();
+        let hint = did_you_mean(&name, known);
+        let hint = hint.or_else(|| accumulated(&name));
+        return scope.fail_with(at, message, hint);
     }
     if !call.within_group.is_empty() || call.null_treatment.is_some() {
         return scope.fail(
@@ -38,6 +58,9 @@ pub(super) fn bind(scope: &mut Scope<'_>, written: &Written, call: &WrittenCall)
         );
     }
     let arguments = arguments(scope, at, &name, call)?;
+    if let Some(spec) = analytic {
+        return analytic::bind(scope, at, spec, &arguments, call);
+    }
     // `left`, `first` and the like name one thing only; where both exist, two arguments or more
     // mean the scalar function.
     if let Some(spec) = aggregate_named(&name) {
@@ -111,6 +134,7 @@ pub(super) fn scalar(scope: &mut Scope<'_>, at: Place, name: &str, written: &[&W
         let known = functions::all()
             .flat_map(|function| function.names)
             .chain(AGGREGATES.iter().flat_map(|spec| spec.names))
+            .chain(ANALYTICS.iter().flat_map(|spec| spec.names))
             .copied();
         let hint = did_you_mean(name, known);
         return scope.fail_with(at, format!("unknown function '{name}'"), hint);

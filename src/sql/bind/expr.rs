@@ -11,6 +11,7 @@ use super::super::functions::Reads;
 use super::super::parse::place_of;
 use super::super::plan::{Aggregate, ArithmeticOp, CompareOp, Expr, ExprKind, Table, TableId};
 use super::super::types;
+use super::analytic::List;
 use super::call;
 use super::fold::fold;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
@@ -32,6 +33,8 @@ pub(super) struct Scope<'a> {
     pub(super) aliases_first: bool,
     /// Where aggregates may be used: the list that they are added to. Else why they may not.
     pub(super) aggregates: Result<&'a mut Vec<Aggregate>, &'static str>,
+    /// The same for analytic functions.
+    pub(super) analytics: Result<List<'a>, &'static str>,
     /// Where `uuid` and `rand` cannot be used, since the expression is computed several times for
     /// a row: why not.
     pub(super) draws: Result<(), &'static str>,
@@ -274,6 +277,7 @@ impl<'s> Scope<'s> {
             aliases: self.aliases,
             aliases_first: self.aliases_first,
             aggregates: Err("here"),
+            analytics: Err("here"),
             draws: self.draws,
             place: self.place,
             tables: self.tables,

@@ -195,11 +195,13 @@ pub(super) fn span(expr: &mut Expr) -> Option<(usize, usize)> {
 }
 
 /// Moves conditions that read one stream to that stream, as far as the result stays the same:
-/// where no outer join needs the row, and no window counts the rows it drops.
+/// where no outer join needs the row, and no window counts the rows it drops. `movable`: whether
+/// those of `filter` may be moved.
 pub(super) fn push_down(
     tree: &mut Tree,
     filter: &mut Vec<Expr>,
     origins: &[Origin],
+    movable: bool,
 ) -> Vec<Vec<Expr>> {
     let mut pushed: Vec<Vec<Expr>> = origins.iter().map(|_| Vec::new()).collect();
     if !tree.inner_only() {
@@ -237,7 +239,9 @@ pub(super) fn push_down(
         }
         *conditions = rest;
     };
-    take(filter);
+    if movable {
+        take(filter);
+    }
     tree.each_node(&mut |node| take(&mut node.on));
     pushed
 }

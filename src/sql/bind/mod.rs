@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod aggregation;
+mod analytic;
 mod call;
 mod define;
 mod expr;

@@ -220,6 +220,7 @@ impl Binder<'_> {
             aliases: &[],
             aliases_first: false,
             aggregates: Err("in the key of a partition"),
+            analytics: Err("in the key of a partition"),
             draws: Err("in the key of a partition"),
             place: place(written),
             steps: &steps,

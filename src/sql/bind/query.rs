@@ -8,9 +8,10 @@ use sqlparser::ast::{Expr as Written, SelectItem, SelectItemQualifiedWildcardKin
 use super::super::ast::{self, Every, IntoKind};
 use super::super::parse::place_of;
 use super::super::plan::{
-    Aggregate, Emit, Expr, ExprKind, Grouping, Input, Keep, Period, Query, Rate, SortKey, StreamId,
-    StreamInput, Target, Window,
+    Aggregate, Analytics, Emit, Expr, ExprKind, Grouping, Input, Keep, Period, Query, Rate,
+    SortKey, StreamId, StreamInput, Target, Window,
 };
+use super::analytic::{Calls, List};
 use super::expr::{Failed, Named, Scope, place};
 use super::fold;
 use super::join::{self, Sides, Tree};
@@ -34,6 +35,8 @@ pub(super) struct Clauses {
     pub(super) places: Vec<Place>,
     pub(super) having: Option<Expr>,
     pub(super) order_by: Vec<SortKey>,
+    /// Calls of analytic functions.
+    pub(super) calls: Calls,
 }
 
 impl Binder<'_> {
@@ -57,6 +60,8 @@ impl Binder<'_> {
             mut tree,
             write,
         } = clauses?;
+        let calls = std::mem::take(&mut clauses.calls);
+        let analytics = self.analytics(path, calls, &origins)?;
         let rate = rate(select, &mut clauses);
         let write = write.map(|write| write.hide(&mut clauses, &origins));
         let grouped = !clauses.keys.is_empty() || !clauses.aggregates.is_empty();
@@ -64,14 +69,19 @@ impl Binder<'_> {
         let mut draft = Draft {
             grouping,
             clauses,
+            analytics,
             origins,
         };
         let input = self.input(path, written, &mut draft, &mut tree)?;
         let Draft {
-            grouping, clauses, ..
+            grouping,
+            clauses,
+            analytics,
+            ..
         } = draft;
         let query = Query {
             input,
+            analytics,
             grouping,
             having: clauses.having,
             select: clauses.select,
@@ -91,6 +101,7 @@ impl Binder<'_> {
             place: written.query.place,
         };
         self.check_output(path, written, &query)?;
+        self.check_analytics(path, written, &query)?;
         self.target(path, written, query, &clauses.places, write)
     }
 
@@ -158,6 +169,7 @@ impl Binder<'_> {
             aliases: &[],
             aliases_first: false,
             aggregates: Err("in ON, which decides before rows are grouped"),
+            analytics: Err("in ON, which makes the rows"),
             draws: Err("in ON"),
             tables: &self.application.tables,
             diagnostics: self.diagnostics,
@@ -201,7 +213,9 @@ impl Binder<'_> {
             if let Some(condition) = draft.clauses.filter.take() {
                 join::conjuncts(condition, &mut filter);
             }
-            pushed = join::push_down(tree, &mut filter, &draft.origins);
+            // What is computed over all joined rows must see all of them.
+            let movable = draft.analytics.before.is_empty();
+            pushed = join::push_down(tree, &mut filter, &draft.origins, movable);
         }
         self.keep_some_rows(path, written, draft)?;
         let narrow = Narrow::new(draft, tree, &mut filter);
@@ -319,13 +333,21 @@ struct Bound {
 pub(super) struct Draft {
     pub(super) grouping: Option<Grouping>,
     pub(super) clauses: Clauses,
+    pub(super) analytics: Analytics,
     pub(super) origins: Vec<Origin>,
 }
 
 pub(super) fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Failed> {
     let mut aggregates: Vec<Aggregate> = Vec::new();
+    let mut calls = Calls::default();
+    let width = scope.sources.last();
+    let width = width.map_or(0, |last| last.first + last.schema.width());
     let mut inner = Scope {
         aggregates: Err("in WHERE, which decides before rows are grouped"),
+        analytics: Ok(List {
+            first: width,
+            calls: &mut calls.before,
+        }),
         ..scope.copy()
     };
     let filter = written
@@ -333,6 +355,11 @@ pub(super) fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Cl
         .as_ref()
         .map(|filter| inner.condition(filter, "WHERE"));
     inner.aggregates = Err("in GROUP BY");
+    let before = inner.analytics.as_ref().map_or(0, |list| list.calls.len());
+    inner.analytics = Ok(List {
+        first: width + before,
+        calls: &mut calls.after,
+    });
     inner.draws = Err("in GROUP BY");
     let keys: Vec<_> = written
         .group_by
@@ -371,6 +398,7 @@ pub(super) fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Cl
         having: having.transpose()?.filter(fold::decides),
         order_by: order_by.into_iter().collect::<Result<_, _>>()?,
         aggregates,
+        calls,
     })
 }
 
@@ -589,11 +617,16 @@ impl Narrow {
         let Draft {
             grouping,
             clauses,
+            analytics,
             origins,
         } = draft;
         let mut exprs: Vec<&mut Expr> = filter.iter_mut().collect();
         let mut plain: Vec<&mut usize> = Vec::new();
         tree.exprs_mut(&mut exprs);
+        let computed = analytics.iter().count();
+        if joined {
+            exprs.extend(analytics.exprs_mut());
+        }
         if let Some(grouping) = grouping {
             exprs.extend(&mut grouping.keys);
             exprs.extend(
@@ -620,8 +653,17 @@ impl Narrow {
             expr.for_each_column(&mut |column| keep.push(*column));
         }
         keep.extend(plain.iter().map(|column| **column));
+        let width = origins.last().map_or(0, |last| last.columns().end);
+        if joined {
+            // All that is computed stands behind the joined row, whoever reads it.
+            keep.extend((width..).take(computed));
+        }
         window_columns(origins, |first, column| keep.push(first + *column));
-        let ranges: Vec<_> = origins.iter().map(Origin::columns).collect();
+        let mut ranges: Vec<_> = origins.iter().map(Origin::columns).collect();
+        if let ([range], false) = (ranges.as_mut_slice(), joined) {
+            // What is computed stands behind the columns of the only source.
+            range.end += computed;
+        }
         for range in ranges.iter().filter(|_| joined) {
             // A side has at least one column.
             if !keep.iter().any(|column| range.contains(column)) {

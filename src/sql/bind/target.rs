@@ -67,6 +67,7 @@ fn with_table<T>(
     let mut inner = Scope {
         sources: &sources,
         aggregates: Err("in a condition on a table"),
+        analytics: Err("in a condition on a table"),
         ..scope.copy()
     };
     bind(&mut inner)

@@ -55,6 +55,7 @@ impl Binder<'_> {
             aliases: &[],
             aliases_first: false,
             aggregates: Err("in this argument of a window"),
+            analytics: Err("in a window"),
             draws: Err("in an argument of a window"),
             place: kind.place,
             tables: &self.application.tables,

@@ -4,17 +4,29 @@ use super::super::plan::{
     Aggregate, Application, Flow, Grouping, Input, Keep, Period, Query, Rate, Source, StreamInput,
     UniqueBound, Window,
 };
+use super::analytic::{show_analytic, wide_row};
 use super::{input_columns, kept_columns, show, stream_name};
 use crate::event::format_duration_ms as span;
 
 /// A line for everything that a query keeps between two rows.
 pub(super) fn kept(query: &Query, application: &Application) -> Vec<String> {
     let mut found = Vec::new();
-    match &query.input {
-        Input::Stream(input) => found.extend(window(input, query, application)),
-        Input::Join(_) => sides(query, application, &mut found),
+    let wide = wide_row(query, application);
+    for analytic in query.analytics.iter() {
+        let by = match analytic.partition.as_slice() {
+            [] => String::new(),
+            keys => format!(" for each [{}], for ever", super::join(keys, &wide)),
+        };
+        found.push(format!(
+            "what {} looks back on{by}",
+            show_analytic(analytic, &wide)
+        ));
     }
     let columns = input_columns(query, application);
+    match &query.input {
+        Input::Stream(input) => found.extend(window(input, query, &columns)),
+        Input::Join(_) => sides(query, application, &mut found),
+    }
     if let Some(grouping) = &query.grouping {
         found.push(groups(grouping, query, &columns));
         if grouping.aggregates.iter().any(Aggregate::grows) {
@@ -42,10 +54,9 @@ pub(super) fn kept(query: &Query, application: &Application) -> Vec<String> {
 }
 
 /// What the window of the only stream holds, or what waits for its batch.
-fn window(input: &StreamInput, query: &Query, application: &Application) -> Option<String> {
+fn window(input: &StreamInput, query: &Query, columns: &[String]) -> Option<String> {
     let window = input.window.as_ref()?;
-    let columns = kept_columns(input, application);
-    let rows = rows(window, &columns);
+    let rows = rows(window, columns);
     let batch = match window {
         Window::LengthBatch { .. }
         | Window::TimeBatch { .. }

@@ -52,6 +52,26 @@ impl Join {
         streams.all(|forgets| forgets)
     }
 
+    /// Whether rows without a match may come out and leave again, although matched ones stay.
+    #[must_use]
+    pub fn may_forget_some(&self) -> bool {
+        let mut sides = [&self.left, &self.right].into_iter();
+        self.kind != JoinKind::Inner && self.has_windows()
+            || sides.any(|side| match &side.source {
+                Source::Join(join) => join.may_forget_some(),
+                Source::Stream(_) | Source::Table { .. } | Source::Aggregation { .. } => false,
+            })
+    }
+
+    fn has_windows(&self) -> bool {
+        let sides = [&self.left, &self.right];
+        sides.iter().any(|side| match &side.source {
+            Source::Stream(input) => input.window.is_some(),
+            Source::Join(join) => join.has_windows(),
+            Source::Table { .. } | Source::Aggregation { .. } => false,
+        })
+    }
+
     /// Every expression of it but those of its streams.
     pub fn exprs<'a>(&'a self, found: &mut Vec<&'a Expr>) {
         found.extend(self.keys.iter().flat_map(|(x, y)| [x, y]));

@@ -12,8 +12,8 @@ use super::super::window::Changes;
 use super::Joiner;
 use crate::event::{Batch, Field, Row, Schema, Seq, Stamp, Timestamp, Type, Value};
 use crate::sql::plan::{
-    self, ArithmeticOp, CompareOp, Eviction, Expr, ExprKind, Join, JoinInput, JoinKind, Side,
-    Source, StreamId, StreamInput, TableId, Window,
+    self, Analytics, ArithmeticOp, CompareOp, Eviction, Expr, ExprKind, Join, JoinInput, JoinKind,
+    Side, Source, StreamId, StreamInput, TableId, Window,
 };
 
 /// What comes out of a join.
@@ -115,7 +115,7 @@ fn feed(
         draws: Arc::default(),
         shared: Arc::default(),
     };
-    let start = || Joiner::new(plan, &stores, seen);
+    let start = || Joiner::new(plan, &Analytics::default(), &stores, seen);
     let mut joiner = start();
     let mut out = Seen::default();
     let (mut rest, mut pushes) = (events, 0);
