@@ -6,18 +6,20 @@ mod lookup;
 mod memory;
 #[cfg(test)]
 mod tests;
+mod warnings;
 mod window;
 
 use std::fmt::Write as _;
 
 pub(super) use aggregation::aggregation_text;
 use analytic::{show_analytics, wide_row};
+pub use warnings::warnings;
 
 use super::functions::{Function, Reads};
 use super::plan::{
     Aggregate, Application, ArithmeticOp, CompareOp, Domains, Emit, Expr, ExprKind, Grouping,
-    Input, Join, Keep, Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source,
-    Store, StreamId, StreamInput, Table, TableId, Target, Window, Write,
+    Input, Join, Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source, Store,
+    StreamId, StreamInput, Table, TableId, Target, Write,
 };
 use crate::event::{Schema, Type, Value, format_duration_ms, to_base64};
 use aggregation::aggregation_tree;
@@ -144,87 +146,6 @@ fn show_domains(application: &Application) -> String {
         let _ = writeln!(out, "clock {domain} for {all} by the time of {timed}");
     }
     out
-}
-
-/// What can grow without a bound.
-#[must_use]
-pub fn warnings(application: &Application) -> Vec<String> {
-    let mut found = Vec::new();
-    for (number, query) in application.queries.iter().enumerate() {
-        let windowed = match &query.input {
-            Input::Stream(input) => input.forgets(),
-            Input::Join(input) => input.join.forgets(),
-        };
-        for input in query.input.streams() {
-            if input.window.as_ref().is_some_and(Window::keeps_every_key) {
-                found.push(format!(
-                    "query {number} keeps a row for every key there ever was: its window has no \
-                     bound"
-                ));
-            }
-        }
-        let keys = query.grouping.as_ref().map_or(0, |one| one.keys.len());
-        if keys > 0 && !windowed {
-            found.push(format!(
-                "query {number} keeps a state for every group there ever was: no row leaves it"
-            ));
-        }
-        let grouping = query.grouping.as_ref();
-        if !windowed && grouping.is_some_and(|one| one.aggregates.iter().any(Aggregate::grows)) {
-            found.push(format!(
-                "query {number} keeps every different value that it aggregates: it has no window"
-            ));
-        }
-        if query.distinct && !windowed {
-            found.push(format!(
-                "query {number} keeps every row it has given: DISTINCT without a window"
-            ));
-        }
-    }
-    for (number, query) in application.queries.iter().enumerate() {
-        let keys = query.grouping.as_ref().map_or(0, |one| one.keys.len());
-        let counts = query.rate.is_some_and(|rate| {
-            rate.keep == Keep::First && matches!(rate.period, Period::Events(_))
-        });
-        if keys > 0 && counts {
-            found.push(format!(
-                "query {number} counts the rows of every group: OUTPUT FIRST EVERY … EVENTS"
-            ));
-        }
-    }
-    for one in &application.aggregations {
-        if one.aggregates.iter().any(Aggregate::grows) {
-            found.push(format!(
-                "aggregation {} keeps every different value of a bucket as long as the bucket",
-                one.name
-            ));
-        }
-    }
-    for (number, query) in application.queries.iter().enumerate() {
-        let mut calls = query.analytics.iter();
-        if calls.any(|call| !call.partition.is_empty()) {
-            found.push(format!(
-                "query {number} keeps a state for every key of OVER (PARTITION BY …) there ever was"
-            ));
-        }
-    }
-    for (number, partition) in application.partitions.iter().enumerate() {
-        if partition.idle_ms.is_none() {
-            found.push(format!(
-                "partition {number} keeps every key for ever: it has no 'partition.idle'"
-            ));
-        }
-    }
-    for table in &application.tables {
-        let bounded = table.rows_max.is_some() || table.ttl_ms.is_some();
-        if !bounded && table.primary_key.is_empty() {
-            found.push(format!(
-                "table {} can grow for ever: it has neither key, 'max_rows' nor 'ttl'",
-                table.name
-            ));
-        }
-    }
-    found
 }
 
 fn show_table(table: &Table) -> String {
