@@ -535,7 +535,7 @@ impl Groups {
 }
 
 #[inline]
-fn hash<'a>(hasher: &FixedState, key: impl IntoIterator<Item = &'a Value>) -> u64 {
+pub(super) fn hash<'a>(hasher: &FixedState, key: impl IntoIterator<Item = &'a Value>) -> u64 {
     let mut state = hasher.build_hasher();
     for value in key {
         match value {

@@ -22,6 +22,7 @@ mod projected;
 mod query;
 mod reach;
 mod reorder;
+mod rollup;
 mod rows;
 mod share;
 mod stage;

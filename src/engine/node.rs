@@ -10,6 +10,7 @@ use super::join::Lookup;
 use super::partition::Partition;
 use super::query::Running;
 use super::reach::Stop;
+use super::rollup::SharedRollup;
 use super::share::Rooms;
 use super::state::{Load, Save, StateError};
 use super::table::SharedTable;
@@ -19,7 +20,7 @@ use crate::sql::Application;
 use crate::sql::plan::{Domains, LOG, StreamId, Table};
 
 /// What queries share besides streams.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Stores {
     pub(super) tables: Arc<[SharedTable]>,
     pub(super) draws: Arc<Draws>,
@@ -48,6 +49,8 @@ impl Stores {
 pub(super) enum Node {
     /// A table. Queries change it and look into it; here its state is kept.
     Table(usize, SharedTable),
+    /// An aggregation. Joins look into it.
+    Aggregation(usize, SharedRollup),
     /// A query that stands by itself.
     Query(usize, Box<Running>),
     /// The queries of a partition, for all its keys.
@@ -80,7 +83,7 @@ pub(super) fn all(
     plan: &Application,
     shared: Vec<Option<usize>>,
 ) -> (Stores, Vec<Node>, Vec<Vec<Port>>) {
-    let stores = Stores {
+    let mut stores = Stores {
         tables: plan.tables.iter().map(SharedTable::new).collect(),
         draws: Arc::default(),
         aggregations: Arc::new([]),
@@ -91,6 +94,7 @@ pub(super) fn all(
         nodes.push(Node::Table(number, table.clone()));
     }
     let mut readers: Vec<Vec<Port>> = vec![Vec::new(); plan.streams.len()];
+    stores.aggregations = rollups(plan, &stores, &mut nodes, &mut readers);
     for (number, trigger) in plan.triggers.iter().enumerate() {
         nodes.push(Node::Trigger(number, trigger.stream, Trigger::new(trigger)));
     }
@@ -131,6 +135,31 @@ pub(super) fn all(
     (stores, nodes, readers)
 }
 
+/// The aggregations, which read their streams in front of the queries: a row that asks one is in
+/// it already.
+fn rollups(
+    plan: &Application,
+    stores: &Stores,
+    nodes: &mut Vec<Node>,
+    readers: &mut [Vec<Port>],
+) -> Arc<[Arc<dyn Lookup>]> {
+    let mut lookups: Vec<Arc<dyn Lookup>> = Vec::new();
+    for (number, aggregation) in plan.aggregations.iter().enumerate() {
+        let rollup = SharedRollup::new(aggregation, stores);
+        lookups.push(Arc::new(rollup.clone()));
+        let stream = aggregation.input.stream;
+        if let Some(list) = readers.get_mut(stream.0) {
+            list.push(Port {
+                node: nodes.len(),
+                stream,
+                input: 0,
+            });
+        }
+        nodes.push(Node::Aggregation(number, rollup));
+    }
+    lookups.into()
+}
+
 impl Node {
     /// A query has a feed of its own. For nodes that have not had anything yet.
     pub(super) fn unshare(&mut self) {
@@ -155,6 +184,7 @@ impl Node {
     pub(super) fn renew(&mut self, plan: &Application, stores: &Stores) {
         match self {
             Node::Table(_, table) => table.lock().clear(),
+            Node::Aggregation(_, rollup) => rollup.lock().clear(),
             Node::Query(number, query) => {
                 if let Some(plan) = plan.queries.get(*number) {
                     **query = Running::new(plan, stores);
@@ -176,9 +206,15 @@ impl Node {
         match (self, stop) {
             (Node::Query(number, _), Stop::Query(query)) => *number == query,
             (Node::Partition(_, partition), Stop::Query(query)) => partition.has(query),
-            (Node::Table(..) | Node::Query(..) | Node::Partition(..) | Node::Trigger(..), _) => {
-                false
-            }
+            (Node::Aggregation(number, _), Stop::Aggregation(one)) => *number == one,
+            (
+                Node::Table(..)
+                | Node::Aggregation(..)
+                | Node::Query(..)
+                | Node::Partition(..)
+                | Node::Trigger(..),
+                _,
+            ) => false,
         }
     }
 
@@ -186,6 +222,10 @@ impl Node {
     pub(super) fn domain(&self, plan: &Application, domains: &Domains) -> usize {
         let domain = match self {
             Node::Table(..) => None,
+            Node::Aggregation(number, _) => plan
+                .aggregations
+                .get(*number)
+                .map(|one| domains.of(one.input.stream)),
             Node::Query(number, _) => plan.queries.get(*number).map(|one| domains.of_query(one)),
             Node::Partition(number, _) => plan
                 .partitions
@@ -199,7 +239,7 @@ impl Node {
     /// Whether it wants to know when the clock is first known.
     pub(super) fn starts(&self) -> bool {
         match self {
-            Node::Table(..) | Node::Partition(..) => false,
+            Node::Table(..) | Node::Aggregation(..) | Node::Partition(..) => false,
             Node::Query(_, query) => query.starts(),
             Node::Trigger(..) => true,
         }
@@ -208,7 +248,7 @@ impl Node {
     /// The clock is known for the first time.
     pub(super) fn start(&mut self, at: Stamp) {
         match self {
-            Node::Table(..) | Node::Partition(..) => {}
+            Node::Table(..) | Node::Aggregation(..) | Node::Partition(..) => {}
             Node::Query(_, query) => query.start(at),
             Node::Trigger(_, _, trigger) => trigger.start(at),
         }
@@ -219,6 +259,7 @@ impl Node {
         match self {
             Node::Query(_, query) => query.push(port.input, rows),
             Node::Partition(_, partition) => partition.push(port.stream, rows),
+            Node::Aggregation(_, rollup) => rollup.lock().push(rows),
             Node::Table(..) | Node::Trigger(..) => {}
         }
     }
@@ -229,7 +270,7 @@ impl Node {
             Node::Query(_, query) => query.fire(at),
             Node::Partition(_, partition) => partition.fire(at),
             Node::Trigger(_, _, trigger) => trigger.fire(at, until),
-            Node::Table(..) => {}
+            Node::Table(..) | Node::Aggregation(..) => {}
         }
     }
 
@@ -239,7 +280,7 @@ impl Node {
             Node::Query(_, query) => query.deadline(),
             Node::Partition(_, partition) => partition.deadline(),
             Node::Trigger(_, _, trigger) => trigger.deadline(),
-            Node::Table(..) => None,
+            Node::Table(..) | Node::Aggregation(..) => None,
         }
     }
 
@@ -248,7 +289,7 @@ impl Node {
         match self {
             Node::Query(_, query) => query.earliest(time),
             Node::Partition(_, partition) => partition.earliest(time),
-            Node::Table(..) | Node::Trigger(..) => None,
+            Node::Table(..) | Node::Aggregation(..) | Node::Trigger(..) => None,
         }
     }
 
@@ -261,7 +302,7 @@ impl Node {
                 return Some((Source::Query(query), out));
             }
             Node::Trigger(_, stream, trigger) => (Source::Stream(*stream), &mut trigger.out),
-            Node::Table(..) => return None,
+            Node::Table(..) | Node::Aggregation(..) => return None,
         };
         if out.is_empty() {
             return None;
@@ -285,6 +326,7 @@ impl Node {
         match self {
             Node::Query(_, query) => query.take_faults(),
             Node::Partition(_, partition) => partition.take_faults(),
+            Node::Aggregation(_, rollup) => rollup.lock().take_faults(),
             Node::Table(..) | Node::Trigger(..) => 0,
         }
     }
@@ -293,7 +335,7 @@ impl Node {
     pub(super) fn take_cut(&mut self) -> u64 {
         match self {
             Node::Trigger(_, _, trigger) => trigger.take_cut(),
-            Node::Table(..) | Node::Query(..) | Node::Partition(..) => 0,
+            Node::Table(..) | Node::Aggregation(..) | Node::Query(..) | Node::Partition(..) => 0,
         }
     }
 
@@ -301,7 +343,9 @@ impl Node {
     pub(super) fn has_state(&self) -> bool {
         match self {
             Node::Query(_, query) => query.has_state(),
-            Node::Table(..) | Node::Partition(..) | Node::Trigger(..) => true,
+            Node::Table(..) | Node::Aggregation(..) | Node::Partition(..) | Node::Trigger(..) => {
+                true
+            }
         }
     }
 
@@ -312,6 +356,10 @@ impl Node {
                 .tables
                 .get(*number)
                 .map(|table| format!("the table '{}'", table.name)),
+            Node::Aggregation(number, _) => plan
+                .aggregations
+                .get(*number)
+                .map(|one| format!("the aggregation '{}'", one.name)),
             Node::Query(number, _) => plan.queries.get(*number).map(|query| {
                 let target = plan.target_name(query);
                 let line = query.place.line;
@@ -332,6 +380,10 @@ impl Node {
     pub(super) fn fingerprint(&self, plan: &Application) -> u64 {
         let print = match self {
             Node::Table(number, _) => plan.tables.get(*number).map(Table::fingerprint),
+            Node::Aggregation(number, _) => plan
+                .aggregations
+                .get(*number)
+                .map(|one| one.fingerprint(plan)),
             Node::Query(number, _) => plan.queries.get(*number).map(|q| q.fingerprint(plan)),
             Node::Partition(number, _) => plan
                 .partitions
@@ -351,6 +403,7 @@ impl Node {
             Node::Partition(_, partition) => partition.save(save),
             Node::Trigger(_, _, trigger) => trigger.save(save),
             Node::Table(_, table) => table.lock().save(save),
+            Node::Aggregation(_, rollup) => rollup.lock().save(save),
         }
     }
 
@@ -368,6 +421,7 @@ impl Node {
             Node::Partition(_, partition) => partition.load(operator, all),
             Node::Trigger(_, _, trigger) => trigger.load(load),
             Node::Table(_, table) => table.lock().load(load),
+            Node::Aggregation(_, rollup) => rollup.lock().load(load),
         }
     }
 }

@@ -60,6 +60,12 @@ pub(super) enum Part {
     Before = 7,
     /// The states of aggregates beyond what lies in their groups.
     GroupAggregates = 24,
+    /// What an aggregation knows besides rows.
+    Rollup = 32,
+    /// The rows of an aggregation's buckets, in runs of slots.
+    BucketRows = 33,
+    /// The states of aggregates beyond what lies in their groups.
+    BucketAggregates = 34,
 }
 
 impl Part {

@@ -42,7 +42,8 @@ const QUERIES: &[&str] = &[
     "SELECT count(*) AS c, max(x) AS hi FROM S WINDOW('externalTime', m + n, 20)",
     "SELECT k, x, sum(n) AS s FROM S WINDOW('delay', 7 MS) GROUP BY k, x",
     "SELECT k, avg(x) AS a, max(n) AS hi FROM S WINDOW('sort', 6, n, 'desc', abs(m), k) GROUP BY k",
-    "SELECT n, sum(x) AS s, first(m) AS f, last(m) AS l FROM S WINDOW('unique', k, n % 2) GROUP BY n",
+    "SELECT n, sum(x) AS s, first(m) AS f, last(m) AS l \
+     FROM S WINDOW('unique', k, n % 2) GROUP BY n",
     "SELECT count(*) AS c, min(x) AS lo FROM S WINDOW('firstUnique', k, n)",
     "SELECT k, x FROM S WINDOW('uniqueLength', m, 3)",
     "SELECT k, sum(x) AS s FROM S WINDOW('firstUniqueLength', m, k, 4) GROUP BY k",

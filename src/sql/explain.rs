@@ -1,19 +1,24 @@
 //! The plan as text: for people, and for fingerprints.
 
+mod aggregation;
 mod analytic;
+mod warnings;
 mod window;
 
 use std::fmt::Write as _;
 
+pub(super) use aggregation::aggregation_text;
 use analytic::{show_analytics, wide_row};
+pub use warnings::warnings;
 
 use super::functions::{Function, Reads};
 use super::plan::{
     Aggregate, Application, ArithmeticOp, CompareOp, Domains, Emit, Expr, ExprKind, Grouping,
-    Input, Join, Keep, Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source,
-    Store, StreamId, StreamInput, Table, TableId, Target, Window, Write,
+    Input, Join, Match, PartitionKey, Period, Query, Rate, Role, Side, SortKey, Source, Store,
+    StreamId, StreamInput, Table, TableId, Target, Write,
 };
 use crate::event::{Schema, Type, Value, format_duration_ms, to_base64};
+use aggregation::aggregation_tree;
 use window::show_window;
 
 /// The whole plan as an indented tree with types, and what it may grow to.
@@ -47,6 +52,15 @@ pub fn explain(application: &Application) -> String {
     for trigger in &application.triggers {
         let name = stream_name(application, trigger.stream);
         let _ = writeln!(out, "trigger {name} at {:?}", trigger.at);
+    }
+    for one in &application.aggregations {
+        let (schema, line) = (&one.schema, one.place.line);
+        let _ = writeln!(
+            out,
+            "aggregation {} ({schema})   {}:{line}",
+            one.name, one.path
+        );
+        out.push_str(&aggregation_tree(one, application, true));
     }
     for (number, partition) in application.partitions.iter().enumerate() {
         let keys = partition.keys.iter();
@@ -95,79 +109,6 @@ fn show_domains(application: &Application) -> String {
         let _ = writeln!(out, "clock {domain} for {all} by the time of {timed}");
     }
     out
-}
-
-/// What can grow without a bound.
-#[must_use]
-pub fn warnings(application: &Application) -> Vec<String> {
-    let mut found = Vec::new();
-    for (number, query) in application.queries.iter().enumerate() {
-        let windowed = match &query.input {
-            Input::Stream(input) => input.forgets(),
-            Input::Join(input) => input.join.forgets(),
-        };
-        for input in query.input.streams() {
-            if input.window.as_ref().is_some_and(Window::keeps_every_key) {
-                found.push(format!(
-                    "query {number} keeps a row for every key there ever was: its window has no \
-                     bound"
-                ));
-            }
-        }
-        let keys = query.grouping.as_ref().map_or(0, |one| one.keys.len());
-        if keys > 0 && !windowed {
-            found.push(format!(
-                "query {number} keeps a state for every group there ever was: no row leaves it"
-            ));
-        }
-        let grouping = query.grouping.as_ref();
-        if !windowed && grouping.is_some_and(|one| one.aggregates.iter().any(Aggregate::grows)) {
-            found.push(format!(
-                "query {number} keeps every different value that it aggregates: it has no window"
-            ));
-        }
-        if query.distinct && !windowed {
-            found.push(format!(
-                "query {number} keeps every row it has given: DISTINCT without a window"
-            ));
-        }
-    }
-    for (number, query) in application.queries.iter().enumerate() {
-        let keys = query.grouping.as_ref().map_or(0, |one| one.keys.len());
-        let counts = query.rate.is_some_and(|rate| {
-            rate.keep == Keep::First && matches!(rate.period, Period::Events(_))
-        });
-        if keys > 0 && counts {
-            found.push(format!(
-                "query {number} counts the rows of every group: OUTPUT FIRST EVERY … EVENTS"
-            ));
-        }
-    }
-    for (number, query) in application.queries.iter().enumerate() {
-        let mut calls = query.analytics.iter();
-        if calls.any(|call| !call.partition.is_empty()) {
-            found.push(format!(
-                "query {number} keeps a state for every key of OVER (PARTITION BY …) there ever was"
-            ));
-        }
-    }
-    for (number, partition) in application.partitions.iter().enumerate() {
-        if partition.idle_ms.is_none() {
-            found.push(format!(
-                "partition {number} keeps every key for ever: it has no 'partition.idle'"
-            ));
-        }
-    }
-    for table in &application.tables {
-        let bounded = table.rows_max.is_some() || table.ttl_ms.is_some();
-        if !bounded && table.primary_key.is_empty() {
-            found.push(format!(
-                "table {} can grow for ever: it has neither key, 'max_rows' nor 'ttl'",
-                table.name
-            ));
-        }
-    }
-    found
 }
 
 fn show_table(table: &Table) -> String {
@@ -256,6 +197,14 @@ impl Tree {
         self.lines.push((self.depth, line));
         self.depth += 1;
     }
+
+    fn written(&self) -> String {
+        let mut out = String::new();
+        for (depth, line) in &self.lines {
+            let _ = writeln!(out, "  {}{line}", "  ".repeat(*depth));
+        }
+        out
+    }
 }
 
 /// From the output down to the input, one operator a line.
@@ -315,11 +264,7 @@ fn tree(query: &Query, application: &Application) -> String {
             show_join(&input.join, query.emit, application, &mut tree);
         }
     }
-    let mut out = String::new();
-    for (depth, line) in tree.lines {
-        let _ = writeln!(out, "  {}{line}", "  ".repeat(depth));
-    }
-    out
+    tree.written()
 }
 
 /// The columns of the row that a query's expressions see.
@@ -446,9 +391,10 @@ fn show_join(join: &Join, emit: Emit, application: &Application, tree: &mut Tree
                 let one = application.aggregations.get(aggregation.0);
                 let name = one.map_or("?", |one| one.name.as_str());
                 let per = one.and_then(|one| one.durations.get(*per));
+                let per = per.map_or("?", |duration| duration.bucket.name());
                 let (start, end) = (show(&within.0, other), show(&within.1, other));
                 tree.down(format!(
-                    "side {part}: aggregation {name} within {start}, {end} per {per:?}"
+                    "side {part}: aggregation {name} within {start}, {end} per {per}"
                 ));
             }
             Source::Join(join) => {

@@ -17,8 +17,9 @@ pub use analytic::{Analytic, Analytics};
 pub use domains::{Domains, LOG};
 
 pub use relation::{
-    Access, Aggregation, AggregationId, Bucket, Eviction, Join, JoinKind, Match, Partition,
-    PartitionKey, Side, Source, Store, Table, TableId, Target, Trigger, TriggerAt, Write,
+    Access, Aggregation, AggregationId, Bucket, Duration, Eviction, Join, JoinKind, Match,
+    Partition, PartitionKey, Side, Source, Store, Table, TableId, Target, Trigger, TriggerAt,
+    Write,
 };
 pub use time::{
     DEAD_LETTER_COLUMNS, DeadLetters, EventTime, Full, Future, Late, TIME_FORMATS, TimeFormat,

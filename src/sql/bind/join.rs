@@ -288,12 +288,12 @@ impl Sides<'_> {
         let offset = self.narrow.offset(right);
         let table_right = matches!(
             self.origins.get(right).map(|origin| &origin.kind),
-            Some(OriginKind::Table(_))
+            Some(OriginKind::Table(_) | OriginKind::Aggregation(_))
         );
         let table_left = match &left {
             Tree::Leaf(index) => matches!(
                 self.origins.get(*index).map(|origin| &origin.kind),
-                Some(OriginKind::Table(_))
+                Some(OriginKind::Table(_) | OriginKind::Aggregation(_))
             ),
             Tree::Node(_) => false,
         };

@@ -156,7 +156,7 @@ impl Binder<'_> {
         let durations = |index: usize| match origins.get(index).map(|origin| &origin.kind) {
             Some(OriginKind::Aggregation(id)) => aggregations
                 .get(id.0)
-                .map(|one| one.durations.clone())
+                .map(|one| one.durations.iter().map(|one| one.bucket).collect())
                 .unwrap_or_default(),
             _ => Vec::new(),
         };
@@ -330,13 +330,13 @@ struct Bound {
 
 /// A query whose columns are still those of all sources.
 pub(super) struct Draft {
-    grouping: Option<Grouping>,
-    clauses: Clauses,
-    analytics: Analytics,
-    origins: Vec<Origin>,
+    pub(super) grouping: Option<Grouping>,
+    pub(super) clauses: Clauses,
+    pub(super) analytics: Analytics,
+    pub(super) origins: Vec<Origin>,
 }
 
-fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Failed> {
+pub(super) fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Failed> {
     let mut aggregates: Vec<Aggregate> = Vec::new();
     let mut calls = Calls::default();
     let width = scope.sources.last();
@@ -556,7 +556,7 @@ fn sort_key(scope: &mut Scope<'_>, key: &ast::OrderBy) -> Result<SortKey, Failed
 }
 
 /// Turns expressions over the input row into expressions over the group row.
-fn regroup(clauses: &mut Clauses) -> Grouping {
+pub(super) fn regroup(clauses: &mut Clauses) -> Grouping {
     let keys = std::mem::take(&mut clauses.keys);
     let aggregates = std::mem::take(&mut clauses.aggregates);
     let mut carried: Vec<usize> = Vec::new();
@@ -629,7 +629,7 @@ pub(super) struct Narrow {
 
 impl Narrow {
     /// Finds the columns, and renumbers what reads them.
-    fn new(draft: &mut Draft, tree: &mut Tree, filter: &mut [Expr]) -> Narrow {
+    pub(super) fn new(draft: &mut Draft, tree: &mut Tree, filter: &mut [Expr]) -> Narrow {
         let joined = matches!(tree, Tree::Node(_));
         let Draft {
             grouping,

@@ -339,13 +339,34 @@ pub struct Aggregation {
     /// The columns it gives behind `AGG_TIMESTAMP`, over the group row: keys, then aggregates.
     pub select: Vec<Expr>,
     /// The durations that are kept, ascending.
-    pub durations: Vec<Bucket>,
+    pub durations: Vec<Duration>,
+    /// How many rows (a bucket's groups are a row each) there are at most, in all durations
+    /// together.
+    pub rows_max: u64,
     /// `AGG_TIMESTAMP BIGINT` and the selected columns.
     pub schema: Arc<Schema>,
     /// The file that defines it.
     pub path: String,
     /// Where in it.
     pub place: Place,
+}
+
+impl Aggregation {
+    /// A number like [`super::Query::fingerprint`]. How long buckets are kept and how many there
+    /// may be is not in it: an aggregation that is told to keep more keeps what it has.
+    #[must_use]
+    pub fn fingerprint(&self, application: &Application) -> u64 {
+        super::fingerprint(&super::super::explain::aggregation_text(self, application))
+    }
+}
+
+/// One of an aggregation's durations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duration {
+    /// How long its buckets are.
+    pub bucket: Bucket,
+    /// A bucket that began so many milliseconds before the newest one goes. None: buckets stay.
+    pub keep_ms: Option<i64>,
 }
 
 /// The length of an aggregation's buckets. Calendar lengths are those of UTC.
@@ -365,6 +386,22 @@ pub enum Bucket {
     Month,
     /// A year of the calendar.
     Year,
+}
+
+impl Bucket {
+    /// Its word, in the plural.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Bucket::Second => "seconds",
+            Bucket::Minute => "minutes",
+            Bucket::Hour => "hours",
+            Bucket::Day => "days",
+            Bucket::Week => "weeks",
+            Bucket::Month => "months",
+            Bucket::Year => "years",
+        }
+    }
 }
 
 impl Partition {

@@ -113,7 +113,7 @@ fn feed(
         tables: tables.into(),
         aggregations: Arc::new([]),
         draws: Arc::default(),
-        shared: Arc::new([]),
+        shared: Arc::default(),
     };
     let start = || Joiner::new(plan, &Analytics::default(), &stores, seen);
     let mut joiner = start();

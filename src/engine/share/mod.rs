@@ -5,6 +5,9 @@
 //! alone, so that it keeps it whatever other queries there are. Which of them share is decided by
 //! what their windows hold: those that have begun together go on together.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::feed::StreamFeed;
