@@ -62,7 +62,7 @@ impl AnyWindow {
                     zone: Some(zone),
                 } => timed(Periods::shown(*span_ms, *offset_ms, zone.clone())),
                 plan::Window::Cron { cron, zone } => {
-                    timed(Periods::points(cron.clone(), zone.clone()))
+                    timed(Periods::points((**cron).clone(), zone.clone()))
                 }
                 plan => Kind::Other(Maker { seen, keep, cx }.make(plan)),
             },

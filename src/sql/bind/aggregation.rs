@@ -203,6 +203,13 @@ impl Binder<'_> {
             diagnostics: self.diagnostics,
         };
         let clauses = clauses(&mut scope, &create.select);
+        if let Ok(Clauses { calls, .. }) = &clauses {
+            if let Some((_, at)) = calls.before.iter().chain(&calls.after).next() {
+                let hint = Some("compute it in a query, and aggregate what that gives".to_owned());
+                let message = "analytic functions cannot be used in an aggregation";
+                return scope.fail_with(*at, message, hint);
+            }
+        }
         scope.draws = Err("in AGGREGATE BY");
         let by = create.by.as_ref().map(|written| {
             let expr = scope.bind(written)?;

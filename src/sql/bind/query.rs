@@ -619,6 +619,33 @@ fn ranges(
     ranges
 }
 
+/// What reads the row behind filter and window. `named`: the window is not the query's own.
+fn readers<'a>(
+    grouping: Option<&'a mut Grouping>,
+    clauses: &'a mut Clauses,
+    named: bool,
+    exprs: &mut Vec<&'a mut Expr>,
+    plain: &mut Vec<&'a mut usize>,
+) {
+    match grouping {
+        Some(grouping) => {
+            exprs.extend(&mut grouping.keys);
+            let aggregates = grouping.aggregates.iter_mut();
+            exprs.extend(aggregates.flat_map(Aggregate::exprs_mut));
+            plain.extend(&mut grouping.carried);
+        }
+        None => {
+            exprs.extend(&mut clauses.select);
+            exprs.extend(&mut clauses.having);
+            exprs.extend(clauses.order_by.iter_mut().map(|key| &mut key.expr));
+        }
+    }
+    if named {
+        // The filter of a named window sees the rows that it keeps.
+        exprs.extend(&mut clauses.filter);
+    }
+}
+
 /// The columns that are read behind the filters, and where each source's lie among them.
 pub(super) struct Narrow {
     /// Ascending, over the columns of all sources.
@@ -644,27 +671,10 @@ impl Narrow {
         if joined {
             exprs.extend(analytics.exprs_mut());
         }
-        if let Some(grouping) = grouping {
-            exprs.extend(&mut grouping.keys);
-            exprs.extend(
-                grouping
-                    .aggregates
-                    .iter_mut()
-                    .flat_map(Aggregate::exprs_mut),
-            );
-            plain.extend(&mut grouping.carried);
-        } else {
-            exprs.extend(&mut clauses.select);
-            exprs.extend(&mut clauses.having);
-            exprs.extend(clauses.order_by.iter_mut().map(|key| &mut key.expr));
-        }
         let named = origins
             .iter()
             .any(|origin| matches!(origin.kind, OriginKind::Stream { named: true, .. }));
-        if named {
-            // The filter of a named window sees the rows that it keeps.
-            exprs.extend(&mut clauses.filter);
-        }
+        readers(grouping.as_mut(), clauses, named, &mut exprs, &mut plain);
         let mut keep = Vec::new();
         for expr in &mut exprs {
             expr.for_each_column(&mut |column| keep.push(*column));

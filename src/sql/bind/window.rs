@@ -139,7 +139,7 @@ impl<'a, 'b, 's> Arguments<'a, 'b, 's> {
                 rows: self.rows()?,
             },
             WindowKind::ExternalTime => Window::ExternalTime {
-                time: self.time()?,
+                time: Box::new(self.time()?),
                 span_ms: self.span_ms()?,
             },
             WindowKind::Delay => Window::Delay {
@@ -161,7 +161,7 @@ impl<'a, 'b, 's> Arguments<'a, 'b, 's> {
             },
             WindowKind::LossyFrequent => self.lossy_frequent()?,
             WindowKind::Expression => Window::Expression {
-                condition: self.condition()?,
+                condition: Box::new(self.condition()?),
             },
             WindowKind::LengthBatch => Window::LengthBatch { rows: self.rows()? },
             WindowKind::TimeBatch => Window::TimeBatch {
@@ -171,22 +171,22 @@ impl<'a, 'b, 's> Arguments<'a, 'b, 's> {
             WindowKind::Tumbling => self.tumbling()?,
             WindowKind::Hop => self.hop()?,
             WindowKind::ExternalTimeBatch => Window::ExternalTimeBatch {
-                time: self.time()?,
+                time: Box::new(self.time()?),
                 span_ms: self.span_ms()?,
                 start: self.optional_ms()?,
                 timeout_ms: self.optional_span_ms()?,
             },
             WindowKind::Session => self.session()?,
             WindowKind::Cron => Window::Cron {
-                cron: self.cron()?,
+                cron: Box::new(self.cron()?),
                 zone: self.zone()?.unwrap_or(Zone::UTC),
             },
             WindowKind::ExpressionBatch => Window::ExpressionBatch {
-                condition: self.condition()?,
+                condition: Box::new(self.condition()?),
             },
             WindowKind::State => Window::State {
                 begin: self.begin()?,
-                emit: self.condition()?,
+                emit: Box::new(self.condition()?),
             },
             WindowKind::Batch => Window::Batch,
         })

@@ -2,13 +2,13 @@
 
 use super::super::plan::{Aggregate, Application, Input, Keep, Period, Query, Window};
 
-/// What can grow without a bound.
+/// What of an application can grow without a bound, a line each.
 #[must_use]
 pub fn warnings(application: &Application) -> Vec<String> {
     let mut found = Vec::new();
     for (number, query) in application.queries.iter().enumerate() {
-        let of_query = of_query(query).into_iter();
-        found.extend(of_query.map(|what| format!("query {number} {what}")));
+        let reasons = of_query(query).into_iter();
+        found.extend(reasons.map(|reason| format!("query {number} {reason}")));
     }
     for one in &application.aggregations {
         if one.aggregates.iter().any(Aggregate::grows) {
@@ -27,9 +27,13 @@ pub fn warnings(application: &Application) -> Vec<String> {
     }
     for table in &application.tables {
         let bounded = table.rows_max.is_some() || table.ttl_ms.is_some();
-        if !bounded && table.primary_key.is_empty() {
+        if !bounded {
+            let what = match table.primary_key.is_empty() {
+                true => "row",
+                false => "key",
+            };
             found.push(format!(
-                "table {} can grow for ever: it has neither key, 'max_rows' nor 'ttl'",
+                "table {} keeps every {what} for ever: it has neither 'max_rows' nor 'ttl'",
                 table.name
             ));
         }
@@ -43,14 +47,14 @@ fn of_query(query: &Query) -> Vec<&'static str> {
         Input::Stream(input) => input.forgets(),
         Input::Join(input) => input.join.forgets(),
     };
-    for input in query.input.streams() {
-        if input.window.as_ref().is_some_and(Window::keeps_every_key) {
-            found.push("keeps a row for every key there ever was: its window has no bound");
-        }
+    let unbounded = |window: &Window| window.keeps_every_key();
+    let mut windows = query.input.streams().into_iter();
+    if windows.any(|input| input.window.as_ref().is_some_and(unbounded)) {
+        found.push("keeps a row for every key there ever was: its window has no bound");
     }
     let grouping = query.grouping.as_ref();
-    let keyed = grouping.is_some_and(|one| !one.keys.is_empty());
-    if keyed && !windowed {
+    let grouped = grouping.is_some_and(|one| !one.keys.is_empty());
+    if grouped && !windowed {
         found.push("keeps a state for every group there ever was: no row leaves it");
     }
     if !windowed && grouping.is_some_and(|one| one.aggregates.iter().any(Aggregate::grows)) {
@@ -62,7 +66,7 @@ fn of_query(query: &Query) -> Vec<&'static str> {
     let counts = query
         .rate
         .is_some_and(|rate| rate.keep == Keep::First && matches!(rate.period, Period::Events(_)));
-    if keyed && counts {
+    if grouped && counts {
         found.push("counts the rows of every group: OUTPUT FIRST EVERY … EVENTS");
     }
     let mut calls = query.analytics.iter();

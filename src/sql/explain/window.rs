@@ -167,3 +167,87 @@ fn show_condition(condition: &Condition, kept: &[String]) -> String {
         .collect();
     show(&condition.holds, &row)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::sql::{SqlText, compile, explain};
+
+    /// State is found by this text, so windows that differ must not look alike.
+    const DIFFERENT: &[&str] = &[
+        "'length', 5",
+        "'length', 6",
+        "'lengthBatch', 5",
+        "'time', 5",
+        "'timeBatch', 5",
+        "'timeBatch', 5, 1",
+        "'timeLength', 5, 5",
+        "'timeLength', 5, 6",
+        "'delay', 5",
+        "'externalTime', t, 5",
+        "'externalTime', t + 1, 5",
+        "'externalTimeBatch', t, 5",
+        "'externalTimeBatch', t, 5, 0",
+        "'externalTimeBatch', t, 5, 0, 7",
+        "'sort', 5, a",
+        "'sort', 5, a, 'desc'",
+        "'sort', 5, a, t",
+        "'unique', a",
+        "'unique', a, t",
+        "'firstUnique', a",
+        "'uniqueLength', a, 5",
+        "'firstUniqueLength', a, 5",
+        "'uniqueTime', a, 5",
+        "'firstUniqueTime', a, 5",
+        "'frequent', 5",
+        "'frequent', 5, a",
+        "'lossyFrequent', 0.5, 0.1, a",
+        "'lossyFrequent', 0.5, 0.2, a",
+        "'lossyFrequent', 0.6, 0.1, a",
+        "'expression', 'first.a = last.a'",
+        "'expression', 'first.a = first.t'",
+        "'expression', 'a = t'",
+        "'expression', 'sum(a) > 5'",
+        "'expression', 'sum(t) > 5'",
+        "'expressionBatch', 'sum(t) > 5'",
+        "'state', a > 5, a > 5",
+        "'state', a > 5, a > 6",
+        "'tumbling', 5",
+        "'tumbling', 5, 1",
+        "'tumbling', 1 DAY",
+        "'tumbling', 1 DAY, 'timezone' = 'UTC'",
+        "'tumbling', 1 DAY, 'timezone' = 'Europe/Berlin'",
+        "'hop', 5, 1",
+        "'hop', 5, 2",
+        "'hop', 6, 1",
+        "'session', 5",
+        "'session', 5, 1",
+        "'session', 5, a",
+        "'session', 5, t",
+        "'session', 5, a, 1",
+        "'cron', '* * * * *'",
+        "'cron', '0 * * * *'",
+        "'cron', '* * * * *', 'timezone' = 'Asia/Tokyo'",
+        "'batch'",
+    ];
+
+    #[test]
+    fn windows_that_differ_look_different() {
+        let mut seen = BTreeSet::new();
+        for window in DIFFERENT {
+            let text = format!(
+                "CREATE STREAM S (a BIGINT, t BIGINT); \
+                 INSERT INTO Out SELECT a, t FROM S WINDOW({window});"
+            );
+            let path = "test".to_owned();
+            let application = compile(&[SqlText { path, text }]).unwrap();
+            let print = application.queries[0].fingerprint(&application);
+            assert!(
+                seen.insert(print),
+                "{window}\n{}",
+                explain::explain(&application)
+            );
+        }
+    }
+}

@@ -27,7 +27,7 @@ pub enum Window {
     /// The rows of the last `span_ms` by a time of their own, which alone moves the window.
     ExternalTime {
         /// Milliseconds.
-        time: Expr,
+        time: Box<Expr>,
         /// At least 1.
         span_ms: i64,
     },
@@ -72,7 +72,7 @@ pub enum Window {
     /// The latest rows for which a condition holds.
     Expression {
         /// Over the rows of the window, the new one included.
-        condition: Condition,
+        condition: Box<Condition>,
     },
     /// Every `rows` rows.
     LengthBatch {
@@ -105,7 +105,7 @@ pub enum Window {
     /// Every `span_ms` by a time of the rows, from the first row's or from `start`.
     ExternalTimeBatch {
         /// Milliseconds.
-        time: Expr,
+        time: Box<Expr>,
         /// At least 1.
         span_ms: i64,
         /// A time at which a batch begins.
@@ -125,14 +125,14 @@ pub enum Window {
     /// From one point in time to the next.
     Cron {
         /// The points in time.
-        cron: Cron,
+        cron: Box<Cron>,
         /// Whose clocks show them.
         zone: Zone,
     },
     /// Rows for which a condition holds; the first for which it does not begins the next batch.
     ExpressionBatch {
         /// Over the rows of the batch, the new one included.
-        condition: Condition,
+        condition: Box<Condition>,
     },
     /// From a row for which `begin` holds to one at which `emit` holds; rows between are in no
     /// batch.
@@ -140,7 +140,7 @@ pub enum Window {
         /// Over the row.
         begin: Expr,
         /// Over the rows of the batch, the new one included.
-        emit: Condition,
+        emit: Box<Condition>,
     },
     /// The rows that one input caused and that arrive together.
     Batch,

@@ -171,7 +171,7 @@ fn plans() -> impl Strategy<Value = Window> {
             }
         }),
         (1..30_i64, start()).prop_map(|(span_ms, start)| Window::ExternalTimeBatch {
-            time: column(OWN),
+            time: Box::new(column(OWN)),
             span_ms,
             start,
             timeout_ms: None,

@@ -123,7 +123,7 @@ fn plans() -> impl Strategy<Value = Window> {
         (1..30_i64).prop_map(|span_ms| Window::Time { span_ms }),
         (1..30_i64, 1..6_u64).prop_map(|(span_ms, rows)| Window::TimeLength { span_ms, rows }),
         (1..30_i64).prop_map(|span_ms| Window::ExternalTime {
-            time: column(OWN),
+            time: Box::new(column(OWN)),
             span_ms,
         }),
         sort,
