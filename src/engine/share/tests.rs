@@ -46,6 +46,11 @@ const SELECTS: &[(&str, &str)] = &[
         "GROUP BY k OUTPUT SNAPSHOT EVERY 10 MS",
     ),
     ("SELECT k, n, 1 / (n - 1) AS x", ""),
+    ("SELECT k, lag(n) OVER (PARTITION BY k) AS n, x", ""),
+    (
+        "SELECT k, lag(n) OVER (PARTITION BY k) AS n, sum(x) AS x",
+        "GROUP BY k",
+    ),
 ];
 
 const FILTERS: &[&str] = &["", "WHERE x > 12", "WHERE 7 % n < 2", "WHERE k IN Known"];

@@ -13,6 +13,7 @@ use super::super::plan::{
 };
 use super::analytic::{Calls, List};
 use super::expr::{Failed, Named, Scope, place};
+use super::fold;
 use super::join::{self, Sides, Tree};
 use super::source::{Origin, OriginKind};
 use super::target::TableWrite;
@@ -389,12 +390,12 @@ pub(super) fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Cl
         return Err(Failed);
     }
     Ok(Clauses {
-        filter: filter.transpose()?,
+        filter: filter.transpose()?.filter(fold::decides),
         keys: keys.into_iter().collect::<Result<_, _>>()?,
         select: columns.exprs,
         names: columns.names,
         places: columns.places,
-        having: having.transpose()?,
+        having: having.transpose()?.filter(fold::decides),
         order_by: order_by.into_iter().collect::<Result<_, _>>()?,
         aggregates,
         calls,
