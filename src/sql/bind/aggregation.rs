@@ -52,6 +52,11 @@ impl Binder<'_> {
             return Err(Failed);
         }
         let (mut clauses, by) = bound?;
+        if let Some(at) = clauses.calls.first() {
+            let message = "an aggregation has no analytic functions: compute them in a query, and \
+                           aggregate what it gives";
+            return self.refuse(path, at, message);
+        }
         let grouping = regroup(&mut clauses);
         let width = grouping.keys.len() + grouping.aggregates.len();
         let carried = |column: usize| {
