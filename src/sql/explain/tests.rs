@@ -5,7 +5,7 @@ use crate::sql::{SqlText, compile};
 
 const STREAMS: &str = "CREATE STREAM S (k STRING, x DOUBLE, n INT);\n\
     CREATE STREAM R (k STRING, y DOUBLE);\n\
-    CREATE TABLE T (k STRING PRIMARY KEY, g INT, y DOUBLE);\n";
+    CREATE TABLE T (k STRING PRIMARY KEY, g INT, y DOUBLE) WITH ('max_rows' = '9');\n";
 
 /// Queries, what is said of them, and what is not.
 const SAID: &[(&str, &[&str], &[&str])] = &[
