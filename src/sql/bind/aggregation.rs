@@ -52,11 +52,6 @@ impl Binder<'_> {
             return Err(Failed);
         }
         let (mut clauses, by) = bound?;
-        if let Some(at) = clauses.calls.first() {
-            let message = "an aggregation has no analytic functions: compute them in a query, and \
-                           aggregate what it gives";
-            return self.refuse(path, at, message);
-        }
         let grouping = regroup(&mut clauses);
         let width = grouping.keys.len() + grouping.aggregates.len();
         let carried = |column: usize| {
@@ -204,10 +199,10 @@ impl Binder<'_> {
         };
         let clauses = clauses(&mut scope, &create.select);
         if let Ok(Clauses { calls, .. }) = &clauses {
-            if let Some((_, at)) = calls.before.iter().chain(&calls.after).next() {
+            if let Some(at) = calls.first() {
                 let hint = Some("compute it in a query, and aggregate what that gives".to_owned());
                 let message = "analytic functions cannot be used in an aggregation";
-                return scope.fail_with(*at, message, hint);
+                return scope.fail_with(at, message, hint);
             }
         }
         scope.draws = Err("in AGGREGATE BY");
