@@ -186,6 +186,58 @@ impl Loop for Length {
     fn finish(&mut self, _time: Timestamp, _seq: Seq, _to: &mut Tally) {}
 }
 
+/// J: `SELECT s.sensor_id, d.line, s.temperature * d.factor AS t FROM S AS s JOIN Devices AS d
+/// ON d.id = s.sensor_id`.
+pub(crate) struct Lookup {
+    devices: HashMap<EcoString, Device, FixedState>,
+    out: Batch,
+}
+
+struct Device {
+    line: Value,
+    factor: f64,
+}
+
+impl Lookup {
+    /// With the rows of the table: `(id, line, factor)`.
+    pub(crate) fn new(table: &Batch) -> Lookup {
+        let rows = table.rows();
+        let devices = rows.iter().filter_map(|row| match row.values {
+            [Value::Str(id), line, Value::Float(factor)] => {
+                let (line, factor) = (line.clone(), *factor);
+                Some((id.clone(), Device { line, factor }))
+            }
+            _ => None,
+        });
+        Lookup {
+            devices: devices.collect(),
+            out: Batch::new(3),
+        }
+    }
+}
+
+impl Loop for Lookup {
+    fn push(&mut self, rows: Rows<'_>, to: &mut Tally) {
+        self.out.clear();
+        for row in rows.iter() {
+            let [Value::Str(sensor), Value::Float(temperature), ..] = row.values else {
+                continue;
+            };
+            let Some(device) = self.devices.get(sensor.as_str()) else {
+                continue;
+            };
+            self.out.push_with(row.stamp, |values| {
+                values.push(Value::Str(sensor.clone()));
+                values.push(device.line.clone());
+                values.push(Value::finite(*temperature * device.factor));
+            });
+        }
+        to.read(&self.out);
+    }
+
+    fn finish(&mut self, _time: Timestamp, _seq: Seq, _to: &mut Tally) {}
+}
+
 /// Neumaier's compensated sum (1974).
 #[derive(Clone, Copy, Default)]
 struct Sum {

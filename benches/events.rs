@@ -84,6 +84,25 @@ impl Events {
     }
 }
 
+/// What is known of so many sensors before the first event: `(id, line, factor)`.
+pub(crate) fn devices(count: usize) -> Batch {
+    let mut devices = Batch::new(3);
+    let mut random = Xorshift::default();
+    for number in 0..count {
+        let stamp = Stamp {
+            seq: Seq(0),
+            time: Timestamp(START_MS - 1),
+        };
+        let row = [
+            Value::text(&format!("sensor-{number:03}")),
+            Value::text(&format!("line-{:02}", number % 50)),
+            Value::Float(1.0 + random.float(1.0)),
+        ];
+        devices.push(stamp, row);
+    }
+    devices
+}
+
 /// Reads every cell of every row and keeps nothing but their number and a hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {

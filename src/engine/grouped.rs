@@ -14,6 +14,8 @@ pub(super) struct Grouped {
     pub(super) groups: Groups,
     pub(super) output: Output,
     straight: Option<Straight>,
+    /// Whether a batch is complete when what belongs together has come.
+    comes_in_batches: bool,
 }
 
 /// Where the columns of the group row lie in the output, when every aggregate lies there once and
@@ -46,8 +48,9 @@ impl Straight {
 }
 
 impl Grouped {
-    pub(super) fn new(groups: Groups, output: Output) -> Grouped {
+    pub(super) fn new(groups: Groups, output: Output, comes_in_batches: bool) -> Grouped {
         Grouped {
+            comes_in_batches,
             straight: Straight::new(&groups, &output),
             groups,
             output,
@@ -56,7 +59,8 @@ impl Grouped {
 
     /// The same without any row.
     pub(super) fn fresh(&self) -> Grouped {
-        Grouped::new(self.groups.fresh(), self.output.fresh())
+        let (groups, output) = (self.groups.fresh(), self.output.fresh());
+        Grouped::new(groups, output, self.comes_in_batches)
     }
 
     /// Like the rest of [`Changes::slide`], straight into the output.
@@ -255,6 +259,7 @@ impl Changes for Grouped {
             groups,
             output,
             straight,
+            ..
         } = self;
         groups.find_all(slide, output);
         let slots = std::mem::take(&mut groups.slots);
@@ -273,6 +278,14 @@ impl Changes for Grouped {
             }
         }
         self.groups.slots = slots;
+    }
+
+    fn together(&mut self, at: Stamp) {
+        if self.comes_in_batches {
+            self.close(at);
+        } else if self.output.gathers {
+            self.output.close(at);
+        }
     }
 
     fn close(&mut self, at: Stamp) {

@@ -7,7 +7,7 @@ use super::distinct::Unique;
 use super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Stamp, Value};
-use crate::sql::plan::{Emit, Flow, Query, SortKey};
+use crate::sql::plan::{Emit, Expr, ExprKind, Flow, Input, Query, SortKey};
 
 /// The tail of a query, over input rows or group rows.
 pub(super) struct Output {
@@ -36,7 +36,60 @@ pub(super) struct Output {
     /// Where the output columns and sort keys lie in the row, when they all just repeat a column
     /// of it and HAVING keeps every row.
     plain: Option<Vec<usize>>,
+    /// How a row is made of cells, when some output columns are computed.
+    cells: Option<Cells>,
+    /// Whether the joined rows that one row has brought about are put in order and counted.
+    pub(super) gathers: bool,
     pub(super) faults: Cell<u64>,
+}
+
+/// The output columns over a row of which only those columns are there that are computed with.
+#[derive(Clone)]
+struct Cells {
+    /// These columns.
+    reads: Vec<usize>,
+    having: Option<Operand<bool>>,
+    select: Vec<OfCells>,
+}
+
+#[derive(Clone)]
+enum OfCells {
+    /// A column of the whole row.
+    Repeated(usize),
+    /// An expression over the columns that are there.
+    Computed(Compiled),
+}
+
+impl Cells {
+    fn new(query: &Query, cx: Cx<'_>) -> Cells {
+        let repeated = |expr: &Expr| match expr.kind {
+            ExprKind::Column(column) => Some(column),
+            _ => None,
+        };
+        let mut reads = Vec::new();
+        let computed = query.select.iter().filter(|expr| repeated(expr).is_none());
+        for expr in computed.chain(&query.having) {
+            expr.walk(&mut |expr| reads.extend(repeated(expr)));
+        }
+        reads.sort_unstable();
+        reads.dedup();
+        let columns = reads.last().map_or(0, |last| last + 1);
+        let place = |column| reads.binary_search(&column).unwrap_or(0);
+        let places: Vec<usize> = (0..columns).map(place).collect();
+        let there = Cx {
+            columns: &places,
+            ..cx
+        };
+        let select = query.select.iter().map(|expr| match repeated(expr) {
+            Some(column) => OfCells::Repeated(column),
+            None => OfCells::Computed(compile(expr, there)),
+        });
+        Cells {
+            having: query.having.as_ref().map(|having| predicate(having, there)),
+            select: select.collect(),
+            reads,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -73,6 +126,8 @@ impl Output {
             out: Batch::new(query.select.len()),
             order: Vec::new(),
             plain: None,
+            cells: None,
+            gathers: query.orders_matches(),
             faults: Cell::new(0),
         };
         // Rows that come out together.
@@ -83,6 +138,10 @@ impl Output {
         output.latest_only = batch && snapshots;
         if output.having.is_none() {
             output.plain = output.exprs().map(Compiled::column).collect();
+        }
+        let of_cells = query.grouping.is_some() || matches!(query.input, Input::Join(_));
+        if of_cells && output.plain.is_none() {
+            output.cells = Some(Cells::new(query, cx));
         }
         output
     }
@@ -104,6 +163,8 @@ impl Output {
             out: Batch::new(self.out.width()),
             order: Vec::new(),
             plain: self.plain.clone(),
+            cells: self.cells.clone(),
+            gathers: self.gathers,
             faults: Cell::new(0),
         }
     }
@@ -131,18 +192,61 @@ impl Output {
         stamp: Stamp,
         at: Stamp,
     ) {
+        if self.gathers {
+            self.gather_of(row, width, cell, at);
+            return;
+        }
+        if self.offset > 0 || self.limit == 0 {
+            return;
+        }
         let Some(plain) = &self.plain else {
+            self.compute_of(row, width, cell, stamp, at);
+            return;
+        };
+        let columns = plain.iter().take(self.out.width());
+        self.out.push_with(at, |values| {
+            columns.for_each(|column| cell(*column, values))
+        });
+    }
+
+    /// Of the row only those columns are made, in `row`, that expressions read; the others go
+    /// straight to where they are repeated.
+    #[inline]
+    fn compute_of(
+        &mut self,
+        row: &mut Vec<Value>,
+        width: usize,
+        cell: impl Fn(usize, &mut Vec<Value>),
+        stamp: Stamp,
+        at: Stamp,
+    ) {
+        let Some(Cells {
+            reads,
+            having,
+            select,
+        }) = &self.cells
+        else {
             row.clear();
             (0..width).for_each(|column| cell(column, row));
             self.single(row, stamp, at);
             return;
         };
-        if self.offset > 0 || self.limit == 0 {
+        row.clear();
+        reads.iter().for_each(|column| cell(*column, row));
+        let env = Env::new(row, stamp, at, &self.faults);
+        if having
+            .as_ref()
+            .is_some_and(|having| having.get(&env) != Some(true))
+        {
             return;
         }
-        let columns = plain.iter().take(self.out.width());
         self.out.push_with(at, |values| {
-            columns.for_each(|column| cell(*column, values))
+            for column in select {
+                match column {
+                    OfCells::Repeated(column) => cell(*column, values),
+                    OfCells::Computed(expr) => expr.push_to(&env, values),
+                }
+            }
         });
     }
 

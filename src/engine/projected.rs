@@ -42,10 +42,10 @@ impl Projected {
             Flow::Endless | Flow::Sliding | Flow::Batch => Look::Each,
         };
         Projected {
-            output,
-            batch: flow == Flow::Batch,
+            batch: flow == Flow::Batch || output.gathers,
             emit: query.emit,
             look,
+            output,
         }
     }
 
@@ -126,6 +126,12 @@ impl Changes for Projected {
             Look::Each => {}
             Look::Counts(counted) => counted.leave(row, at, &mut self.output),
             Look::Content(live) => live.leave(row),
+        }
+    }
+
+    fn together(&mut self, at: Stamp) {
+        if self.batch {
+            self.output.close(at);
         }
     }
 

@@ -106,8 +106,12 @@ impl Running {
                 )))
             }
             Input::Join(input) => {
-                let seen = query.grouping.is_some() || emit != Emit::Current || query.distinct;
-                Feed::Join(Box::new(Joiner::new(input, &query.analytics, stores, seen)))
+                // In batches nothing of a batch is left when the next one closes.
+                let sees = query.grouping.is_some() || emit != Emit::Current || query.distinct;
+                let seen = sees && query.flow() != Flow::Batch;
+                let asks = query.asks_tables();
+                let joiner = Joiner::new(input, &query.analytics, stores, seen, asks);
+                Feed::Join(Box::new(joiner))
             }
         };
         Running::of(Arc::new(query.clone()), stores, feed)
@@ -120,7 +124,9 @@ impl Running {
                 let columns: &[usize] = if feed.keeps_rows() { &[] } else { &input.keep };
                 (columns, feed.leaves())
             }
-            (Input::Join(input), _) if Joiner::can_leave(input) => (&[][..], Leaves::AnyOrder),
+            (Input::Join(input), _) if query.flow() != Flow::Batch && Joiner::can_leave(input) => {
+                (&[][..], Leaves::AnyOrder)
+            }
             (Input::Join(_) | Input::Stream(_), _) => (&[][..], Leaves::Never),
         };
         let stage = Stage::new(&query, stores, columns, leaves);

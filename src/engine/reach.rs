@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::sql::Application;
-use crate::sql::plan::{Access, Input, Store, StreamId};
+use crate::sql::plan::{Access, Eviction, Input, Store, StreamId};
 
 /// What rows of one stream can reach.
 pub(super) struct Reach {
@@ -93,6 +93,11 @@ pub(super) fn reach(
             }
         }
     }
+    for (store, access) in &mut stores {
+        if leaves_traces(plan, *store) {
+            *access = Access::Writes;
+        }
+    }
     stores.sort_unstable();
     let shared = stores.windows(2).any(|pair| match pair {
         [(a, x), (b, y)] => a == b && (*x == Access::Writes || *y == Access::Writes),
@@ -100,4 +105,16 @@ pub(super) fn reach(
     });
     reach.meets |= shared;
     reach
+}
+
+/// Whether a look changes what a later look finds: which row is evicted next, which have outlived
+/// their time.
+fn leaves_traces(plan: &Application, store: Store) -> bool {
+    let Store::Table(table) = store else {
+        return false;
+    };
+    plan.tables.get(table.0).is_some_and(|table| {
+        let evicts = table.rows_max.is_some() && table.eviction == Eviction::Lru;
+        evicts || table.ttl_ms.is_some()
+    })
 }

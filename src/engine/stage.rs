@@ -24,10 +24,11 @@ impl Stage {
             let output = Output::new(query, cx);
             return Stage::Projected(Box::new(Projected::new(query, output)));
         };
-        let together = query.flow() == Flow::Batch || query.shows_snapshots();
+        let batch = query.flow() == Flow::Batch;
+        let together = batch || query.shows_snapshots();
         let groups = Groups::new(grouping, cx, leaves, together, query.emit);
         let output = Output::new(query, stores.cx(&[]));
-        Stage::Grouped(Box::new(Grouped::new(groups, output)))
+        Stage::Grouped(Box::new(Grouped::new(groups, output, batch)))
     }
 
     /// The same without any row.

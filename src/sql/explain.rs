@@ -9,6 +9,7 @@ mod tests;
 mod warnings;
 mod window;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 pub(super) use aggregation::aggregation_text;
@@ -182,7 +183,8 @@ pub(super) fn fingerprint_text(query: &Query, application: &Application) -> Stri
             let _ = writeln!(text, "over {}", stream.schema);
         }
     }
-    for (store, _) in query.stores() {
+    let stores: BTreeSet<Store> = query.stores().into_iter().map(|(store, _)| store).collect();
+    for store in stores {
         let schema = match store {
             Store::Table(id) => application.tables.get(id.0).map(|one| &one.schema),
             Store::Aggregation(id) => application.aggregations.get(id.0).map(|one| &one.schema),

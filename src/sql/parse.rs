@@ -109,6 +109,9 @@ impl Statements<'_> {
             None => (piece, &[][..]),
         };
         if !is_blank(statement) {
+            if let Some(body) = &mut self.open {
+                body.is_empty = false;
+            }
             match StatementParser::new(self.path, statement).statement() {
                 Ok(statement) => match &mut self.open {
                     Some(body) => body.take(self.path, statement, &mut self.diagnostics),
@@ -123,8 +126,15 @@ impl Statements<'_> {
                     Diagnostic::error(self.path, place_of(extra.span), "expected ';' behind END");
                 self.diagnostics.push(fault);
             }
-            let partition = self.open.take().and_then(|body| body.partition);
-            self.found.extend(partition.map(Statement::Partition));
+            let body = self.open.take();
+            self.found.extend(body.and_then(|body| {
+                if body.is_empty {
+                    let message = "a partition needs a query";
+                    let fault = Diagnostic::error(self.path, body.place, message);
+                    self.diagnostics.push(fault);
+                }
+                body.partition.map(Statement::Partition)
+            }));
         }
     }
 }
@@ -173,6 +183,7 @@ pub(crate) fn expression(path: &str, text: &str, place: Place) -> Parsed<Expr> {
 struct Body {
     /// None when its head is faulty.
     partition: Option<Partition>,
+    is_empty: bool,
     place: Place,
 }
 
@@ -190,6 +201,7 @@ impl Body {
         let partition = parser.partition_head();
         let body = Body {
             partition: partition.map_err(|fault| diagnostics.push(fault)).ok(),
+            is_empty: true,
             place,
         };
         (body, rest)
@@ -342,6 +354,9 @@ impl<'a> StatementParser<'a> {
     }
 
     fn unknown_statement(&self) -> Diagnostic {
+        if self.peek_word("PARTITION") {
+            return self.error_here("a PARTITION inside a PARTITION is not supported");
+        }
         if self.peek_word("EXPLAIN") {
             let fault = self.error_here("EXPLAIN is no statement");
             return fault.with_hint("run `eventflux explain`");
@@ -385,6 +400,9 @@ impl<'a> StatementParser<'a> {
             "INSERT",
         ];
         let found = self.peek().to_string();
+        if let Some(clause) = clauses.iter().find(|clause| self.peek_word(clause)) {
+            return self.error_here(format!("{clause} does not belong here"));
+        }
         let message = format!("unexpected '{found}'; expected ';' or the next clause");
         let alias = self.bare_alias.as_ref().and_then(|alias| {
             let hint = did_you_mean(&alias.text, clauses)?;

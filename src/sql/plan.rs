@@ -182,6 +182,9 @@ impl Query {
                 Some(window) if window.is_batch() => return Flow::Batch,
                 Some(window) => window.rows_leave(),
             },
+            Input::Join(input) if self.emit == Emit::Current && input.join.comes_in_batches() => {
+                return Flow::Batch;
+            }
             Input::Join(input) => input.join.forgets(),
         };
         if forgets {
@@ -189,6 +192,14 @@ impl Query {
         } else {
             Flow::Endless
         }
+    }
+
+    /// Whether ORDER BY, LIMIT or OFFSET concern the joined rows that one row brings about.
+    #[must_use]
+    pub fn orders_matches(&self) -> bool {
+        let counts = self.limit.is_some() || self.offset > 0;
+        let joined = matches!(self.input, Input::Join(_)) && !self.shows_snapshots();
+        joined && self.flow() != Flow::Batch && (counts || !self.order_by.is_empty())
     }
 
     /// Whether it gives what its result is from time to time.
@@ -231,7 +242,17 @@ impl Query {
         found
     }
 
-    /// The tables and aggregations that it reads or writes; a table that is both, twice.
+    /// Whether an expression of it asks a table (`x IN table`).
+    #[must_use]
+    pub fn asks_tables(&self) -> bool {
+        let mut asks = false;
+        for expr in self.exprs() {
+            expr.walk(&mut |expr| asks |= matches!(expr.kind, ExprKind::InTable(..)));
+        }
+        asks
+    }
+
+    /// The tables and aggregations that it reads or writes, each as often as it does so.
     #[must_use]
     pub fn stores(&self) -> Vec<(Store, Access)> {
         let mut found = Vec::new();
@@ -245,8 +266,6 @@ impl Query {
         if let Input::Join(input) = &self.input {
             input.join.stores(&mut found);
         }
-        found.sort_unstable();
-        found.dedup();
         if let Target::Table { table, .. } = self.target {
             found.push((Store::Table(table), Access::Writes));
         }

@@ -148,6 +148,10 @@ impl<C: Changes> Changes for Extended<'_, C> {
 
     fn leave(&mut self, _row: Row<'_>, _at: Stamp) {}
 
+    fn together(&mut self, at: Stamp) {
+        self.to.together(at);
+    }
+
     fn close(&mut self, at: Stamp) {
         self.to.close(at);
     }

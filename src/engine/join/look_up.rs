@@ -1,8 +1,8 @@
 //! Rows of a stream without a window, looked up in a table: the short way.
 //!
-//! The table is locked once for many rows, what they need of it is copied out, and only then are
-//! they given on: whoever takes them may ask the same table. They are not put together before
-//! somebody needs them in one piece.
+//! The table is locked once for many rows. Where whoever takes them may ask the same table, what
+//! they need of it is copied out, and only then are they given on. Else they are not put together
+//! before somebody needs them in one piece.
 
 use super::super::expr::Env;
 use super::super::group::NULL;
@@ -23,14 +23,14 @@ impl Tree {
         };
         let mut scratch = std::mem::take(&mut node.scratch);
         let mut rest = port.picked.as_slice();
+        if self.is_direct(port) && !self.asks {
+            self.give_found(port, rows, &mut scratch, to);
+            rest = &[];
+        }
         while !rest.is_empty() {
             let count = self.fetch(port, rows, rest, &mut scratch);
             let (head, tail) = rest.split_at(count.clamp(1, rest.len()));
-            if self.is_direct(port) {
-                self.give_direct(port, rows, head, &mut scratch, to);
-            } else {
-                self.give_checked(port, rows, head, &mut scratch, to);
-            }
+            self.give_checked(port, rows, head, &mut scratch, to);
             rest = tail;
         }
         if let Some(node) = self.nodes.get_mut(port.place.node) {
@@ -108,21 +108,18 @@ impl Tree {
         counts.len()
     }
 
-    fn give_direct(
-        &mut self,
+    /// Nobody asks the table while it is locked: what it has of a row is read where it lies.
+    fn give_found(
+        &self,
         port: &Port,
         rows: Rows<'_>,
-        picked: &[usize],
         scratch: &mut Scratch,
         to: &mut impl Changes,
     ) {
         let Scratch {
-            fetched,
-            counts,
-            joined,
-            ..
+            key, found, joined, ..
         } = scratch;
-        let Some((node, _)) = self.table_of(port) else {
+        let Some((node, held)) = self.table_of(port) else {
             return;
         };
         let (own, other) = node.sides(port.place.hand);
@@ -131,31 +128,47 @@ impl Tree {
             Hand::Left => (0, own.width),
             Hand::Right => (other.width, 0),
         };
-        let mut start = 0;
-        for (place, count) in picked.iter().zip(counts.iter()) {
-            let Some(Row { stamp, values }) = rows.row(*place) else {
-                continue;
-            };
-            let mut give = |there: &[Value]| {
+        let width = own.width + other.width;
+        let mut table = held.table.lock();
+        for row in port.picked.iter().filter_map(|place| rows.row(*place)) {
+            let Row { stamp, values } = row;
+            match &port.key_columns {
+                Some(columns) => {
+                    let part = |place: usize| {
+                        let column = columns.get(place);
+                        let value = column.and_then(|column| values.get(*column));
+                        value.unwrap_or(&NULL)
+                    };
+                    held.find(&mut table, part, stamp.time, found);
+                }
+                None => {
+                    let env = Env::new(values, stamp, stamp, &self.faults);
+                    key.clear();
+                    key.extend(port.keys.iter().map(|key| key.value(&env)));
+                    let part = |place| key.get(place).unwrap_or(&NULL);
+                    held.find(&mut table, part, stamp.time, found);
+                }
+            }
+            let mut give = |there: Option<&[Value]>| {
                 let cell = |column: usize, to: &mut Vec<Value>| {
                     let kept = column.checked_sub(first);
                     let kept = kept.and_then(|place| port.keep().get(place));
-                    let value = match kept {
-                        Some(kept) => values.get(*kept),
-                        None => there.get(column - before),
+                    let value = match (kept, there) {
+                        (Some(kept), _) => values.get(*kept).unwrap_or(&NULL),
+                        (None, Some(there)) => held.column(there, column - before),
+                        (None, None) => &NULL,
                     };
-                    value.unwrap_or(&NULL).copy_to(to);
+                    value.copy_to(to);
                 };
-                to.enter_of(joined, own.width + other.width, cell, stamp);
+                to.enter_of(joined, width, cell, stamp);
             };
-            for _ in 0..*count {
-                let end = start + other.width;
-                give(fetched.get(start..end).unwrap_or_default());
-                start = end;
+            for slot in found.iter() {
+                give(Some(table.row(*slot)));
             }
-            if *count == 0 && own.preserved {
-                give(&[]);
+            if found.is_empty() && own.preserved {
+                give(None);
             }
+            to.together(stamp);
         }
     }
 
@@ -205,6 +218,7 @@ impl Tree {
             if !self.meet_all(port.place, row, found, joined, to) {
                 self.stay_alone(port.place, row, joined, to);
             }
+            to.together(stamp);
         }
     }
 }

@@ -69,12 +69,14 @@ const HELD: u16 = 0x8000;
 const TAKE_ROWS_MAX: usize = 1024;
 
 impl Joiner {
-    /// `seen`: whether anybody looks at rows that leave.
+    /// `seen`: whether anybody looks at rows that leave. `asks`: whether an expression of whoever
+    /// takes the joined rows may ask a table.
     pub(super) fn new(
         plan: &JoinInput,
         analytics: &plan::Analytics,
         stores: &Stores,
         seen: bool,
+        asks: bool,
     ) -> Joiner {
         let cx = stores.cx(&[]);
         let mut build = Build {
@@ -102,6 +104,7 @@ impl Joiner {
                     seen,
                     pairs,
                 },
+                asks,
                 number: 0,
                 faults: Cell::new(0),
             },
@@ -145,6 +148,7 @@ impl Joiner {
             tree: Tree {
                 nodes: nodes.collect(),
                 exit: self.tree.exit.fresh(),
+                asks: self.tree.asks,
                 number: 0,
                 faults: Cell::new(0),
             },
@@ -195,7 +199,7 @@ impl Joiner {
                 for port in self.ports.iter_mut().filter(|port| port.stream() == stream) {
                     port.take(head, &self.tree.faults);
                 }
-                self.take_steps(to);
+                self.take_steps(false, to);
             }
             rest = tail;
         }
@@ -217,7 +221,7 @@ impl Joiner {
             return;
         }
         port.take(rows, &self.tree.faults);
-        self.take_steps(to);
+        self.take_steps(true, to);
     }
 
     /// The clock has reached a deadline.
@@ -234,13 +238,13 @@ impl Joiner {
         for port in &mut self.ports {
             port.fire(at, &self.tree.faults);
         }
-        self.take_steps(to);
+        self.take_steps(true, to);
         self.tree.tidy();
     }
 
     /// Takes in what the windows have done, round by round: rows leave, rows enter, those that
     /// have entered look for matches.
-    fn take_steps(&mut self, to: &mut impl Changes) {
+    fn take_steps(&mut self, each: bool, to: &mut impl Changes) {
         loop {
             let mut any = false;
             for port in &mut self.ports {
@@ -257,7 +261,10 @@ impl Joiner {
             for reaches in [false, true] {
                 self.enter(reaches);
                 any |= !self.waiting.is_empty();
-                self.trigger(to);
+                let last = self.trigger(each, to);
+                if let Some(at) = last.filter(|_| reaches) {
+                    to.together(at);
+                }
             }
             if !any {
                 break;
@@ -295,8 +302,10 @@ impl Joiner {
         }
     }
 
-    /// Rows that have entered look for their matches.
-    fn trigger(&mut self, to: &mut impl Changes) {
+    /// Rows that have entered look for their matches. `each`: each of them is a row of its own,
+    /// not one of a batch, or one that several sides read. Gives when the last one came.
+    fn trigger(&mut self, each: bool, to: &mut impl Changes) -> Option<Stamp> {
+        let mut last = None;
         for (port, one) in &self.waiting {
             let Some(port) = self.ports.get(*port) else {
                 continue;
@@ -306,9 +315,15 @@ impl Joiner {
                 .row(one.place)
                 .filter(|_| side.is_some_and(|s| s.triggers))
             {
+                let batch = port.is_batch();
                 self.tree.trigger(port.place, one.coming(row), to);
+                last = Some(row.stamp);
+                if each && !batch {
+                    to.together(row.stamp);
+                }
             }
         }
+        last
     }
 
     /// When it must be fired next, as things are.

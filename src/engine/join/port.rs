@@ -149,6 +149,11 @@ impl Port {
         self.form == Form::Straight && self.behind.is_none()
     }
 
+    /// Whether its rows come when a batch closes.
+    pub(super) fn is_batch(&self) -> bool {
+        self.form == Form::Batches
+    }
+
     /// Notes in `picked` the rows that pass the filter, which sees the whole row.
     pub(super) fn pick(&mut self, rows: Rows<'_>, faults: &Cell<u64>) {
         let Port { picked, filter, .. } = self;

@@ -204,6 +204,25 @@ impl HeldTable {
         found: &mut Vec<Slot>,
         to: &mut Vec<Value>,
     ) -> usize {
+        self.find(table, key, now, found);
+        for slot in found.iter() {
+            let row = table.row(*slot);
+            for column in &self.keep {
+                row.get(*column).unwrap_or(&NULL).copy_to(to);
+            }
+        }
+        found.len()
+    }
+
+    /// Finds the rows that have the key, oldest first.
+    #[inline]
+    pub(super) fn find<'k>(
+        &self,
+        table: &mut Table,
+        key: impl Fn(usize) -> &'k Value + Copy,
+        now: Timestamp,
+        found: &mut Vec<Slot>,
+    ) {
         table.purge(now);
         found.clear();
         match &self.seek {
@@ -213,13 +232,13 @@ impl HeldTable {
             }
             None => table.scan(found),
         }
-        for slot in found.iter() {
-            let row = table.row(*slot);
-            for column in &self.keep {
-                row.get(*column).unwrap_or(&NULL).copy_to(to);
-            }
-        }
-        found.len()
+    }
+
+    /// A column of the side, of a row of the table.
+    #[inline]
+    pub(super) fn column<'r>(&self, row: &'r [Value], column: usize) -> &'r Value {
+        let column = self.keep.get(column);
+        column.and_then(|column| row.get(*column)).unwrap_or(&NULL)
     }
 }
 

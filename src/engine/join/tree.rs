@@ -109,6 +109,8 @@ pub(super) struct Coming<'a> {
 pub(super) struct Tree {
     pub(super) nodes: Vec<Node>,
     pub(super) exit: Exit,
+    /// Whether an expression of whoever takes the joined rows may ask a table.
+    pub(super) asks: bool,
     /// The last number given.
     pub(super) number: u64,
     pub(super) faults: Cell<u64>,

@@ -75,7 +75,7 @@ impl Index {
             return;
         }
         let hash = hash(hasher, key.clone());
-        let same = |run: &Run| cells.key(run.ends.first, columns).eq(key.clone());
+        let same = |run: &Run| are_alike(cells.key(run.ends.first, columns), key.clone());
         if let Some(run) = runs.find_mut(hash, same) {
             run.ordered &= numbers(run.ends.last) < numbers(slot);
             run.ends.attach(links, slot);
@@ -109,7 +109,7 @@ impl Index {
             ends.detach(links, slot);
             return;
         }
-        let same = |run: &Run| cells.key(run.ends.first, columns).eq(key.clone());
+        let same = |run: &Run| are_alike(cells.key(run.ends.first, columns), key.clone());
         let Ok(mut entry) = runs.find_entry(hash(hasher, key.clone()), same) else {
             return;
         };
@@ -131,7 +131,7 @@ impl Index {
         if !self.nulls_alike && key.clone().any(Value::is_null) {
             return None;
         }
-        let same = |run: &Run| cells.key(run.ends.first, &self.columns).eq(key.clone());
+        let same = |run: &Run| are_alike(cells.key(run.ends.first, &self.columns), key.clone());
         self.runs.find(hash(hasher, key.clone()), same).copied()
     }
 
@@ -170,6 +170,27 @@ impl Index {
     ) -> Option<Slot> {
         Some(self.run(key, cells, hasher)?.ends.first)
     }
+}
+
+/// Whether two keys of one index are the same.
+#[inline]
+fn are_alike<'a, 'b>(
+    a: impl Iterator<Item = &'a Value>,
+    mut b: impl Iterator<Item = &'b Value>,
+) -> bool {
+    for a in a {
+        let same = match (a, b.next()) {
+            // The most common, without a call.
+            (Value::Str(a), Some(Value::Str(b))) => a.as_bytes() == b.as_bytes(),
+            (Value::Int(a), Some(Value::Int(b))) => a == b,
+            (a, Some(b)) => a == b,
+            (_, None) => false,
+        };
+        if !same {
+            return false;
+        }
+    }
+    true
 }
 
 #[inline]

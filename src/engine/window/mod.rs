@@ -98,6 +98,9 @@ pub(super) trait Changes {
     }
     /// A row has left; `at` is when and because of what.
     fn leave(&mut self, row: Row<'_>, at: Stamp);
+    /// The joined rows that have come in since the last call belong together: one row has brought
+    /// them about, or one batch that closed.
+    fn together(&mut self, _at: Stamp) {}
     /// A row has left because a later one has come in its place: that is all there is to tell.
     fn replaced(&mut self, row: Row<'_>, at: Stamp) {
         self.leave(row, at);

@@ -144,7 +144,7 @@ fn inner(scope: &mut Scope<'_>, bind: impl FnOnce(&mut Scope<'_>) -> Bound) -> B
         },
         draws: Err("inside an aggregate"),
         place: scope.place,
-        steps: scope.steps,
+        progress: scope.progress,
         diagnostics: scope.diagnostics,
     };
     bind(&mut scope)

@@ -1,6 +1,5 @@
 //! CREATE AGGREGATION: rollups of a stream over durations.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -9,8 +8,9 @@ use sqlparser::ast::Expr as Written;
 use super::super::aggregates::AggregateFunction;
 use super::super::ast::{self, CreateAggregation, Name, Properties, What};
 use super::super::plan::{Aggregation, Analytics, Bucket, Duration, Expr, StreamInput};
-use super::expr::{Failed, Named, Scope, place};
+use super::expr::{Failed, Progress, Scope, place};
 use super::join::Tree;
+use super::names::Named;
 use super::query::{Clauses, Draft, Narrow, clauses, regroup};
 use super::source::{Origin, OriginKind};
 use super::{Binder, Relation};
@@ -182,7 +182,7 @@ impl Binder<'_> {
         create: &CreateAggregation,
         origin: &Origin,
     ) -> Result<(Clauses, Option<Expr>), Failed> {
-        let steps = Cell::new(0);
+        let progress = Progress::default();
         let sources: [Named<'_>; 1] = [origin.named()];
         let mut scope = Scope {
             path,
@@ -194,7 +194,7 @@ impl Binder<'_> {
             draws: Ok(()),
             place: create.select.place,
             tables: &self.application.tables,
-            steps: &steps,
+            progress: &progress,
             diagnostics: self.diagnostics,
         };
         let clauses = clauses(&mut scope, &create.select);

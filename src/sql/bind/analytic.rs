@@ -76,7 +76,7 @@ pub(super) fn bind(
         },
         draws: scope.draws,
         place: scope.place,
-        steps: scope.steps,
+        progress: scope.progress,
         diagnostics: &mut *scope.diagnostics,
     };
     let analytic = analytic(&mut inner, at, spec, call, written)?;

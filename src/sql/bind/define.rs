@@ -12,6 +12,11 @@ use crate::event::{Field, Schema, Type, parse_duration_ms};
 impl Binder<'_> {
     /// Whether a name is still free; if not, that is reported.
     pub(super) fn is_free(&mut self, path: &str, name: &Name, what: &str) -> bool {
+        if name.text.starts_with('#') {
+            let message = "a name that begins with '#' is that of an inner stream of a PARTITION";
+            self.diagnostics
+                .push(Diagnostic::error(path, name.place, message));
+        }
         let free = self.relation(&name.text).is_none();
         if !free {
             let message = format!("{what} '{}' is defined twice", name.text);
@@ -129,6 +134,11 @@ impl Binder<'_> {
         };
         for key in &create.primary_key {
             let column = self.column_of(path, &table, &key.text, key.place);
+            if column.is_some_and(|column| table.primary_key.contains(&column)) {
+                let message = format!("column '{}' is in the key twice", key.text);
+                self.diagnostics
+                    .push(Diagnostic::error(path, key.place, message));
+            }
             table.primary_key.extend(column);
         }
         self.table_properties(path, &create.properties, &mut table);

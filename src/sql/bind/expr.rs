@@ -7,15 +7,15 @@ use sqlparser::ast::{
     ValueWithSpan,
 };
 
-use super::super::functions::Reads;
 use super::super::parse::place_of;
 use super::super::plan::{Aggregate, ArithmeticOp, CompareOp, Expr, ExprKind, Table, TableId};
 use super::super::types;
 use super::analytic::List;
 use super::call;
 use super::fold::fold;
+use super::names::Named;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
-use crate::event::{Schema, Type, Value};
+use crate::event::{Type, Value};
 
 /// A binding that failed has reported why.
 pub(super) struct Failed;
@@ -42,34 +42,17 @@ pub(super) struct Scope<'a> {
     pub(super) place: Place,
     /// The tables, for `x IN table`.
     pub(super) tables: &'a [Table],
-    /// How many expressions have been bound, copies included.
-    pub(super) steps: &'a Cell<usize>,
+    pub(super) progress: &'a Progress,
     pub(super) diagnostics: &'a mut Vec<Diagnostic>,
 }
 
-/// A source of columns.
-#[derive(Clone, Copy)]
-pub(super) struct Named<'a> {
-    /// Its alias and its name. Where there is an alias, it is what messages call it.
-    pub(super) names: [Option<&'a str>; 2],
-    pub(super) schema: &'a Schema,
-    /// The place of its first column among those of all sources.
-    pub(super) first: usize,
-    /// What it is: stream, table and so on.
-    pub(super) what: &'static str,
-    /// Whether its columns are found without its name before them.
-    pub(super) alone: bool,
-}
-
-impl Named<'_> {
-    fn shown(&self) -> &str {
-        self.names
-            .iter()
-            .flatten()
-            .next()
-            .copied()
-            .unwrap_or_default()
-    }
+/// What binding the expressions of a statement has come to.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// How many expressions have been bound, copies included.
+    pub(super) steps: Cell<usize>,
+    /// Whether a name was met that no source has.
+    pub(super) unknown: Cell<bool>,
 }
 
 /// Expressions of one statement. Operands that a form needs twice are bound twice, which nested
@@ -109,12 +92,13 @@ impl<'s> Scope<'s> {
 
     /// Counts an expression; the one too many is reported, those behind it just fail.
     fn step(&mut self) -> Result<(), Failed> {
-        self.steps.set(self.steps.get() + 1);
-        if self.steps.get() == STEPS_MAX + 1 {
+        let steps = &self.progress.steps;
+        steps.set(steps.get() + 1);
+        if steps.get() == STEPS_MAX + 1 {
             let message = format!("more than {STEPS_MAX} expressions in one statement");
             return self.fail(self.place, message);
         }
-        if self.steps.get() > STEPS_MAX {
+        if self.progress.steps.get() > STEPS_MAX {
             Err(Failed)
         } else {
             Ok(())
@@ -263,12 +247,6 @@ impl<'s> Scope<'s> {
         }
     }
 
-    /// The source that is called `name`.
-    pub(super) fn source_named(&self, name: &str) -> Option<&'s Named<'s>> {
-        let called = |source: &&Named<'_>| source.names.contains(&Some(name));
-        self.sources.iter().find(called)
-    }
-
     /// The same scope, for expressions that may use other things.
     pub(super) fn copy(&mut self) -> Scope<'_> {
         Scope {
@@ -281,103 +259,9 @@ impl<'s> Scope<'s> {
             draws: self.draws,
             place: self.place,
             tables: self.tables,
-            steps: self.steps,
+            progress: self.progress,
             diagnostics: self.diagnostics,
         }
-    }
-
-    pub(super) fn column(&mut self, stream: Option<&ast::Ident>, name: &ast::Ident) -> Bound {
-        let sources = match stream {
-            Some(stream) => match self.source_named(&stream.value) {
-                Some(source) => std::slice::from_ref(source),
-                None => return self.unknown_source(stream),
-            },
-            None => {
-                let named = self.sources.iter().position(|source| !source.alone);
-                self.sources
-                    .get(..named.unwrap_or(self.sources.len()))
-                    .unwrap_or_default()
-            }
-        };
-        if let (None, true) = (stream, self.aliases_first) {
-            if let Some(bound) = self.alias(name) {
-                return bound;
-            }
-        }
-        let mut found = sources.iter().filter_map(|source| {
-            let index = source.schema.index_of(&name.value)?;
-            Some((source, index, source.schema.fields().get(index)?.ty))
-        });
-        if let Some((source, index, ty)) = found.next() {
-            if let Some((other, ..)) = found.next() {
-                let (a, b) = (source.shown(), other.shown());
-                let column = &name.value;
-                let message = format!("column '{column}' is in both '{a}' and '{b}'");
-                let hint = Some(format!("write {a}.{column} or {b}.{column}"));
-                return self.fail_with(place_of(name.span), message, hint);
-            }
-            return Ok(Expr {
-                kind: ExprKind::Column(source.first + index),
-                ty,
-            });
-        }
-        if stream.is_none() {
-            if let Some(bound) = self.alias(name) {
-                return bound;
-            }
-        }
-        let columns = sources.iter().flat_map(|source| source.schema.fields());
-        let columns = columns.map(|field| field.name.as_str());
-        let aliases = self.aliases.iter().map(|(alias, _)| alias.as_str());
-        let hint = did_you_mean(&name.value, columns.chain(aliases));
-        let message = match sources {
-            [source] => format!(
-                "unknown column '{}' in {} '{}'",
-                name.value,
-                source.what,
-                source.shown()
-            ),
-            _ => {
-                let names: Vec<String> = sources
-                    .iter()
-                    .map(|source| format!("'{}'", source.shown()))
-                    .collect();
-                format!("unknown column '{}' in {}", name.value, names.join(", "))
-            }
-        };
-        self.fail_with(place_of(name.span), message, hint)
-    }
-
-    fn unknown_source(&mut self, stream: &ast::Ident) -> Bound {
-        let known = self.sources.iter().flat_map(|source| source.names);
-        let hint = did_you_mean(&stream.value, known.flatten());
-        let message = format!("unknown stream or alias '{}'", stream.value);
-        self.fail_with(place_of(stream.span), message, hint)
-    }
-
-    fn alias(&mut self, name: &ast::Ident) -> Option<Bound> {
-        let (_, expr) = self
-            .aliases
-            .iter()
-            .find(|(alias, _)| *alias == name.value)?;
-        // A copy may be as large as what one statement binds.
-        self.steps.set(self.steps.get() + 10);
-        let mut draws = None;
-        expr.walk(&mut |expr| match expr.kind {
-            ExprKind::Call(function, _) if function.reads == Reads::Position => {
-                draws = function.names.first();
-            }
-            _ => {}
-        });
-        if let Some(function) = draws {
-            let message = format!(
-                "'{}' would not be the same here: {function} gives another",
-                name.value
-            );
-            let hint = Some("compute it in a subquery".to_owned());
-            return Some(self.fail_with(place_of(name.span), message, hint));
-        }
-        Some(Ok(expr.clone()))
     }
 
     pub(super) fn literal(&mut self, written: &ValueWithSpan) -> Bound {
@@ -649,7 +533,20 @@ impl<'s> Scope<'s> {
             let message = format!("cannot look up {} among {}", needle.ty, field.ty);
             return self.fail(place(x), message);
         }
-        let found = boolean(ExprKind::InTable(widen(needle, field.ty).into(), id));
+        let is_float = |ty: Type| matches!(ty, Type::Float | Type::Double);
+        if is_float(needle.ty) && field.ty.is_integral() {
+            let message = format!("cannot look up {} among {}", needle.ty, field.ty);
+            let hint = Some(format!("write CAST(… AS {})", field.ty));
+            return self.fail_with(place(x), message, hint);
+        }
+        // Whole numbers of all types lie in a row alike, and so do the others.
+        let alike = needle.ty.is_integral() && field.ty.is_integral() || is_float(needle.ty);
+        let needle = if alike {
+            needle
+        } else {
+            widen(needle, field.ty)
+        };
+        let found = boolean(ExprKind::InTable(needle.into(), id));
         Ok(if negated { not(found) } else { found })
     }
 

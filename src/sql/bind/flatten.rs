@@ -1,7 +1,7 @@
 //! Subqueries and common table expressions become queries of their own, each into a stream that
 //! only its reader knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::ast::{From, Into, IntoKind, Name, Query, Select, Source, What};
 use super::super::plan::Emit;
@@ -16,11 +16,13 @@ pub(super) fn query(
     local: &BTreeMap<String, String>,
     work: &mut Vec<Work>,
 ) {
+    let target = query.into.target.text.as_str();
     let mut flat = Flat {
         path,
         partition,
         local: local.clone(),
-        target: &query.into.target.text,
+        target,
+        taken: BTreeSet::new(),
         work,
     };
     for (name, select) in &query.with {
@@ -32,6 +34,8 @@ pub(super) fn query(
     query.with.clear();
     flat.sources(&mut query.select.from);
     let written = Written {
+        // What WITH names can be read, not written.
+        target: local.get(target).map_or(target, String::as_str).to_owned(),
         query,
         partition,
         local: flat.local,
@@ -48,19 +52,22 @@ struct Flat<'a> {
     partition: Option<usize>,
     local: BTreeMap<String, String>,
     target: &'a str,
+    /// The names that have been given.
+    taken: BTreeSet<String>,
     work: &'a mut Vec<Work>,
 }
 
 impl Flat<'_> {
     /// A name that no one can write, and that does not change when lines move.
-    fn hidden(&self, what: &str) -> String {
+    fn hidden(&mut self, what: &str) -> String {
         let first = format!("{}: {what}", self.target);
         let mut name = first.clone();
         let mut number = 2;
-        while self.work.iter().any(|work| work.makes() == name) {
+        while self.taken.contains(&name) || self.work.iter().any(|work| work.makes() == name) {
             name = format!("{first} {number}");
             number += 1;
         }
+        self.taken.insert(name.clone());
         name
     }
 
@@ -105,6 +112,7 @@ impl Flat<'_> {
             properties: Vec::new(),
         };
         let written = Written {
+            target: hidden.to_owned(),
             query,
             partition: self.partition,
             local: self.local.clone(),

@@ -12,7 +12,7 @@ use super::super::plan::{
 use super::expr::{Failed, Scope};
 use super::query::Narrow;
 use super::source::{Origin, OriginKind};
-use crate::diagnostic::did_you_mean;
+use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::event::{Type, Value};
 
 /// The sides of a join; expressions are over the columns of all sources.
@@ -88,6 +88,7 @@ fn node(
     origins: &[Origin],
     durations: &dyn Fn(usize) -> Vec<Bucket>,
 ) -> Result<Node, Failed> {
+    check_outer(scope, join, right, origins);
     let mut on = Vec::new();
     if let Some(condition) = &join.on {
         conjuncts(scope.condition(condition, "ON")?, &mut on);
@@ -246,6 +247,35 @@ pub(super) fn push_down(
     pushed
 }
 
+/// Whether a source triggers.
+fn triggers(origins: &[Origin], index: usize) -> bool {
+    let alone = origins.iter().any(|origin| origin.unidirectional);
+    origins.get(index).is_some_and(|origin| {
+        let stream = matches!(origin.kind, OriginKind::Stream { named: false, .. });
+        stream && (!alone || origin.unidirectional)
+    })
+}
+
+/// Only a row that looks for matches can stay alone: where the side that an outer join preserves
+/// never does, the join is less than it says.
+fn check_outer(scope: &mut Scope<'_>, join: &ast::Join, right: usize, origins: &[Origin]) {
+    let left = (0..right).any(|index| triggers(origins, index));
+    let right = triggers(origins, right);
+    let (said, meant, side) = match (join.kind, left, right) {
+        (JoinKind::Inner, ..)
+        | (JoinKind::Left, true, _)
+        | (JoinKind::Right, _, true)
+        | (JoinKind::Full, true, true) => return,
+        (JoinKind::Left, false, _) => ("LEFT JOIN", "JOIN", "left"),
+        (JoinKind::Right, _, false) => ("RIGHT JOIN", "JOIN", "right"),
+        (JoinKind::Full, true, false) => ("FULL JOIN", "LEFT JOIN", "right"),
+        (JoinKind::Full, false, _) => ("FULL JOIN", "RIGHT JOIN", "left"),
+    };
+    let message = format!("this {said} is a {meant}: its {side} side never triggers");
+    let warning = Diagnostic::warning(scope.path, join.place, message);
+    scope.diagnostics.push(warning);
+}
+
 /// What is needed to turn a tree into a plan: what each source became.
 pub(super) struct Sides<'a> {
     pub(super) origins: &'a [Origin],
@@ -255,13 +285,8 @@ pub(super) struct Sides<'a> {
 }
 
 impl Sides<'_> {
-    /// Whether a source triggers.
     fn triggers(&self, index: usize) -> bool {
-        let alone = self.origins.iter().any(|origin| origin.unidirectional);
-        self.origins.get(index).is_some_and(|origin| {
-            let stream = matches!(origin.kind, OriginKind::Stream { named: false, .. });
-            stream && (!alone || origin.unidirectional)
-        })
+        triggers(self.origins, index)
     }
 
     /// Whether any source triggers.
@@ -286,29 +311,26 @@ impl Sides<'_> {
             buckets,
         } = node;
         let offset = self.narrow.offset(right);
-        let table_right = matches!(
-            self.origins.get(right).map(|origin| &origin.kind),
-            Some(OriginKind::Table(_) | OriginKind::Aggregation(_))
-        );
-        let table_left = match &left {
-            Tree::Leaf(index) => matches!(
-                self.origins.get(*index).map(|origin| &origin.kind),
-                Some(OriginKind::Table(_) | OriginKind::Aggregation(_))
-            ),
-            Tree::Node(_) => false,
+        let is_table = |index: usize| {
+            let origin = self.origins.get(index);
+            origin.is_some_and(|origin| {
+                matches!(
+                    origin.kind,
+                    OriginKind::Table(_) | OriginKind::Aggregation(_)
+                )
+            })
         };
+        let tables = [
+            matches!(left, Tree::Leaf(index) if is_table(index)),
+            is_table(right),
+        ];
         let mut keys = Vec::new();
         let mut residual = Vec::new();
         for condition in on {
-            match equality(condition, offset) {
-                Ok((mut x, mut y)) => {
+            match equality(condition, offset, tables) {
+                Ok((x, mut y)) => {
                     y.for_each_column(&mut |column| *column -= offset);
-                    if table_right {
-                        (x, y) = unwiden(x, y);
-                    } else if table_left {
-                        (y, x) = unwiden(y, x);
-                    }
-                    keys.push((x, y));
+                    keys.push((unwiden(x), unwiden(y)));
                 }
                 Err(other) => residual.push(other),
             }
@@ -387,14 +409,26 @@ pub(super) fn looked_up(join: &Join, found: &mut Vec<(TableId, Vec<usize>)>) {
     }
 }
 
-/// `x = y` with one side before `border` and the other behind it, in this order.
-fn equality(condition: Expr, border: usize) -> Result<(Expr, Expr), Expr> {
+/// `x = y` with one side before `border` and the other behind it, in this order. A constant may
+/// be looked up in a table; `tables` says which of the sides are.
+fn equality(condition: Expr, border: usize, tables: [bool; 2]) -> Result<(Expr, Expr), Expr> {
     let ExprKind::Compare(CompareOp::Equal, mut x, mut y) = condition.kind else {
         return Err(condition);
     };
-    match (span(&mut x), span(&mut y)) {
-        (Some((_, high)), Some((low, _))) if high < border && low >= border => Ok((*x, *y)),
-        (Some((low, _)), Some((_, high))) if high < border && low >= border => Ok((*y, *x)),
+    let side = |expr: &mut Expr| match span(expr) {
+        None => Some(None),
+        Some((_, high)) if high < border => Some(Some(Hand::Left)),
+        Some((low, _)) if low >= border => Some(Some(Hand::Right)),
+        Some(_) => None,
+    };
+    let [left_table, right_table] = tables;
+    match (side(&mut x), side(&mut y)) {
+        (Some(Some(Hand::Left)), Some(Some(Hand::Right))) => Ok((*x, *y)),
+        (Some(Some(Hand::Right)), Some(Some(Hand::Left))) => Ok((*y, *x)),
+        (Some(Some(Hand::Left)), Some(None)) if left_table => Ok((*x, *y)),
+        (Some(None), Some(Some(Hand::Left))) if left_table => Ok((*y, *x)),
+        (Some(None), Some(Some(Hand::Right))) if right_table => Ok((*x, *y)),
+        (Some(Some(Hand::Right)), Some(None)) if right_table => Ok((*y, *x)),
         _ => Err(Expr {
             kind: ExprKind::Compare(CompareOp::Equal, x, y),
             ty: condition.ty,
@@ -402,22 +436,24 @@ fn equality(condition: Expr, border: usize) -> Result<(Expr, Expr), Expr> {
     }
 }
 
-/// An INT column of a table that is widened to meet a BIGINT: the other one is narrowed instead,
-/// so that the column can be looked up. What does not fit becomes NULL and equals nothing.
-pub(super) fn unwiden(other: Expr, column: Expr) -> (Expr, Expr) {
-    match &column.kind {
+/// The sides of a join.
+#[derive(Clone, Copy)]
+enum Hand {
+    Left,
+    Right,
+}
+
+/// An integer without the casts that widen it: it lies in a row as before, so that a plain column
+/// is found by its index.
+pub(super) fn unwiden(expr: Expr) -> Expr {
+    match expr.kind {
         ExprKind::Cast(inner)
             if inner.ty.is_integral()
-                && column.ty.is_integral()
-                && matches!(inner.kind, ExprKind::Column(_)) =>
+                && expr.ty.is_integral()
+                && (inner.ty == Type::Int || expr.ty != Type::Int) =>
         {
-            let ty = inner.ty;
-            let narrowed = Expr {
-                kind: ExprKind::Cast(other.into()),
-                ty,
-            };
-            (narrowed, (**inner).clone())
+            unwiden(*inner)
         }
-        _ => (other, column),
+        kind => Expr { kind, ty: expr.ty },
     }
 }

@@ -11,6 +11,7 @@ mod flatten;
 mod fold;
 mod form;
 mod join;
+mod names;
 mod output;
 mod partition;
 mod query;
@@ -75,6 +76,8 @@ enum Todo {
 /// own.
 struct Written {
     query: ast::Query,
+    /// The name of what gets its rows.
+    target: String,
     /// The partition that it stands in, by number.
     partition: Option<usize>,
     /// Streams by the names under which they are known in this query alone.
@@ -109,7 +112,7 @@ impl Work {
     /// The stream or aggregation that it makes.
     fn makes(&self) -> &str {
         match &self.what {
-            Todo::Query(written) => written.local_name(&written.query.into.target.text),
+            Todo::Query(written) => &written.target,
             Todo::Aggregation(aggregation) => &aggregation.name.text,
         }
     }
@@ -227,8 +230,7 @@ impl Binder<'_> {
         match self.try_query(path, written) {
             Ok(query) => Some(query),
             Err(Failed) => {
-                let target = written.local_name(&written.query.into.target.text);
-                self.failed.insert(target.to_owned());
+                self.failed.insert(written.target.clone());
                 None
             }
         }

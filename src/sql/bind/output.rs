@@ -1,6 +1,6 @@
 //! DISTINCT and OUTPUT: what they cannot be used with.
 
-use super::super::plan::{Emit, ExprKind, Flow, Keep, Query};
+use super::super::plan::{Aggregate, Emit, Expr, ExprKind, Flow, Input, Keep, Query};
 use super::expr::Failed;
 use super::{Binder, Written};
 use crate::diagnostic::{Diagnostic, Place};
@@ -25,6 +25,8 @@ impl Binder<'_> {
         let found = [
             output.and_then(|place| snapshot(place, query)),
             distinct(select.place, query),
+            matches(select.place, query),
+            leaving(select.place, query),
         ];
         let mut refused = Ok(());
         for refusal in found.into_iter().flatten() {
@@ -85,10 +87,65 @@ fn distinct(place: Place, query: &Query) -> Option<Refusal> {
     }
 }
 
+/// ORDER BY, LIMIT and OFFSET concern what one row finds in a join.
+fn matches(place: Place, query: &Query) -> Option<Refusal> {
+    let hint = "do that in a query of its own, which reads this one";
+    let message = match (query.orders_matches(), query.distinct, query.emit) {
+        (true, true, _) => "DISTINCT with ORDER BY, LIMIT or OFFSET over a join",
+        (true, false, Emit::Expired | Emit::All) => {
+            "ORDER BY, LIMIT and OFFSET concern the rows that come, not those that leave"
+        }
+        (true, false, Emit::Current) | (false, ..) => return None,
+    };
+    Some(Refusal {
+        place,
+        message,
+        hint,
+    })
+}
+
 fn asks_tables(query: &Query) -> bool {
+    query.select.iter().chain(&query.having).any(asks_table)
+}
+
+fn asks_table(expr: &Expr) -> bool {
     let mut asks = false;
-    for expr in query.select.iter().chain(&query.having) {
-        expr.walk(&mut |expr| asks |= matches!(expr.kind, ExprKind::InTable(..)));
-    }
+    expr.walk(&mut |expr| asks |= matches!(expr.kind, ExprKind::InTable(..)));
     asks
+}
+
+/// What leaves must be what came: its group and its values are computed again.
+fn leaving(place: Place, query: &Query) -> Option<Refusal> {
+    if query.flow() != Flow::Sliding {
+        return None;
+    }
+    let hint = "do that in a query of its own, which this one reads";
+    let grouping = query.grouping.iter();
+    let mut grouping = grouping.flat_map(|grouping| {
+        let aggregates = grouping.aggregates.iter().flat_map(Aggregate::exprs);
+        grouping.keys.iter().chain(aggregates)
+    });
+    if grouping.any(asks_table) {
+        let message = "groups and aggregates over a sliding window cannot look into a table: \
+                       what it finds may change while the row is there";
+        return Some(Refusal {
+            place,
+            message,
+            hint,
+        });
+    }
+    let looks = query.grouping.is_some() || query.distinct || query.shows_snapshots();
+    let filter = match &query.input {
+        Input::Stream(input) => input.behind.as_ref(),
+        Input::Join(_) => None,
+    };
+    let sees_leaving = looks || query.emit != Emit::Current;
+    let message = "WHERE on a named window cannot look into a table: what it finds may change \
+                   while the row is there";
+    let asks = sees_leaving && filter.is_some_and(asks_table);
+    asks.then_some(Refusal {
+        place,
+        message,
+        hint,
+    })
 }

@@ -1,6 +1,5 @@
 //! PARTITION WITH … BEGIN … END, and PARTITION BY on one query.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use sqlparser::ast::Expr as WrittenExpr;
@@ -8,7 +7,8 @@ use sqlparser::ast::Expr as WrittenExpr;
 use super::super::ast::{self, KeyForm, Properties};
 use super::super::plan::{Expr, ExprKind, Partition, PartitionKey, StreamId};
 use super::super::types;
-use super::expr::{Bound, Failed, Named, Scope, place, widen};
+use super::expr::{Bound, Failed, Progress, Scope, place, widen};
+use super::names::Named;
 use super::source::Origin;
 use super::{Binder, Relation, Work, Written, flatten};
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
@@ -52,7 +52,13 @@ impl Binder<'_> {
     /// `'partition.idle'`; other properties are reported.
     fn idle_ms(&mut self, path: &str, properties: &Properties) -> Option<i64> {
         let mut idle_ms = None;
-        for (name, value) in properties {
+        for (number, (name, value)) in properties.iter().enumerate() {
+            let mut before = properties.iter().take(number);
+            if before.any(|(known, _)| known.text == name.text) {
+                let message = format!("'{}' is set twice", name.text);
+                self.diagnostics
+                    .push(Diagnostic::error(path, name.place, message));
+            }
             if name.text != "partition.idle" {
                 let message = format!("unknown property '{}' of a partition", name.text);
                 let hint = did_you_mean(&name.text, ["partition.idle"]);
@@ -206,14 +212,25 @@ impl Binder<'_> {
         let Some(definition) = self.application.stream(stream).cloned() else {
             return Err(Failed);
         };
-        let sources = [Named {
+        let source = Named {
             names: [Some(&definition.name), None],
             schema: &definition.schema,
             first: 0,
             what: "stream",
             alone: true,
-        }];
-        let steps = Cell::new(0);
+        };
+        self.key_over(path, source, written, condition, &Progress::default())
+    }
+
+    fn key_over(
+        &mut self,
+        path: &str,
+        source: Named<'_>,
+        written: &WrittenExpr,
+        condition: bool,
+        progress: &Progress,
+    ) -> Bound {
+        let sources = [source];
         let mut scope = Scope {
             path,
             sources: &sources,
@@ -223,7 +240,7 @@ impl Binder<'_> {
             analytics: Err("in the key of a partition"),
             draws: Err("in the key of a partition"),
             place: place(written),
-            steps: &steps,
+            progress,
             tables: &self.application.tables,
             diagnostics: self.diagnostics,
         };
@@ -258,29 +275,7 @@ impl Binder<'_> {
             self.diagnostics.push(Diagnostic::error(path, at, message));
             return Err(Failed);
         }
-        let mut keys: Vec<(StreamId, PartitionKey)> = Vec::new();
-        let before = self.diagnostics.len();
-        let mut faults = Vec::new();
-        for origin in origins {
-            let Some(stream) = origin.stream() else {
-                continue;
-            };
-            if keys.iter().any(|(known, _)| *known == stream) {
-                continue;
-            }
-            let bound: Result<Vec<_>, Failed> = by
-                .iter()
-                .map(|expr| self.key(path, stream, expr, false))
-                .collect();
-            match bound {
-                Ok(exprs) => keys.push((stream, PartitionKey::Values(exprs))),
-                Err(Failed) => faults.extend(self.diagnostics.drain(before..)),
-            }
-        }
-        if keys.is_empty() {
-            self.diagnostics.extend(faults.into_iter().take(1));
-            return Err(Failed);
-        }
+        let mut keys = self.keys_by(path, by, origins)?;
         self.same_types(path, written.query.place, &mut keys);
         let number = self.add_partition(path, written.query.place);
         let mut own = written.query.properties.clone();
@@ -291,5 +286,55 @@ impl Binder<'_> {
             partition.idle_ms = idle_ms;
         }
         Ok(Some(number))
+    }
+
+    /// The keys of PARTITION BY: those of each stream that has all of their columns.
+    fn keys_by(
+        &mut self,
+        path: &str,
+        by: &[WrittenExpr],
+        origins: &[Origin],
+    ) -> Result<Vec<(StreamId, PartitionKey)>, Failed> {
+        let mut keys: Vec<(StreamId, PartitionKey)> = Vec::new();
+        let before = self.diagnostics.len();
+        let mut lacking = Vec::new();
+        for origin in origins {
+            let Some(stream) = origin.stream() else {
+                continue;
+            };
+            let progress = Progress::default();
+            let source = Named {
+                first: 0,
+                ..origin.named()
+            };
+            let bind = |expr| self.key_over(path, source, expr, false, &progress);
+            let bound: Result<Vec<Expr>, Failed> = by.iter().map(bind).collect();
+            let twice = origins.iter().filter(|one| one.stream() == Some(stream));
+            match bound {
+                Ok(exprs) if !keys.iter().any(|(known, _)| *known == stream) => {
+                    keys.push((stream, PartitionKey::Values(exprs)));
+                }
+                Ok(_) => {}
+                Err(Failed) if !progress.unknown.get() => return Err(Failed),
+                Err(Failed) if twice.count() > 1 => {
+                    // A row has one key, whatever reads it.
+                    let hint = "name the columns of the key without the stream";
+                    let fault = self.diagnostics.drain(before..).next_back();
+                    let fault = fault.map(|fault| fault.with_hint(hint));
+                    self.diagnostics.extend(fault);
+                    return Err(Failed);
+                }
+                Err(Failed) => lacking.extend(self.diagnostics.drain(before..)),
+            }
+        }
+        if keys.is_empty() && origins.len() > 1 {
+            let at = by.first().map_or(Place::default(), place);
+            return self.refuse(path, at, "no stream here has every column of the key");
+        }
+        if keys.is_empty() {
+            self.diagnostics.extend(lacking.into_iter().take(1));
+            return Err(Failed);
+        }
+        Ok(keys)
     }
 }

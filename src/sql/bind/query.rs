@@ -1,9 +1,10 @@
 //! A query: clauses are bound against the sources they read, then against each other.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 
-use sqlparser::ast::{Expr as Written, SelectItem, SelectItemQualifiedWildcardKind, Spanned};
+use sqlparser::ast::{
+    Expr as Written, ObjectNamePart, SelectItem, SelectItemQualifiedWildcardKind, Spanned,
+};
 
 use super::super::ast::{self, Every, IntoKind};
 use super::super::parse::place_of;
@@ -12,13 +13,14 @@ use super::super::plan::{
     SortKey, StreamId, StreamInput, Target, Window,
 };
 use super::analytic::{Calls, List};
-use super::expr::{Failed, Named, Scope, place};
+use super::expr::{Failed, Progress, Scope, place};
 use super::fold;
 use super::join::{self, Sides, Tree};
+use super::names::Named;
 use super::source::{Origin, OriginKind};
 use super::target::TableWrite;
 use super::{Binder, Written as WrittenQuery};
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Place, Severity, did_you_mean};
 
 /// What the clauses of one query have become so far; expressions are over the columns of all
 /// sources, one after another.
@@ -46,12 +48,12 @@ impl Binder<'_> {
         written: &WrittenQuery,
     ) -> Result<Query, Failed> {
         let select = &written.query.select;
-        let before = self.diagnostics.len();
+        let before = self.faults();
         let origins = self.origins(path, written)?;
         let partition = self.partition_by(path, written, &origins)?;
         let clauses = self.clauses(path, written, &origins);
         self.check_emit(path, written, &origins);
-        if self.diagnostics.len() > before {
+        if self.faults() > before {
             return Err(Failed);
         }
         self.warn_of_emit(path, written, &origins);
@@ -105,6 +107,13 @@ impl Binder<'_> {
         self.target(path, written, query, &clauses.places, write)
     }
 
+    /// How many faults have been found.
+    fn faults(&self) -> usize {
+        let faults = self.diagnostics.iter();
+        let faults = faults.filter(|one| one.severity == Severity::Error);
+        faults.count()
+    }
+
     /// EXPIRED EVENTS need something that rows can leave.
     fn check_emit(&mut self, path: &str, written: &WrittenQuery, origins: &[Origin]) {
         let IntoKind::Insert(Emit::Expired | Emit::All) = written.query.into.kind else {
@@ -152,7 +161,7 @@ impl Binder<'_> {
     ) -> Result<Bound, Failed> {
         let select = &written.query.select;
         let sources: Vec<Named<'_>> = origins.iter().map(Origin::named).collect();
-        let steps = Cell::new(0);
+        let progress = Progress::default();
         let aggregations = &self.application.aggregations;
         let durations = |index: usize| match origins.get(index).map(|origin| &origin.kind) {
             Some(OriginKind::Aggregation(id)) => aggregations
@@ -163,7 +172,7 @@ impl Binder<'_> {
         };
         let mut scope = Scope {
             place: written.query.place,
-            steps: &steps,
+            progress: &progress,
             path,
             sources: &sources,
             aliases: &[],
@@ -277,27 +286,7 @@ impl Binder<'_> {
         draft: &mut Draft,
     ) -> Result<(), Failed> {
         const JOIN_ROWS_MAX: u64 = 10_000;
-        let mut rows_max = JOIN_ROWS_MAX;
-        for (name, value) in &written.query.properties {
-            if name.text.starts_with("partition.") {
-                continue;
-            }
-            if name.text != "join.rows_max" {
-                let message = format!("unknown property '{}' of a query", name.text);
-                let known = ["join.rows_max", "partition.idle"];
-                let hint = crate::diagnostic::did_you_mean(&name.text, known);
-                let fault = Diagnostic::error(path, name.place, message);
-                self.diagnostics.push(fault.with_hint_if(hint));
-                return Err(Failed);
-            }
-            match value.text.trim().parse() {
-                Ok(rows) if rows > 0 => rows_max = rows,
-                _ => {
-                    let message = "'join.rows_max' takes a number of rows, at least 1";
-                    return self.refuse(path, value.place, message);
-                }
-            }
-        }
+        let asked = self.rows_max(path, written)?;
         let bare = |origin: &Origin| matches!(origin.kind, OriginKind::Stream { window: None, .. });
         let streams = draft
             .origins
@@ -306,8 +295,13 @@ impl Binder<'_> {
             .count();
         let bare = draft.origins.iter().filter(|origin| bare(origin)).count();
         if streams < 2 || bare < streams {
-            return Ok(());
+            let Some((_, place)) = asked else {
+                return Ok(());
+            };
+            let message = "'join.rows_max' is for a join of streams without a window";
+            return self.refuse(path, place, message);
         }
+        let rows_max = asked.map_or(JOIN_ROWS_MAX, |(rows_max, _)| rows_max);
         for origin in &mut draft.origins {
             if let OriginKind::Stream { window, .. } = &mut origin.kind {
                 *window = Some(Window::Length { rows: rows_max });
@@ -319,6 +313,47 @@ impl Binder<'_> {
         let warning = Diagnostic::warning(path, written.query.place, message);
         self.diagnostics.push(warning.with_hint(hint));
         Ok(())
+    }
+
+    /// `'join.rows_max'` and where it stands; other properties of a query are checked.
+    fn rows_max(
+        &mut self,
+        path: &str,
+        written: &WrittenQuery,
+    ) -> Result<Option<(u64, Place)>, Failed> {
+        let mut rows_max = None;
+        for (name, value) in &written.query.properties {
+            let partitioned = !written.query.select.partition_by.is_empty();
+            match name.text.as_str() {
+                "join.rows_max" if rows_max.is_some() => {
+                    let message = format!("'{}' is set twice", name.text);
+                    return self.refuse(path, name.place, message);
+                }
+                "join.rows_max" => match value.text.trim().parse() {
+                    Ok(rows) if rows > 0 => rows_max = Some((rows, name.place)),
+                    _ => {
+                        let message = "'join.rows_max' takes a number of rows, at least 1";
+                        return self.refuse(path, value.place, message);
+                    }
+                },
+                // Has been checked where it is used.
+                other if other.starts_with("partition.") && partitioned => {}
+                "partition.idle" => {
+                    let message = "'partition.idle' is for a query with PARTITION BY, or for the \
+                                   head of a PARTITION";
+                    return self.refuse(path, name.place, message);
+                }
+                other => {
+                    let message = format!("unknown property '{other}' of a query");
+                    let known = ["join.rows_max", "partition.idle"];
+                    let hint = did_you_mean(other, known);
+                    let fault = Diagnostic::error(path, name.place, message);
+                    self.diagnostics.push(fault.with_hint_if(hint));
+                    return Err(Failed);
+                }
+            }
+        }
+        Ok(rows_max)
     }
 }
 
@@ -489,11 +524,13 @@ fn select_item(
             let SelectItemQualifiedWildcardKind::ObjectName(name) = kind else {
                 return scope.fail(at, "only a stream or an alias can stand before '.*'");
             };
-            let name = name.to_string();
-            let Some(source) = scope.source_named(&name) else {
-                return scope.fail(at, format!("unknown stream or alias '{name}'"));
+            let [ObjectNamePart::Identifier(name)] = name.0.as_slice() else {
+                return scope.fail(at, "only a stream or an alias can stand before '.*'");
             };
-            every_column(source, columns, at);
+            match scope.source_named(&name.value) {
+                Some(source) => every_column(source, columns, at),
+                None => return scope.unknown_source(name).map(|_| ()),
+            }
         }
         SelectItem::ExprWithAliases { .. } => {
             return scope.fail(at, "a column has one name");

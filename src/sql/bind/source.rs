@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::super::ast::{self, What};
 use super::super::plan::{AggregationId, StreamId, TableId, Window};
-use super::expr::{Failed, Named};
+use super::expr::Failed;
+use super::names::Named;
 use super::{Binder, Relation, Written};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::event::Schema;
@@ -104,6 +105,7 @@ impl Binder<'_> {
                 return self.refuse(path, origin.place, message);
             }
         }
+        self.check_unidirectional(path, &origins)?;
         for (index, origin) in origins.iter().enumerate() {
             let called = |other: &Origin| {
                 let name = |one: &Origin| one.alias.clone().unwrap_or_else(|| one.name.clone());
@@ -119,6 +121,23 @@ impl Binder<'_> {
             }
         }
         Ok(origins)
+    }
+
+    /// UNIDIRECTIONAL says which of the sides that could trigger does.
+    fn check_unidirectional(&mut self, path: &str, origins: &[Origin]) -> Result<(), Failed> {
+        let could =
+            |origin: &&Origin| matches!(origin.kind, OriginKind::Stream { named: false, .. });
+        let mut marked = origins.iter().filter(|origin| origin.unidirectional);
+        if let Some(origin) = marked.clone().find(|origin| !could(origin)) {
+            let message = format!("'{}' never triggers: it is looked up", origin.name);
+            return self.refuse(path, origin.place, message);
+        }
+        let all = origins.iter().filter(could).all(|one| one.unidirectional);
+        if let (Some(origin), true) = (marked.nth(1), all) {
+            let message = "UNIDIRECTIONAL on every side says nothing";
+            return self.refuse(path, origin.place, message);
+        }
+        Ok(())
     }
 
     fn origin(
@@ -144,6 +163,17 @@ impl Binder<'_> {
                 let schema = schema.ok_or(Failed)?;
                 let own = self.windows.get(&id).cloned();
                 let named = own.is_some();
+                let partition = written.partition.is_some();
+                if named && (partition || !written.query.select.partition_by.is_empty()) {
+                    let message = format!(
+                        "'{}' is one window for all, a partition has one for each key",
+                        name.text
+                    );
+                    let fault = Diagnostic::error(path, name.place, message);
+                    let hint = "read a stream, with a WINDOW";
+                    self.diagnostics.push(fault.with_hint(hint));
+                    return Err(Failed);
+                }
                 if let (true, Some(call)) = (named, &source.window) {
                     let message = format!("'{}' has its window already", name.text);
                     return self.refuse(path, call.kind.place, message);

@@ -7,8 +7,9 @@ use super::super::plan::{
     CompareOp, Expr, ExprKind, Match, Query, StreamId, TableId, Target, Write,
 };
 use super::super::types;
-use super::expr::{self, Failed, Named, Scope, place};
+use super::expr::{self, Failed, Scope, place};
 use super::join::{all_of, conjuncts, span, unwiden};
+use super::names::Named;
 use super::query::Clauses;
 use super::source::Origin;
 use super::{Binder, Relation, Written};
@@ -103,7 +104,8 @@ pub(super) fn change(
 
 /// A source that is called like the table would hide it.
 fn name_clash(scope: &mut Scope<'_>, written: &Written, table: &ast::Name) -> Option<Failed> {
-    scope.source_named(&table.text)?;
+    let mut sources = scope.sources.iter();
+    sources.find(|source| source.shown() == table.text)?;
     let at = written.query.place;
     let message = format!("a source is called '{}' like the table", table.text);
     let hint = Some("give it another name with AS".to_owned());
@@ -269,8 +271,8 @@ fn lookup(condition: Expr, width: usize) -> Result<(usize, Expr), Expr> {
     let of_row = |expr: &mut Expr| span(expr).is_none_or(|(_, high)| high < width);
     let (of_x, of_y) = (of_row(&mut x), of_row(&mut y));
     let pair = match (of_x, of_y) {
-        (true, false) => Some(unwiden((*x).clone(), (*y).clone())),
-        (false, true) => Some(unwiden((*y).clone(), (*x).clone())),
+        (true, false) => Some((unwiden((*x).clone()), unwiden((*y).clone()))),
+        (false, true) => Some((unwiden((*y).clone()), unwiden((*x).clone()))),
         _ => None,
     };
     match pair {
@@ -299,7 +301,7 @@ impl Binder<'_> {
         write: Option<TableWrite>,
     ) -> Result<Query, Failed> {
         let into = &written.query.into;
-        let name = written.local_name(&into.target.text);
+        let name = written.target.as_str();
         if name.starts_with('#') && written.partition.is_none() {
             let message = format!("'{name}' is an inner stream, which stands in a PARTITION");
             return self.refuse(path, into.target.place, message);
@@ -415,8 +417,10 @@ impl Binder<'_> {
             })
             .collect();
         let target = &written.query.into.target;
-        let name = written.local_name(&target.text).to_owned();
-        let inner = written.private || name.starts_with('#');
+        let name = written.target.clone();
+        // A subquery with a PARTITION BY of its own is read by one that stands outside.
+        let own = written.partition.is_some();
+        let inner = own && (written.private || name.starts_with('#'));
         let id = self.add_stream(path, name, target.place, Arc::new(Schema::new(fields)));
         let partition = query.partition.filter(|_| inner);
         let partition = partition.and_then(|one| self.application.partitions.get_mut(one));

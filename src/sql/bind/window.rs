@@ -1,7 +1,5 @@
 //! Windows: their arguments are bound over the stream's row.
 
-use std::cell::Cell;
-
 use sqlparser::ast::{BinaryOperator, Expr as Written, Value as Literal};
 
 use super::super::ast::{WindowArgument, WindowCall, WindowValue};
@@ -11,7 +9,8 @@ use super::super::plan::{Condition, Expr, ExprKind, SortKey, UniqueBound, Window
 use super::super::windows::{ABSENT, WINDOWS, WindowKind, WindowSpec, window_named};
 use super::super::zone::Zone;
 use super::Binder;
-use super::expr::{Failed, Named, Scope, place};
+use super::expr::{Failed, Progress, Scope, place};
+use super::names::Named;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::event::{Schema, format_duration_ms};
 
@@ -30,7 +29,7 @@ impl Binder<'_> {
         let Some(spec) = window_named(&kind.text) else {
             return self.unknown_window(path, call);
         };
-        let steps = Cell::new(0);
+        let progress = Progress::default();
         let row = Named {
             names,
             schema,
@@ -59,7 +58,7 @@ impl Binder<'_> {
             draws: Err("in an argument of a window"),
             place: kind.place,
             tables: &self.application.tables,
-            steps: &steps,
+            progress: &progress,
             diagnostics: self.diagnostics,
         };
         let mut arguments = Arguments::new(&mut scope, spec, kind.place, &call.arguments);

@@ -25,6 +25,9 @@ impl StatementParser<'_> {
                 break;
             };
             let right = self.source()?;
+            if self.peek_word("USING") {
+                return Err(self.error_here("JOIN … USING is not supported; write JOIN … ON"));
+            }
             let on = if self.word("ON") {
                 Some(self.sql(Parser::parse_expr)?)
             } else {

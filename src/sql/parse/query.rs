@@ -9,7 +9,7 @@ use super::super::ast::{
 };
 use super::super::plan::{Emit, Keep};
 use super::{Parsed, StatementParser};
-use crate::diagnostic::Place;
+use crate::diagnostic::{Diagnostic, Place};
 
 impl StatementParser<'_> {
     /// A statement that moves rows.
@@ -65,8 +65,19 @@ impl StatementParser<'_> {
         if !self.word("WITH") {
             return Ok(tables);
         }
+        if self.peek_word("RECURSIVE") {
+            return Err(self.error_here("RECURSIVE is not supported by this version"));
+        }
         loop {
             let name = self.name("a name for the subquery")?;
+            if tables
+                .iter()
+                .any(|(known, _): &(Name, _)| known.text == name.text)
+            {
+                let message = format!("two queries of WITH are called '{}'", name.text);
+                return Err(Diagnostic::error(self.path, name.place, message));
+            }
+            self.no_columns("give the columns their names in the SELECT, with AS")?;
             self.expect_word("AS")?;
             self.token(&Token::LParen)?;
             let select = self.nested(|parser| parser.select_from())?;
@@ -97,10 +108,20 @@ impl StatementParser<'_> {
         } else {
             IntoKind::Insert(emit)
         };
-        Ok(Into {
-            target: self.name(what)?,
-            kind,
-        })
+        let target = self.name(what)?;
+        self.no_columns("columns go to the target by position: SELECT all of them")?;
+        Ok(Into { target, kind })
+    }
+
+    /// Where standard SQL may have a list of columns.
+    fn no_columns(&self, hint: &str) -> Parsed<()> {
+        let select = matches!(&self.parser.peek_nth_token_ref(1).token, Token::Word(word)
+            if word.value.eq_ignore_ascii_case("SELECT"));
+        if self.peek() == Token::LParen && !select {
+            let fault = self.error_here("a list of columns is not supported here");
+            return Err(fault.with_hint(hint));
+        }
+        Ok(())
     }
 
     fn emit(&mut self) -> Parsed<Emit> {
@@ -278,9 +299,7 @@ impl StatementParser<'_> {
             (_, 0) => "EVERY needs at least 1 event",
             _ => return Ok(Every::Events(count)),
         };
-        Err(crate::diagnostic::Diagnostic::error(
-            self.path, place, message,
-        ))
+        Err(Diagnostic::error(self.path, place, message))
     }
 
     /// The head of a partition, up to BEGIN.

@@ -52,6 +52,22 @@ impl Join {
         streams.all(|forgets| forgets)
     }
 
+    /// Whether joined rows come only when batches close: every stream that triggers has a batch
+    /// window.
+    #[must_use]
+    pub fn comes_in_batches(&self) -> bool {
+        let sides = [&self.left, &self.right].into_iter();
+        let mut triggers = sides.filter(|side| side.triggers);
+        triggers.all(|side| match &side.source {
+            Source::Stream(input) => {
+                let window = input.window.as_ref();
+                window.is_some_and(|window| window.is_batch())
+            }
+            Source::Join(join) => join.comes_in_batches(),
+            Source::Table { .. } | Source::Aggregation { .. } => true,
+        })
+    }
+
     /// Whether rows without a match may come out and leave again, although matched ones stay.
     #[must_use]
     pub fn may_forget_some(&self) -> bool {

@@ -115,7 +115,7 @@ fn feed(
         draws: Arc::default(),
         shared: Arc::default(),
     };
-    let start = || Joiner::new(plan, &Analytics::default(), &stores, seen);
+    let start = || Joiner::new(plan, &Analytics::default(), &stores, seen, seen);
     let mut joiner = start();
     let mut out = Seen::default();
     let (mut rest, mut pushes) = (events, 0);
