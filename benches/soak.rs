@@ -48,6 +48,9 @@ const QUERIES: &str = "
     INSERT INTO Out SELECT sensor_id, avg(temperature) AS a, max(humidity) AS m, count(*) AS n
     FROM S WINDOW('time', 2 SECONDS) GROUP BY sensor_id;
 
+    INSERT INTO Out SELECT sensor_id, avg(temperature) AS a, max(humidity) AS m, count(*) AS n
+    FROM S WINDOW('session', 1 SECOND, sensor_id) GROUP BY sensor_id;
+
     INSERT INTO Calls SELECT sensor_id, humidity FROM S WHERE seq % 50 = 0;
     INSERT INTO Out SELECT a.sensor_id, avg(a.temperature) AS a, max(c.humidity) AS m, count(*) AS n
     FROM S WINDOW('time', 1 SECOND) AS a JOIN Calls WINDOW('length', 20) AS c

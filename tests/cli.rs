@@ -127,6 +127,30 @@ fn what_is_right_is_checked_explained_and_listed_without_secrets() {
     assert!(!out.contains("hush"), "{out}");
 }
 
+/// The documentation shows what is shown.
+#[test]
+fn the_documented_plan_is_the_one_that_explain_gives() {
+    let path = "docs/sql.md";
+    let text = std::fs::read_to_string(path).unwrap();
+    let (before, section) = text.split_once("## What explain shows\n").unwrap();
+    let (head, rest) = section.split_once("```sql\n").unwrap();
+    let (sql, rest) = rest.split_once("```\n").unwrap();
+    let (middle, rest) = rest.split_once("```text\n").unwrap();
+    let (shown, rest) = rest.split_once("```\n").unwrap();
+    let folder = folder(&[("app.sql", sql)]);
+    let (code, out, err) = said(&eventflux(&["explain", "app.sql"], folder.path(), ""));
+    assert_eq!((code, err.as_str()), (0, ""));
+    if std::env::var_os("EVENTFLUX_BLESS").is_some() {
+        let text = format!(
+            "{before}## What explain shows\n{head}```sql\n{sql}```\n{middle}```text\n{out}```\n\
+             {rest}"
+        );
+        std::fs::write(path, text).unwrap();
+        return;
+    }
+    assert_eq!(out, shown, "EVENTFLUX_BLESS=1 writes it anew");
+}
+
 #[test]
 fn replay_runs_recorded_events_on_virtual_time() {
     let folder = folder(&[("app.sql", SQL)]);

@@ -281,6 +281,8 @@ impl Engine {
             };
             let there = by_operator.contains_key(&operator);
             match node.load(operator, &by_operator) {
+                // A state may be saved before the clock is known.
+                Ok(()) if there && node.starts() => {}
                 Ok(()) if there => {
                     for clock in &mut self.clocks {
                         clock.unstarted.retain(|one| *one != number);

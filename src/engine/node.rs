@@ -236,12 +236,12 @@ impl Node {
         domain.unwrap_or(LOG)
     }
 
-    /// Whether it wants to know when the clock is first known.
+    /// Whether it still waits for the clock to be known.
     pub(super) fn starts(&self) -> bool {
         match self {
             Node::Table(..) | Node::Aggregation(..) | Node::Partition(..) => false,
             Node::Query(_, query) => query.starts(),
-            Node::Trigger(..) => true,
+            Node::Trigger(_, _, trigger) => trigger.starts(),
         }
     }
 

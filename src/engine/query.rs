@@ -241,7 +241,7 @@ impl Running {
         }
     }
 
-    /// Whether it wants to know when the clock is first known.
+    /// Whether it still waits for the clock to be known.
     pub(super) fn starts(&self) -> bool {
         self.tail.as_ref().is_some_and(|tail| tail.starts())
     }

@@ -39,6 +39,11 @@ impl Trigger {
         }
     }
 
+    /// Whether it still waits for the clock to be known.
+    pub(super) fn starts(&self) -> bool {
+        !self.state.started
+    }
+
     /// The clock is known for the first time.
     pub(super) fn start(&mut self, at: Stamp) {
         if self.state.started {

@@ -107,6 +107,12 @@ impl Run<'_> {
         };
         let opened = || Core::open(&open).map_err(|error| vec![error.to_string()]);
         let (mut core, _) = opened()?;
+        if restart {
+            // A checkpoint may be made before anything has come.
+            core.checkpoint().map_err(|error| vec![error.to_string()])?;
+            drop(core);
+            core = opened()?.0;
+        }
         for (number, input) in self.input.iter().enumerate() {
             self.turn(&mut core, input)?;
             if restart {

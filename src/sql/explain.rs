@@ -2,6 +2,10 @@
 
 mod aggregation;
 mod analytic;
+mod lookup;
+mod memory;
+#[cfg(test)]
+mod tests;
 mod warnings;
 mod window;
 
@@ -75,24 +79,57 @@ pub fn explain(application: &Application) -> String {
             "partition {number} by {keys}, forgets idle keys after {idle}"
         );
     }
-    for (number, query) in application.queries.iter().enumerate() {
-        let target = application.target_name(query);
-        let place = query.place;
-        let inside = query
-            .partition
-            .map(|partition| format!(" per key of partition {partition}"))
-            .unwrap_or_default();
-        let _ = writeln!(
-            out,
-            "query {number} → {target}{inside}   {}:{}",
-            query.path, place.line
-        );
-        out.push_str(&tree(query, application));
+    let shared = application.shared_feeds();
+    for number in 0..application.queries.len() {
+        out.push_str(&show_query(number, &shared, application));
     }
     for warning in warnings(application) {
         let _ = writeln!(out, "warning: {warning}");
     }
     out
+}
+
+/// A query's tree, and what else there is to know of it.
+fn show_query(number: usize, shared: &[Option<usize>], application: &Application) -> String {
+    let Some(query) = application.queries.get(number) else {
+        return String::new();
+    };
+    let target = application.target_name(query);
+    let inside = query
+        .partition
+        .map(|partition| format!(" per key of partition {partition}"))
+        .unwrap_or_default();
+    let (path, line) = (&query.path, query.place.line);
+    let mut out = format!("query {number} → {target}{inside}   {path}:{line}\n");
+    out.push_str(&tree(query, application));
+    let first = shared.get(number).copied().flatten();
+    let shares = first.map(|first| show_sharing(first, number, shared, query));
+    let keeps = memory::kept(query, application).into_iter();
+    let keeps = keeps.map(|kept| format!("keeps {kept}"));
+    let lookups = lookup::lookups(query, application);
+    for note in shares.into_iter().chain(lookups).chain(keeps) {
+        let _ = writeln!(out, "  {note}");
+    }
+    out
+}
+
+/// With which queries one shares what feeds it.
+fn show_sharing(first: usize, number: usize, shared: &[Option<usize>], query: &Query) -> String {
+    let others = shared.iter().enumerate();
+    let others = others.filter(|(other, of)| **of == Some(first) && *other != number);
+    let others: Vec<String> = others.map(|(other, _)| other.to_string()).collect();
+    let queries = if others.len() == 1 {
+        "query"
+    } else {
+        "queries"
+    };
+    let windowed = query
+        .input
+        .streams()
+        .iter()
+        .any(|input| input.window.is_some());
+    let what = if windowed { "window" } else { "filter" };
+    format!("shares the {what} with {queries} {}", others.join(", "))
 }
 
 /// The streams that follow a clock of their own.
@@ -177,7 +214,10 @@ pub(super) fn key(application: &Application, stream: StreamId, key: &PartitionKe
         .map(|field| field.name.clone())
         .collect();
     let shown: Vec<String> = match key {
-        PartitionKey::Values(exprs) => exprs.iter().map(|expr| show(expr, &columns)).collect(),
+        PartitionKey::Values(exprs) => exprs
+            .iter()
+            .map(|expr| format!("{} {}", show(expr, &columns), expr.ty))
+            .collect(),
         PartitionKey::Ranges(ranges) => ranges
             .iter()
             .map(|(condition, label)| format!("{} AS '{label}'", show(condition, &columns)))
@@ -255,10 +295,8 @@ fn tree(query: &Query, application: &Application) -> String {
         Input::Stream(input) => {
             show_window_of(input, query.emit, &kept, &mut tree);
             let wide = wide_row(query, application);
-            let filter = input.filter.as_ref().map(|filter| show(filter, &wide));
-            show_analytics(query, filter, &wide, &mut tree);
-            let name = stream_name(application, input.stream);
-            tree.down(format!("from {name}"));
+            show_analytics(query, show_filter(input, &wide), &wide, &mut tree);
+            show_from(input, application, &mut tree);
         }
         Input::Join(input) => {
             let filter = input.filter.as_ref().map(|filter| show(filter, &kept));
@@ -335,14 +373,38 @@ fn show_window_of(input: &StreamInput, emit: Emit, kept: &[String], tree: &mut T
 fn show_input(input: &StreamInput, emit: Emit, application: &Application, tree: &mut Tree) {
     let kept = kept_columns(input, application);
     show_window_of(input, emit, &kept, tree);
-    if let Some(filter) = &input.filter {
-        let stream = application.stream(input.stream);
-        let all = stream.map_or(0, |stream| stream.schema.width());
-        let all: Vec<usize> = (0..all).collect();
-        let columns = stream.map_or_else(Vec::new, |one| columns_of(&one.schema, &all));
-        tree.down(format!("where {}", show(filter, &columns)));
+    let stream = application.stream(input.stream);
+    let columns = stream.map_or_else(Vec::new, |stream| {
+        let all: Vec<usize> = (0..stream.schema.width()).collect();
+        columns_of(&stream.schema, &all)
+    });
+    if let Some(filter) = show_filter(input, &columns) {
+        tree.down(format!("where {filter}"));
     }
-    tree.down(format!("from {}", stream_name(application, input.stream)));
+    show_from(input, application, tree);
+}
+
+/// What decides over a row as it comes.
+fn show_filter(input: &StreamInput, row: &[String]) -> Option<String> {
+    let place = match input.window {
+        Some(_) => " (before the window)",
+        None => "",
+    };
+    let filter = input.filter.as_ref();
+    filter.map(|filter| format!("{}{place}", show(filter, row)))
+}
+
+/// The stream, and what is kept of its rows.
+fn show_from(input: &StreamInput, application: &Application, tree: &mut Tree) {
+    let stream = application.stream(input.stream);
+    let all = stream.map_or(0, |stream| stream.schema.width());
+    let (name, kept) = (
+        stream_name(application, input.stream),
+        kept_columns(input, application),
+    );
+    let count = kept.len();
+    let kept = kept.join(", ");
+    tree.down(format!("from {name} [{kept}], {count} of {all} columns"));
 }
 
 fn show_join(join: &Join, emit: Emit, application: &Application, tree: &mut Tree) {
@@ -351,7 +413,7 @@ fn show_join(join: &Join, emit: Emit, application: &Application, tree: &mut Tree
     let keys: Vec<String> = join
         .keys
         .iter()
-        .map(|(x, y)| format!("{} = {}", show(x, &left), show(y, &right)))
+        .map(|(x, y)| format!("{} = {} {}", show(x, &left), show(y, &right), x.ty))
         .collect();
     let kind = format!("{:?}", join.kind).to_lowercase();
     let mut line = format!("{kind} join by hash [{}]", keys.join(", "));
@@ -463,7 +525,10 @@ fn show_key(key: &SortKey, row: &[String]) -> String {
 }
 
 fn show_grouping(grouping: &Grouping, kept: &[String]) -> String {
-    let keys: Vec<String> = grouping.keys.iter().map(|key| show(key, kept)).collect();
+    let keys = grouping.keys.iter();
+    let keys: Vec<String> = keys
+        .map(|key| format!("{} {}", show(key, kept), key.ty))
+        .collect();
     let aggregates: Vec<String> = grouping
         .aggregates
         .iter()

@@ -12,6 +12,7 @@ mod aggregates;
 mod drive;
 mod join;
 mod one_stream;
+mod output;
 mod partition;
 mod readings;
 mod table;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::super::{Engine, Outputs};
+use super::super::state::Part;
+use super::super::{Engine, Outputs, StateChunk};
 use crate::event::{Batch, Seq, Stamp, Timestamp, Value};
 use crate::sql::plan::StreamId;
 use crate::sql::{Application, SqlText, compile};
@@ -46,6 +47,11 @@ const SELECTS: &[(&str, &str)] = &[
         "GROUP BY k OUTPUT SNAPSHOT EVERY 10 MS",
     ),
     ("SELECT k, n, 1 / (n - 1) AS x", ""),
+    ("SELECT k, lag(n) OVER (PARTITION BY k) AS n, x", ""),
+    (
+        "SELECT k, lag(n) OVER (PARTITION BY k) AS n, sum(x) AS x",
+        "GROUP BY k",
+    ),
 ];
 
 const FILTERS: &[&str] = &["", "WHERE x > 12", "WHERE 7 % n < 2", "WHERE k IN Known"];
@@ -215,7 +221,7 @@ impl Pair {
         );
         assert_eq!(self.together.take_faults(), self.alone.take_faults());
         assert_eq!(self.together.deadline(), self.alone.deadline());
-        assert!(self.together.save().unwrap() == self.alone.save().unwrap());
+        assert!(told(self.together.save().unwrap()) == told(self.alone.save().unwrap()));
     }
 
     fn restart(self, plan: Application) -> Pair {
@@ -226,6 +232,17 @@ impl Pair {
         pair.alone.restore(&state, clock);
         pair
     }
+}
+
+/// The state without the rows of windows: how they lie in blocks depends on whether some left
+/// before others came, which at one moment may happen in either order. What they are shows in
+/// what comes out.
+fn told(chunks: Vec<StateChunk>) -> Vec<StateChunk> {
+    let rows = [Part::Window as u64, Part::WindowRows as u64];
+    let chunks = chunks.into_iter();
+    chunks
+        .filter(|chunk| !rows.contains(&(chunk.key >> 56)))
+        .collect()
 }
 
 fn run(queries: &[Written], steps: &[Step]) {

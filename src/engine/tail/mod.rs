@@ -84,8 +84,8 @@ impl Tail {
     pub(super) fn starts(&self) -> bool {
         match &self.limit {
             Limit::None => false,
-            Limit::Rate(rate) => rate.periods().is_some(),
-            Limit::Snapshot(_) => true,
+            Limit::Rate(rate) => rate.periods().is_some_and(Periods::waits),
+            Limit::Snapshot(snapshot) => snapshot.periods.waits(),
         }
     }
 

@@ -24,6 +24,11 @@ impl Periods {
     }
 
     /// The first period begins, if it has not.
+    /// Whether it is not known yet where periods begin.
+    pub(super) fn waits(&self) -> bool {
+        self.anchor.is_none()
+    }
+
     pub(super) fn start(&mut self, time: Timestamp) {
         self.anchor.get_or_insert(time.0);
     }

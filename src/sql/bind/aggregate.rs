@@ -45,7 +45,7 @@ pub(super) fn bind(
         arguments,
         parameter,
         distinct,
-        filter: filter.transpose()?,
+        filter: filter.transpose()?.filter(super::fold::decides),
         ty,
     };
     let Ok(list) = &mut scope.aggregates else {

@@ -199,10 +199,10 @@ impl Binder<'_> {
         };
         let clauses = clauses(&mut scope, &create.select);
         if let Ok(Clauses { calls, .. }) = &clauses {
-            if let Some((_, at)) = calls.before.iter().chain(&calls.after).next() {
+            if let Some(at) = calls.first() {
                 let hint = Some("compute it in a query, and aggregate what that gives".to_owned());
                 let message = "analytic functions cannot be used in an aggregation";
-                return scope.fail_with(*at, message, hint);
+                return scope.fail_with(at, message, hint);
             }
         }
         scope.draws = Err("in AGGREGATE BY");

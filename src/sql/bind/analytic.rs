@@ -27,6 +27,14 @@ pub(super) struct Calls {
     pub(super) after: Vec<(Analytic, Place)>,
 }
 
+impl Calls {
+    /// Where the first one stands.
+    pub(super) fn first(&self) -> Option<Place> {
+        let first = self.before.first().or(self.after.first());
+        first.map(|(_, place)| *place)
+    }
+}
+
 /// Calls of one query.
 const CALLS_MAX: usize = 256;
 /// Rows that `lag` looks back.
@@ -244,11 +252,10 @@ impl Binder<'_> {
         origins: &[Origin],
     ) -> Result<Analytics, Failed> {
         let named = |origin: &Origin| matches!(origin.kind, OriginKind::Stream { named: true, .. });
-        let first = calls.before.first().or(calls.after.first());
-        if let (Some((_, at)), true) = (first, origins.iter().any(named)) {
+        if let (Some(at), true) = (calls.first(), origins.iter().any(named)) {
             let message = "analytic functions look at rows before the window, and this one is \
                            filled by others";
-            let fault = Diagnostic::error(path, *at, message);
+            let fault = Diagnostic::error(path, at, message);
             let hint = "compute them in the query that fills the window";
             self.diagnostics.push(fault.with_hint(hint));
             return Err(Failed);

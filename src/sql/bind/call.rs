@@ -10,6 +10,7 @@ use super::super::analytics::{ANALYTICS, analytic_named};
 use super::super::functions::{
     self, Argument, Function, Parameter, Reads, Returns, function_named, site_number,
 };
+use super::super::parse::place_of;
 use super::super::plan::{Expr, ExprKind};
 use super::super::types::type_named;
 use super::aggregate;
@@ -40,6 +41,25 @@ fn accumulated(name: &str) -> Option<String> {
     analytic_named(&similar).map(|spec| format!("did you mean '{}'?", spec.names.concat()))
 }
 
+/// `event_time(alias)`: the time of a source's row. Of joined rows only the later time is known.
+fn event_time(scope: &mut Scope<'_>, at: Place, arguments: &[&Written]) -> Bound {
+    let [Written::Identifier(source)] = arguments else {
+        return scope.fail(at, "event_time takes the name or alias of a stream");
+    };
+    if scope.source_named(&source.value).is_none() {
+        let known = scope.sources.iter().flat_map(|source| source.names);
+        let hint = did_you_mean(&source.value, known.flatten());
+        let message = format!("unknown stream or alias '{}'", source.value);
+        return scope.fail_with(place_of(source.span), message, hint);
+    }
+    if scope.sources.len() > 1 {
+        let message = "event_time of one side of a join is not supported by this version";
+        let hint = "event_timestamp() is the time of the joined row, that of its later side";
+        return scope.fail_with(at, message, Some(hint.to_owned()));
+    }
+    scalar(scope, at, "event_timestamp", &[])
+}
+
 pub(super) fn bind(scope: &mut Scope<'_>, written: &Written, call: &WrittenCall) -> Bound {
     let at = place(written);
     let name = call.name.to_string();
@@ -58,6 +78,9 @@ pub(super) fn bind(scope: &mut Scope<'_>, written: &Written, call: &WrittenCall)
         );
     }
     let arguments = arguments(scope, at, &name, call)?;
+    if name.eq_ignore_ascii_case("event_time") {
+        return event_time(scope, at, &arguments.arguments);
+    }
     if let Some(spec) = analytic {
         return analytic::bind(scope, at, spec, &arguments, call);
     }

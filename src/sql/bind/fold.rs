@@ -30,6 +30,11 @@ pub(super) fn fold(expr: Expr) -> Expr {
     }
 }
 
+/// Whether a condition is one: not what every row fulfils.
+pub(super) fn decides(condition: &Expr) -> bool {
+    truth(condition) != Some(true)
+}
+
 /// AND and OR: an operand that decides nothing goes, one that decides all stays alone.
 fn join(is_and: bool, x: Expr, y: Expr) -> Expr {
     match (truth(&x), truth(&y)) {

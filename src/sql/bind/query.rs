@@ -14,6 +14,7 @@ use super::super::plan::{
 };
 use super::analytic::{Calls, List};
 use super::expr::{Failed, Progress, Scope, place};
+use super::fold;
 use super::join::{self, Sides, Tree};
 use super::names::Named;
 use super::source::{Origin, OriginKind};
@@ -424,12 +425,12 @@ pub(super) fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Cl
         return Err(Failed);
     }
     Ok(Clauses {
-        filter: filter.transpose()?,
+        filter: filter.transpose()?.filter(fold::decides),
         keys: keys.into_iter().collect::<Result<_, _>>()?,
         select: columns.exprs,
         names: columns.names,
         places: columns.places,
-        having: having.transpose()?,
+        having: having.transpose()?.filter(fold::decides),
         order_by: order_by.into_iter().collect::<Result<_, _>>()?,
         aggregates,
         calls,
@@ -638,6 +639,24 @@ fn to_group_row(expr: &mut Expr, keys: &[Expr], aggregates: usize, carried: &mut
     }
 }
 
+/// The columns of each source. What is computed stands behind those of the only one; behind those
+/// of several, it is kept whoever reads it.
+fn ranges(
+    origins: &[Origin],
+    computed: usize,
+    joined: bool,
+    keep: &mut Vec<usize>,
+) -> Vec<std::ops::Range<usize>> {
+    let mut ranges: Vec<_> = origins.iter().map(Origin::columns).collect();
+    if joined {
+        let width = ranges.last().map_or(0, |last| last.end);
+        keep.extend((width..).take(computed));
+    } else if let [only] = ranges.as_mut_slice() {
+        only.end += computed;
+    }
+    ranges
+}
+
 /// What reads the row behind filter and window. `named`: the window is not the query's own.
 fn readers<'a>(
     grouping: Option<&'a mut Grouping>,
@@ -699,17 +718,8 @@ impl Narrow {
             expr.for_each_column(&mut |column| keep.push(*column));
         }
         keep.extend(plain.iter().map(|column| **column));
-        let width = origins.last().map_or(0, |last| last.columns().end);
-        if joined {
-            // All that is computed stands behind the joined row, whoever reads it.
-            keep.extend((width..).take(computed));
-        }
         window_columns(origins, |first, column| keep.push(first + *column));
-        let mut ranges: Vec<_> = origins.iter().map(Origin::columns).collect();
-        if let ([range], false) = (ranges.as_mut_slice(), joined) {
-            // What is computed stands behind the columns of the only source.
-            range.end += computed;
-        }
+        let ranges = ranges(origins, computed, joined, &mut keep);
         for range in ranges.iter().filter(|_| joined) {
             // A side has at least one column.
             if !keep.iter().any(|column| range.contains(column)) {

@@ -46,7 +46,7 @@ pub(super) fn show_analytics(
     }
 }
 
-fn show_analytic(analytic: &Analytic, row: &[String]) -> String {
+pub(super) fn show_analytic(analytic: &Analytic, row: &[String]) -> String {
     let name = analytic.function.name();
     let mut over = Vec::new();
     if !analytic.partition.is_empty() {

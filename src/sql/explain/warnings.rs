@@ -60,7 +60,7 @@ fn of_query(query: &Query) -> Vec<&'static str> {
     if !windowed && grouping.is_some_and(|one| one.aggregates.iter().any(Aggregate::grows)) {
         found.push("keeps every different value that it aggregates: it has no window");
     }
-    if query.distinct && !windowed {
+    if query.distinct && !windowed && !query.shows_snapshots() {
         found.push("keeps every row it has given: DISTINCT without a window");
     }
     let counts = query

@@ -1,6 +1,6 @@
 //! Which queries read the same through the same filter and window.
 
-use super::{Access, Application, Emit, Input, Query, StreamInput, Window};
+use super::{Access, Analytics, Application, Emit, Input, Query, StreamInput, Window};
 
 impl Application {
     /// For each query, the number of the first one with the same filter and window over the same
@@ -32,6 +32,7 @@ impl Application {
 /// What a query reads, when others may read it with it.
 struct Feed<'a> {
     input: &'a StreamInput,
+    analytics: &'a Analytics,
     partition: Option<usize>,
     /// Whether rows that leave are seen at the moment at which they do.
     seen: bool,
@@ -44,14 +45,15 @@ impl Feed<'_> {
         let Input::Stream(input) = &query.input else {
             return None;
         };
-        let works = input.window.is_some() || input.filter.is_some();
+        let computes = input.filter.is_some() || !query.analytics.is_empty();
+        let works = input.window.is_some() || computes;
         let looks_up = query
             .stores()
             .iter()
             .any(|(_, access)| *access == Access::Reads);
-        let plain = query.analytics.is_empty() && !query.shows_snapshots();
-        (works && plain && !looks_up).then_some(Feed {
+        (works && !looks_up && !query.shows_snapshots()).then_some(Feed {
             input,
+            analytics: &query.analytics,
             partition: query.partition,
             seen: query.emit != Emit::Current,
         })
@@ -60,7 +62,8 @@ impl Feed<'_> {
     fn is_same(&self, other: &Feed<'_>) -> bool {
         let alike = self.input.stream == other.input.stream
             && self.partition == other.partition
-            && self.seen == other.seen;
+            && self.seen == other.seen
+            && self.analytics == other.analytics;
         if !alike {
             return false;
         }
