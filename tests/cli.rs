@@ -127,6 +127,18 @@ fn what_is_right_is_checked_explained_and_listed_without_secrets() {
     assert!(!out.contains("hush"), "{out}");
 }
 
+#[test]
+fn check_warns_of_what_is_right_but_perhaps_not_meant() {
+    let sql = "CREATE STREAM A (x INT);\nCREATE STREAM B (x INT);\n\
+               INSERT INTO O SELECT A.x FROM A JOIN B ON A.x = B.x;\n";
+    let folder = folder(&[("a.sql", sql)]);
+    let (code, out, err) = said(&eventflux(&["check", "a.sql"], folder.path(), ""));
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("all right"), "{out}");
+    let warning = "a.sql:3:1: warning: no side of this join has a window";
+    assert!(err.contains(warning), "{err}");
+}
+
 /// The documentation shows what is shown.
 #[test]
 fn the_documented_plan_is_the_one_that_explain_gives() {

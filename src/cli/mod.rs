@@ -14,6 +14,8 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::diagnostic::Severity;
+
 pub use exit::{Exit, TABLE};
 
 const ABOUT: &str = "\
@@ -183,7 +185,9 @@ fn prepare(
             Ok(prepared)
         }
         Err(failure) => {
-            let count = failure.diagnostics.len();
+            let found = failure.diagnostics.iter();
+            let errors = found.filter(|fault| fault.severity == Severity::Error);
+            let count = errors.count();
             terminal.complain(failure.to_string().trim_end());
             let plural = if count == 1 { "" } else { "s" };
             terminal.complain(format_args!("{count} error{plural}; nothing was started"));

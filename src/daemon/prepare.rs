@@ -54,7 +54,7 @@ pub struct Prepared {
 pub fn prepare(path: &Path, environment: Environment<'_>) -> Result<Prepared, Failure> {
     let config::Loaded {
         settings,
-        warnings,
+        mut warnings,
         texts,
     } = config::load(path, environment)?;
     let sql: Vec<SqlText> = settings
@@ -83,7 +83,8 @@ pub fn prepare(path: &Path, environment: Environment<'_>) -> Result<Prepared, Fa
             Role::Sink => sinks.extend(binder.sink(id, stream)),
         }
     }
-    if binder.faults.is_empty() {
+    let is_error = |fault: &Diagnostic| fault.severity == Severity::Error;
+    if !binder.faults.iter().any(is_error) {
         binder.unused(&application);
     }
     let Binder {
@@ -92,12 +93,13 @@ pub fn prepare(path: &Path, environment: Environment<'_>) -> Result<Prepared, Fa
         ..
     } = binder;
     faults.extend(sql::time::settle(&mut application, &options));
-    if faults.iter().any(|fault| fault.severity == Severity::Error) {
+    if faults.iter().any(is_error) {
         return Err(Failure {
             diagnostics: faults,
             texts,
         });
     }
+    warnings.extend(faults);
     let application = Arc::new(application);
     Ok(Prepared {
         application,
