@@ -604,7 +604,7 @@ fn boolean(expr: &Expr, cx: Cx<'_>) -> Operand<bool> {
         ExprKind::Compare(op, x, y) => compare(*op, x, y, cx),
         ExprKind::InList(x, list) => in_list(x, list, cx),
         ExprKind::Between(x, low, high) => between([x, low, high], cx),
-        ExprKind::InTable(x, table) => in_table(x, *table, cx),
+        ExprKind::InTable(x, table, _) => in_table(x, *table, cx),
         ExprKind::Like {
             text,
             pattern,

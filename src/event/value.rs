@@ -116,10 +116,12 @@ impl Value {
     /// waits longer than the rest takes.
     #[inline]
     pub fn copy_to(&self, row: &mut Vec<Value>) {
-        if let Value::Float(number) = self {
-            row.push(Value::Float(*number));
-        } else {
-            self.copy_other_to(row);
+        match self {
+            Value::Float(number) => row.push(Value::Float(*number)),
+            Value::Str(text) => row.push(Value::Str(text.clone())),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Bytes(_) => {
+                self.copy_other_to(row);
+            }
         }
     }
 

@@ -631,7 +631,7 @@ fn show(expr: &Expr, row: &[String]) -> String {
         ExprKind::Between(x, low, high) => {
             format!("({} BETWEEN {} AND {})", sub(x), sub(low), sub(high))
         }
-        ExprKind::InTable(x, table) => format!("{} IN table {}", sub(x), table.0),
+        ExprKind::InTable(x, _, name) => format!("{} IN {name}", sub(x)),
         ExprKind::Like {
             text,
             pattern,

@@ -258,7 +258,7 @@ impl Query {
         let mut found = Vec::new();
         for expr in self.exprs() {
             expr.walk(&mut |expr| {
-                if let ExprKind::InTable(_, table) = expr.kind {
+                if let ExprKind::InTable(_, table, _) = expr.kind {
                     found.push((Store::Table(table), Access::Reads));
                 }
             });
@@ -521,8 +521,8 @@ pub enum ExprKind {
     SameAs(Box<Expr>, Box<Expr>),
     /// `x IN (y, …)`, all of one type.
     InList(Box<Expr>, Vec<Expr>),
-    /// `x IN table`: whether the table has a row whose key is `x`.
-    InTable(Box<Expr>, TableId),
+    /// `x IN table`: whether the table, of that name, has a row whose key is `x`.
+    InTable(Box<Expr>, TableId, Arc<str>),
     /// `x BETWEEN low AND high`, all of one type.
     Between(Box<Expr>, Box<Expr>, Box<Expr>),
     /// `x LIKE pattern`.
@@ -615,7 +615,7 @@ impl Expr {
             | ExprKind::Not(x)
             | ExprKind::IsNull(x)
             | ExprKind::IsTruth(_, x)
-            | ExprKind::InTable(x, _)
+            | ExprKind::InTable(x, ..)
             | ExprKind::Cast(x) => vec![x],
             ExprKind::Arithmetic(_, x, y)
             | ExprKind::Compare(_, x, y)
@@ -654,7 +654,7 @@ impl Expr {
             | ExprKind::Not(x)
             | ExprKind::IsNull(x)
             | ExprKind::IsTruth(_, x)
-            | ExprKind::InTable(x, _)
+            | ExprKind::InTable(x, ..)
             | ExprKind::Cast(x) => vec![x],
             ExprKind::Arithmetic(_, x, y)
             | ExprKind::Compare(_, x, y)

@@ -157,6 +157,11 @@ impl Tree {
     ) {
         let Row { stamp, values } = row;
         let Scratch { key, found, .. } = scratch;
+        if let Some([column]) = port.key_columns.as_deref() {
+            let only = values.get(*column).unwrap_or(&NULL);
+            held.find(table, |_| only, stamp.time, found);
+            return;
+        }
         if let Some(columns) = &port.key_columns {
             let part = |place: usize| {
                 let column = columns.get(place);

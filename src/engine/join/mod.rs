@@ -22,7 +22,7 @@ use super::window::Changes;
 use crate::event::{Rows, Stamp, Timestamp, Value};
 use crate::sql::plan::{self, Expr, Join, JoinInput, JoinKind, Side as SidePlan, Source};
 use port::{Port, Step, Waiting};
-use side::{Held, HeldLookup, HeldRows, HeldTable, Side};
+use side::{Called, Held, HeldLookup, HeldRows, HeldTable, Side};
 use tree::{Exit, Hand, Node, Place, Scratch, Tree};
 
 /// Something besides tables that a join looks up. It never triggers.
@@ -93,7 +93,8 @@ impl Joiner {
         let filter = plan.filter.as_ref();
         let analytics = Analytics::new(analytics, filter, stores);
         let filter = filter.filter(|_| analytics.is_none());
-        let pairs = (seen && lasts && !again).then(|| HeldRows::new(join.width(), &[]));
+        let pairs =
+            (seen && lasts && !again).then(|| HeldRows::new(join.width(), &[], Called::Twice));
         let mut joiner = Joiner {
             order: (0..build.ports.len()).collect(),
             ports: build.ports,
@@ -444,7 +445,14 @@ impl Build<'_> {
         let compiled: Vec<_> = keys.iter().map(|key| compile(key, cx)).collect();
         let mut held = Held::Nothing;
         if how.held {
-            held = Held::Rows(HeldRows::new(plan.width(), &compiled));
+            let called = match &plan.source {
+                Source::Stream(input) if port::leave_in_order(input) => Called::InOrder,
+                Source::Stream(_) => Called::Once,
+                Source::Join(_) | Source::Table { .. } | Source::Aggregation { .. } => {
+                    Called::Twice
+                }
+            };
+            held = Held::Rows(HeldRows::new(plan.width(), &compiled, called));
         }
         let reaches = how.reaches && plan.triggers;
         let feeder = match &plan.source {

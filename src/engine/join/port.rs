@@ -41,6 +41,15 @@ pub(super) struct Port {
     pub(super) picked: Vec<usize>,
 }
 
+/// Whether the rows of a stream leave its window in the order in which they came, or all together.
+pub(super) fn leave_in_order(input: &StreamInput) -> bool {
+    match &input.window {
+        Some(Window::Length { .. } | Window::Time { .. } | Window::TimeLength { .. }) => true,
+        Some(window) => window.is_batch(),
+        None => false,
+    }
+}
+
 /// What a window does to a side.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {

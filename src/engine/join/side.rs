@@ -75,12 +75,25 @@ pub(super) struct HeldRows {
     pub(super) rows: IndexedRows,
     width: usize,
     computed: Vec<Compiled>,
-    keyed: bool,
+    called: Called,
+    /// The index by the key.
+    key: Option<usize>,
+}
+
+/// How rows are found by what they are called.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Called {
+    /// The oldest is always the first to be called.
+    InOrder,
+    /// By the first name.
+    Once,
+    /// By either.
+    Twice,
 }
 
 impl HeldRows {
     /// For rows of `width` columns that are found by `keys`.
-    pub(super) fn new(width: usize, keys: &[Compiled]) -> HeldRows {
+    pub(super) fn new(width: usize, keys: &[Compiled], called: Called) -> HeldRows {
         let mut computed = Vec::new();
         let columns = keys.iter().map(|key| {
             key.column().unwrap_or_else(|| {
@@ -89,15 +102,20 @@ impl HeldRows {
             })
         });
         let columns: Vec<usize> = columns.collect();
-        let keyed = !columns.is_empty();
         let first = width + computed.len();
-        let mut indexes = vec![vec![first], vec![first + 1]];
-        indexes.extend(keyed.then_some(columns));
+        let mut indexes = match called {
+            Called::InOrder => Vec::new(),
+            Called::Once => vec![vec![first]],
+            Called::Twice => vec![vec![first], vec![first + 1]],
+        };
+        let key = (!columns.is_empty()).then_some(indexes.len());
+        indexes.extend(key.map(|_| columns));
         HeldRows {
             rows: IndexedRows::new(first + 3, indexes, 0),
             width,
             computed,
-            keyed,
+            called,
+            key,
         }
     }
 
@@ -106,7 +124,8 @@ impl HeldRows {
             rows: self.rows.fresh(),
             width: self.width,
             computed: self.computed.clone(),
-            keyed: self.keyed,
+            called: self.called,
+            key: self.key,
         }
     }
 
@@ -127,16 +146,22 @@ impl HeldRows {
 
     /// Appends the rows whose first or second name is `id`, oldest first.
     pub(super) fn called(&self, place: usize, id: u64, found: &mut Vec<Slot>) {
-        self.rows.find(place, [&id_value(Some(id))], found);
+        let id = id_value(Some(id));
+        if self.called != Called::InOrder {
+            self.rows.find(place, [&id], found);
+            return;
+        }
+        let column = self.width + self.computed.len() + place;
+        let first = self.rows.first(0);
+        found.extend(first.filter(|slot| self.rows.row(*slot).get(column) == Some(&id)));
     }
 
     /// Appends the rows with this key, oldest first; all, when there are no keys.
     #[inline]
     pub(super) fn find(&self, key: &[Value], found: &mut Vec<Slot>) {
-        if self.keyed {
-            self.rows.find(2, key, found);
-        } else {
-            found.extend(self.rows.iter());
+        match self.key {
+            Some(index) => self.rows.find(index, key, found),
+            None => found.extend(self.rows.iter()),
         }
     }
 

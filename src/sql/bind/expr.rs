@@ -529,6 +529,7 @@ impl<'s> Scope<'s> {
         let Some(field) = table.schema.fields().get(column) else {
             return Err(Failed);
         };
+        let name = table.name.as_str().into();
         if types::common(needle.ty, field.ty).is_none() && !needle.is_null_literal() {
             let message = format!("cannot look up {} among {}", needle.ty, field.ty);
             return self.fail(place(x), message);
@@ -546,7 +547,7 @@ impl<'s> Scope<'s> {
         } else {
             widen(needle, field.ty)
         };
-        let found = boolean(ExprKind::InTable(needle.into(), id));
+        let found = boolean(ExprKind::InTable(needle.into(), id, name));
         Ok(if negated { not(found) } else { found })
     }
 

@@ -323,6 +323,11 @@ impl Binder<'_> {
         }
         query.target = match self.relation(name) {
             Some(Relation::Stream(id)) => {
+                let mut triggers = self.application.triggers.iter();
+                if triggers.any(|trigger| trigger.stream == id) {
+                    let message = format!("'{name}' is a trigger: the clock fills it");
+                    return self.refuse(path, into.target.place, message);
+                }
                 let stream = self.application.stream(id).ok_or(Failed)?;
                 let schema = Arc::clone(&stream.schema);
                 self.fit(path, written, &mut query, &schema, places)?;

@@ -11,7 +11,7 @@ pub(super) fn lookups(query: &Query, application: &Application) -> Vec<String> {
     let mut found = Vec::new();
     for expr in query.exprs() {
         expr.walk(&mut |expr| {
-            if let ExprKind::InTable(_, table) = expr.kind {
+            if let ExprKind::InTable(_, table, _) = expr.kind {
                 if let Some(table) = application.tables.get(table.0) {
                     found.push(line(table, &table.primary_key));
                 }
