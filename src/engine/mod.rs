@@ -18,6 +18,7 @@ mod join;
 mod node;
 mod output;
 mod partition;
+mod pattern;
 mod projected;
 mod query;
 mod reach;

@@ -139,7 +139,8 @@ impl Output {
         if output.having.is_none() {
             output.plain = output.exprs().map(Compiled::column).collect();
         }
-        let of_cells = query.grouping.is_some() || matches!(query.input, Input::Join(_));
+        let of_cells =
+            query.grouping.is_some() || matches!(query.input, Input::Join(_) | Input::Pattern(_));
         if of_cells && output.plain.is_none() {
             output.cells = Some(Cells::new(query, cx));
         }

@@ -6,6 +6,7 @@ use super::aggregate::Leaves;
 use super::feed::StreamFeed;
 use super::join::Joiner;
 use super::node::Stores;
+use super::pattern::Matcher;
 use super::share::{Member, Rooms};
 use super::stage::Stage;
 use super::state::{Load, Part, Save, StateError};
@@ -36,6 +37,7 @@ enum Seat {
 enum Feed {
     Stream(Box<StreamFeed>),
     Join(Box<Joiner>),
+    Pattern(Box<Matcher>),
 }
 
 impl Feed {
@@ -43,6 +45,7 @@ impl Feed {
         match self {
             Feed::Stream(feed) => feed.deadline(),
             Feed::Join(feed) => feed.deadline(),
+            Feed::Pattern(feed) => feed.deadline(),
         }
     }
 }
@@ -64,6 +67,14 @@ macro_rules! feed {
                 $call
             }
             (Feed::Join($feed), Stage::Grouped(stage)) => {
+                let $stage = &mut **stage;
+                $call
+            }
+            (Feed::Pattern($feed), Stage::Projected(stage)) => {
+                let $stage = &mut **stage;
+                $call
+            }
+            (Feed::Pattern($feed), Stage::Grouped(stage)) => {
                 let $stage = &mut **stage;
                 $call
             }
@@ -113,6 +124,10 @@ impl Running {
                 let joiner = Joiner::new(input, &query.analytics, stores, seen, asks);
                 Feed::Join(Box::new(joiner))
             }
+            Input::Pattern(input) => {
+                let matcher = Matcher::new(input, &query.analytics, stores);
+                Feed::Pattern(Box::new(matcher))
+            }
         };
         Running::of(Arc::new(query.clone()), stores, feed)
     }
@@ -127,7 +142,7 @@ impl Running {
             (Input::Join(input), _) if query.flow() != Flow::Batch && Joiner::can_leave(input) => {
                 (&[][..], Leaves::AnyOrder)
             }
-            (Input::Join(_) | Input::Stream(_), _) => (&[][..], Leaves::Never),
+            (Input::Join(_) | Input::Stream(_) | Input::Pattern(_), _) => (&[][..], Leaves::Never),
         };
         let stage = Stage::new(&query, stores, columns, leaves);
         let write = match &query.target {
@@ -156,6 +171,9 @@ impl Running {
             Seat::Own(Feed::Join(join), stage) => {
                 Seat::Own(Feed::Join(Box::new(join.fresh())), stage.fresh())
             }
+            Seat::Own(Feed::Pattern(matcher), stage) => {
+                Seat::Own(Feed::Pattern(Box::new(matcher.fresh())), stage.fresh())
+            }
             Seat::Shared(_) => return Running::new(&self.plan, &self.stores),
         };
         Running {
@@ -172,7 +190,7 @@ impl Running {
     pub(super) fn shared(self, first: usize, rooms: &mut Rooms) -> Running {
         let seat = match self.seat {
             Seat::Own(Feed::Stream(feed), stage) => Seat::Shared(rooms.enter(first, *feed, stage)),
-            seat @ (Seat::Own(Feed::Join(_), _) | Seat::Shared(_)) => seat,
+            seat @ (Seat::Own(Feed::Join(_) | Feed::Pattern(_), _) | Seat::Shared(_)) => seat,
         };
         Running { seat, ..self }
     }
@@ -243,13 +261,21 @@ impl Running {
 
     /// Whether it still waits for the clock to be known.
     pub(super) fn starts(&self) -> bool {
-        self.tail.as_ref().is_some_and(|tail| tail.starts())
+        let tail = self.tail.as_ref().is_some_and(|tail| tail.starts());
+        let pattern = match &self.seat {
+            Seat::Own(Feed::Pattern(matcher), _) => matcher.starts(),
+            Seat::Own(Feed::Stream(_) | Feed::Join(_), _) | Seat::Shared(_) => false,
+        };
+        tail || pattern
     }
 
     /// The clock is known for the first time.
     pub(super) fn start(&mut self, at: Stamp) {
         if let Some(tail) = &mut self.tail {
             tail.start(at);
+        }
+        if let Seat::Own(Feed::Pattern(matcher), _) = &mut self.seat {
+            matcher.start(at);
         }
     }
 
@@ -269,6 +295,7 @@ impl Running {
         let feed = match &self.seat {
             Seat::Own(Feed::Stream(feed), _) => feed.earliest(time),
             Seat::Own(Feed::Join(feed), _) => feed.earliest(time),
+            Seat::Own(Feed::Pattern(feed), _) => feed.earliest(time),
             Seat::Shared(member) => member.earliest(time),
         };
         let tail = self.tail.as_ref().and_then(|tail| tail.earliest(time));
@@ -289,6 +316,7 @@ impl Running {
         let feed = match &self.seat {
             Seat::Own(Feed::Stream(feed), _) => feed.has_state(),
             Seat::Own(Feed::Join(feed), _) => feed.has_state(),
+            Seat::Own(Feed::Pattern(_), _) => true,
             Seat::Shared(member) => member.has_state(),
         };
         feed || self.tail.is_some() || self.plan.grouping.is_some()
@@ -300,6 +328,7 @@ impl Running {
                 let feed = match feed {
                     Feed::Stream(feed) => feed.take_faults(),
                     Feed::Join(feed) => feed.take_faults(),
+                    Feed::Pattern(feed) => feed.take_faults(),
                 };
                 feed + stage.output().take_faults()
             }
@@ -315,6 +344,7 @@ impl Running {
         match &self.seat {
             Seat::Own(Feed::Stream(feed), _) => feed.save(save)?,
             Seat::Own(Feed::Join(feed), _) => feed.save(save)?,
+            Seat::Own(Feed::Pattern(feed), _) => feed.save(save)?,
             Seat::Shared(member) => member.save_feed(save)?,
         }
         if let Some(tail) = &self.tail {
@@ -338,6 +368,10 @@ impl Running {
                 stage.load(load)
             }
             Seat::Own(Feed::Join(feed), stage) => {
+                feed.load(load)?;
+                stage.load(load)
+            }
+            Seat::Own(Feed::Pattern(feed), stage) => {
                 feed.load(load)?;
                 stage.load(load)
             }

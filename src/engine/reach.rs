@@ -74,8 +74,9 @@ pub(super) fn reach(
             };
             let Some(query) = query else { continue };
             if !first {
-                // By several sides of a join, or by two ways to the stream that it reads.
-                reach.meets |= matches!(query.input, Input::Join(_));
+                // By several sides of a join or streams of a pattern, or by two ways to the stream
+                // that it reads.
+                reach.meets |= matches!(query.input, Input::Join(_) | Input::Pattern(_));
                 continue;
             }
             stores.extend(query.stores());

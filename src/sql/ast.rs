@@ -4,7 +4,7 @@
 
 use sqlparser::ast::{Expr, SelectItem};
 
-use super::plan::{Bucket, Emit, JoinKind, Keep, TriggerAt};
+use super::plan::{Bucket, Emit, JoinKind, Keep, PatternKind, Skip, TriggerAt, Within};
 use crate::diagnostic::Place;
 use crate::event::Type;
 
@@ -182,13 +182,16 @@ pub(crate) enum Every {
 pub(crate) enum From {
     One(Source),
     Join(Box<Join>),
+    Pattern(Box<Pattern>),
 }
 
 impl From {
-    /// Every source, in the order in which they were written.
+    /// Every source of a join, in the order in which they were written; a pattern has elements
+    /// instead.
     pub(crate) fn sources(&self) -> Vec<&Source> {
         match self {
             From::One(source) => vec![source],
+            From::Pattern(_) => Vec::new(),
             From::Join(join) => {
                 let mut all = join.left.sources();
                 all.push(&join.right);
@@ -210,6 +213,60 @@ pub(crate) struct Join {
     /// `PER 'duration'`.
     pub(crate) per: Option<Name>,
     /// Where JOIN stands.
+    pub(crate) place: Place,
+}
+
+/// `PATTERN (…)` or `SEQUENCE (…)`.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern {
+    pub(crate) kind: PatternKind,
+    pub(crate) root: PatternNode,
+    pub(crate) within: Option<(Within, Place)>,
+    pub(crate) skip: Option<(Skip, Place)>,
+    /// ORDER BY of MATCH_RECOGNIZE: must be the time of the stream.
+    pub(crate) order_by: Option<Expr>,
+    /// Where it begins.
+    pub(crate) place: Place,
+}
+
+/// A piece of a pattern and where it begins.
+#[derive(Clone, Debug)]
+pub(crate) struct PatternNode {
+    pub(crate) what: PatternWhat,
+    pub(crate) place: Place,
+}
+
+/// The pieces of a pattern.
+#[derive(Clone, Debug)]
+pub(crate) enum PatternWhat {
+    /// Rows of a stream.
+    Element(PatternElement),
+    /// `NOT element [FOR span]`; the span in milliseconds. The element has no quantifier.
+    Absent(PatternElement, Option<i64>),
+    /// `a -> b -> c`; at least two.
+    Chain(Vec<PatternNode>),
+    /// `a AND b AND c`; at least two.
+    All(Vec<PatternNode>),
+    /// `a OR b OR c`; at least two.
+    Any(Vec<PatternNode>),
+    /// `EVERY x`.
+    Every(Box<PatternNode>),
+}
+
+/// `alias=stream[condition]{quantifier}`.
+#[derive(Clone, Debug)]
+pub(crate) struct PatternElement {
+    pub(crate) stream: Name,
+    pub(crate) alias: Option<Name>,
+    pub(crate) condition: Option<Expr>,
+    pub(crate) quantifier: Option<Quantifier>,
+}
+
+/// `{min,max}`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quantifier {
+    pub(crate) min: u64,
+    pub(crate) max: Option<u64>,
     pub(crate) place: Place,
 }
 

@@ -4,6 +4,7 @@ mod aggregation;
 mod analytic;
 mod lookup;
 mod memory;
+mod pattern;
 #[cfg(test)]
 mod tests;
 mod warnings;
@@ -24,6 +25,7 @@ use super::plan::{
 };
 use crate::event::{Schema, Type, Value, format_duration_ms, to_base64};
 use aggregation::aggregation_tree;
+use pattern::show_pattern;
 use window::show_window;
 
 /// The whole plan as an indented tree with types, and what it may grow to.
@@ -303,6 +305,11 @@ fn tree(query: &Query, application: &Application) -> String {
             show_analytics(query, filter, &kept, &mut tree);
             show_join(&input.join, query.emit, application, &mut tree);
         }
+        Input::Pattern(input) => {
+            let filter = input.filter.as_ref().map(|filter| show(filter, &kept));
+            show_analytics(query, filter, &kept, &mut tree);
+            show_pattern(&input.pattern, application, &mut tree);
+        }
     }
     tree.written()
 }
@@ -316,7 +323,7 @@ fn input_columns(query: &Query, application: &Application) -> Vec<String> {
             kept.filter_map(|column| row.get(*column).cloned())
                 .collect()
         }
-        Input::Join(_) => row,
+        Input::Join(_) | Input::Pattern(_) => row,
     }
 }
 

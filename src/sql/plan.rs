@@ -6,6 +6,7 @@
 
 mod analytic;
 mod domains;
+mod pattern;
 mod relation;
 mod sharing;
 mod time;
@@ -15,6 +16,10 @@ use std::sync::Arc;
 
 pub use analytic::{Analytic, Analytics};
 pub use domains::{Domains, LOG};
+pub use pattern::{
+    ELEMENTS_MAX, Element, Fold, Overflow, Pattern, PatternInput, PatternKind, PatternPart,
+    PatternStep, Register, Skip, Take, Takes, Within,
+};
 
 pub use relation::{
     Access, Aggregation, AggregationId, Bucket, Duration, Eviction, Join, JoinKind, Match,
@@ -186,6 +191,7 @@ impl Query {
                 return Flow::Batch;
             }
             Input::Join(input) => input.join.forgets(),
+            Input::Pattern(_) => false,
         };
         if forgets {
             Flow::Sliding
@@ -194,12 +200,14 @@ impl Query {
         }
     }
 
-    /// Whether ORDER BY, LIMIT or OFFSET concern the joined rows that one row brings about.
+    /// Whether ORDER BY, LIMIT or OFFSET concern the joined rows or matches that one row brings
+    /// about.
     #[must_use]
     pub fn orders_matches(&self) -> bool {
         let counts = self.limit.is_some() || self.offset > 0;
-        let joined = matches!(self.input, Input::Join(_)) && !self.shows_snapshots();
-        joined && self.flow() != Flow::Batch && (counts || !self.order_by.is_empty())
+        let several = matches!(self.input, Input::Join(_) | Input::Pattern(_));
+        let several = several && !self.shows_snapshots();
+        several && self.flow() != Flow::Batch && (counts || !self.order_by.is_empty())
     }
 
     /// Whether it gives what its result is from time to time.
@@ -227,6 +235,10 @@ impl Query {
         }
         if let Input::Join(input) = &self.input {
             input.join.exprs(&mut found);
+            found.extend(&input.filter);
+        }
+        if let Input::Pattern(input) = &self.input {
+            found.extend(input.pattern.exprs());
             found.extend(&input.filter);
         }
         found.extend(self.analytics.exprs());
@@ -351,13 +363,15 @@ pub enum Emit {
     All,
 }
 
-/// What a query reads. Patterns are a further variant.
+/// What a query reads.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// One stream.
     Stream(StreamInput),
     /// Two sides or more.
     Join(Box<JoinInput>),
+    /// Rows that belong together.
+    Pattern(Box<PatternInput>),
 }
 
 impl Input {
@@ -367,10 +381,12 @@ impl Input {
         match self {
             Input::Stream(input) => input.keep.len(),
             Input::Join(input) => input.join.width(),
+            Input::Pattern(input) => input.pattern.registers.len(),
         }
     }
 
-    /// Every stream that is read, each as often as it is; in the order in which they were written.
+    /// Every stream that is read, each as often as it is, but once by a pattern; in the order in
+    /// which they were written.
     #[must_use]
     pub fn streams(&self) -> Vec<&StreamInput> {
         fn of<'a>(side: &'a Side, found: &mut Vec<&'a StreamInput>) {
@@ -388,6 +404,7 @@ impl Input {
         match self {
             Input::Stream(input) => found.push(input),
             Input::Join(input) => of_join(&input.join, &mut found),
+            Input::Pattern(input) => found.extend(&input.pattern.inputs),
         }
         found
     }

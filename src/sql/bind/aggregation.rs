@@ -131,6 +131,10 @@ impl Binder<'_> {
     fn rolled_up(&mut self, path: &str, select: &ast::Select) -> Result<Origin, Failed> {
         let source = match &select.from {
             ast::From::One(source) => source,
+            ast::From::Pattern(pattern) => {
+                let message = "an aggregation reads one stream";
+                return self.refuse(path, pattern.place, message);
+            }
             ast::From::Join(join) => {
                 let message = "an aggregation reads one stream; let a query join first";
                 return self.refuse(path, join.place, message);

@@ -74,6 +74,8 @@ impl Flat<'_> {
     fn sources(&mut self, from: &mut From) {
         match from {
             From::One(source) => self.source(source),
+            // Elements are names.
+            From::Pattern(_) => {}
             From::Join(join) => {
                 self.sources(&mut join.left);
                 self.source(&mut join.right);

@@ -137,7 +137,7 @@ fn leaving(place: Place, query: &Query) -> Option<Refusal> {
     let looks = query.grouping.is_some() || query.distinct || query.shows_snapshots();
     let filter = match &query.input {
         Input::Stream(input) => input.behind.as_ref(),
-        Input::Join(_) => None,
+        Input::Join(_) | Input::Pattern(_) => None,
     };
     let sees_leaving = looks || query.emit != Emit::Current;
     let message = "WHERE on a named window cannot look into a table: what it finds may change \

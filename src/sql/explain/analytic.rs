@@ -1,6 +1,7 @@
 //! Columns that are computed from row to row, as text.
 
 use super::super::plan::{Analytic, Application, Input, Query};
+use super::pattern::register_columns;
 use super::{Tree, columns_of, functions_text, join, join_columns, show};
 
 /// The columns of the row that is computed with: those of the stream or the joined row, and behind
@@ -15,6 +16,7 @@ pub(super) fn wide_row(query: &Query, application: &Application) -> Vec<String> 
             None => Vec::new(),
         },
         Input::Join(input) => join_columns(&input.join, application),
+        Input::Pattern(input) => register_columns(&input.pattern, application),
     };
     for analytic in query.analytics.iter() {
         let shown = show_analytic(analytic, &row);

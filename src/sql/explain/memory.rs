@@ -26,6 +26,7 @@ pub(super) fn kept(query: &Query, application: &Application) -> Vec<String> {
     match &query.input {
         Input::Stream(input) => found.extend(window(input, query, &columns)),
         Input::Join(_) => sides(query, application, &mut found),
+        Input::Pattern(_) => {}
     }
     if let Some(grouping) = &query.grouping {
         found.push(groups(grouping, query, &columns));

@@ -46,6 +46,7 @@ fn of_query(query: &Query) -> Vec<&'static str> {
     let windowed = match &query.input {
         Input::Stream(input) => input.forgets(),
         Input::Join(input) => input.join.forgets(),
+        Input::Pattern(_) => false,
     };
     let unbounded = |window: &Window| window.keeps_every_key();
     let mut windows = query.input.streams().into_iter();
