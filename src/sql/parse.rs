@@ -5,13 +5,17 @@
 
 mod create;
 mod from;
+mod match_recognize;
+mod measure;
 mod pattern;
 mod query;
+#[cfg(test)]
+mod tests;
 
 use sqlparser::ast::Expr;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer, Word};
 
 pub(crate) use create::{BUCKETS, bucket_named};
 
@@ -240,8 +244,12 @@ fn end_of_body(tokens: &[TokenWithSpan]) -> Option<usize> {
 }
 
 fn is_word(token: &TokenWithSpan, word: &str) -> bool {
-    matches!(&token.token, Token::Word(next)
-        if next.quote_style.is_none() && next.value.eq_ignore_ascii_case(word))
+    matches!(&token.token, Token::Word(next) if is_called(next, word))
+}
+
+/// Quoted, it is a name and not a word.
+fn is_called(next: &Word, word: &str) -> bool {
+    next.quote_style.is_none() && next.value.eq_ignore_ascii_case(word)
 }
 
 fn is_space(token: &TokenWithSpan) -> bool {
@@ -263,6 +271,8 @@ fn too_long_a_chain(tokens: &[TokenWithSpan]) -> Option<&TokenWithSpan> {
     tokens.iter().find(|token| {
         match &token.token {
             Token::Whitespace(_) | Token::Period | Token::LParen | Token::RParen => {}
+            // What stands in brackets is no deeper for them; patterns have many.
+            Token::LBracket | Token::RBracket | Token::LBrace | Token::RBrace => {}
             Token::Comma => chain = 0,
             Token::Word(word) => match word.keyword {
                 Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::BETWEEN | Keyword::IS => {
@@ -511,9 +521,7 @@ impl<'a> StatementParser<'a> {
 
     fn peek_word(&self, word: &str) -> bool {
         match &self.parser.peek_token_ref().token {
-            Token::Word(next) => {
-                next.quote_style.is_none() && next.value.eq_ignore_ascii_case(word)
-            }
+            Token::Word(next) => is_called(next, word),
             _ => false,
         }
     }

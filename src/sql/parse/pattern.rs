@@ -23,7 +23,7 @@ const WORDS: [&str; 8] = ["EVERY", "NOT", "AND", "OR", "FOR", "AS", "WITHIN", "A
 
 /// What makes one piece of several.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Joint {
+pub(super) enum Joint {
     Chain,
     All,
     Any,
@@ -245,7 +245,7 @@ impl StatementParser<'_> {
         }))
     }
 
-    fn no_quantifier_of_a_group(&mut self) -> Parsed<()> {
+    pub(super) fn no_quantifier_of_a_group(&mut self) -> Parsed<()> {
         if self.peek_quantifier() {
             let fault = self.error_here("a quantifier behind a group is not supported");
             let hint = "give its elements quantifiers of their own, or write the group as often";
@@ -401,7 +401,7 @@ impl StatementParser<'_> {
 }
 
 /// One piece of several: a group of the same kind inside it says the same without parentheses.
-fn joined(joint: Joint, nodes: Vec<PatternNode>) -> PatternNode {
+pub(super) fn joined(joint: Joint, nodes: Vec<PatternNode>) -> PatternNode {
     let mut place = Place::default();
     let mut flat = Vec::new();
     let count = nodes.len();
