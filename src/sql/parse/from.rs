@@ -132,6 +132,9 @@ impl StatementParser<'_> {
     }
 
     fn source(&mut self) -> Parsed<Source> {
+        if self.peek_pattern() {
+            return Err(self.no_join_of_patterns());
+        }
         let what = if self.parser.consume_token(&Token::LParen) {
             let select = self.nested("subqueries", |parser| parser.select_from())?;
             self.token(&Token::RParen)?;

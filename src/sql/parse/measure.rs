@@ -3,7 +3,7 @@
 //! ```text
 //! FIRST(v.x)        v[0].x              LAST(v.x)        v.x
 //! FIRST(v.x, n)     v[n].x              LAST(v.x, n)     v[last-n].x
-//! count(v.*)        count(v)            FINAL f(v.x)     f(v.x)       in MEASURES, which says so
+//! count(v.*)        count(v)            FINAL f(v.x)     f(v.x)       in MEASURES
 //! ```
 //!
 //! For a variable that takes one row both FIRST and LAST are `v.x`. In DEFINE of `v` itself the row
@@ -304,7 +304,8 @@ impl Rewriter<'_> {
                 Token::LParen => depth += 1,
                 Token::RParen => depth -= 1,
                 Token::Word(word)
-                    if self.is(end + 1, &Token::Period) && !self.is(end - 1, &Token::Period) =>
+                    if !self.is(end - 1, &Token::Period)
+                        && (self.is(end + 1, &Token::Period) || self.is_alone(at, word)) =>
                 {
                     self.aggregated(end, &name, word, of)?;
                     of = Some(word);
@@ -332,6 +333,11 @@ impl Rewriter<'_> {
             self.out.extend(inside.iter().cloned());
         }
         Ok(end - at)
+    }
+
+    /// Whether the aggregate at `at` has a variable as its argument: `count(v)`.
+    fn is_alone(&self, at: usize, word: &Word) -> bool {
+        self.rows.variable(word).is_some() && self.is(at + 3, &Token::RParen)
     }
 
     /// Whether this aggregate may go over this variable.

@@ -205,10 +205,10 @@ const RECOGNIZED: &[(&str, &str)] = &[
     // The whole match is known when its measures are told.
     (
         "MEASURES FIRST(A.x) AS a, FIRST(B.x) AS b, LAST(B.x) AS c, FINAL LAST(B.x, 2) - \
-         first(B.x, 1) AS d, count(B.*) + count(B.x) AS n, FINAL sum(B.x * 2) AS s, \
+         first(B.x, 1) AS d, count(B.*) + count(B.x) + count(B) AS n, FINAL sum(B.x * 2) AS s, \
          CAST(LAST(A.x, 0) AS INT) AS i PATTERN (A B{2,3}?)",
-        "A.x AS a, B[0].x AS b, B.x AS c, B[last - 2].x - B[1].x AS d, count(B) + count(B.x) AS n, \
-         sum(B.x * 2) AS s, CAST(A.x AS INT) AS i FROM EVERY (A=S -> B=S{2,3}) PastLastRow",
+        "A.x AS a, B[0].x AS b, B.x AS c, B[last - 2].x - B[1].x AS d, count(B) + count(B.x) \
+         + count(B) AS n, sum(B.x * 2) AS s, CAST(A.x AS INT) AS i FROM EVERY (A=S -> B=S{2,3}) PastLastRow",
     ),
     // In its own condition the row that has just come counts as taken.
     (
