@@ -207,8 +207,9 @@ const RECOGNIZED: &[(&str, &str)] = &[
         "MEASURES FIRST(A.x) AS a, FIRST(B.x) AS b, LAST(B.x) AS c, FINAL LAST(B.x, 2) - \
          first(B.x, 1) AS d, count(B.*) + count(B.x) + count(B) AS n, FINAL sum(B.x * 2) AS s, \
          CAST(LAST(A.x, 0) AS INT) AS i PATTERN (A B{2,3}?)",
-        "A.x AS a, B[0].x AS b, B.x AS c, B[last - 2].x - B[1].x AS d, count(B) + count(B.x) \
-         + count(B) AS n, sum(B.x * 2) AS s, CAST(A.x AS INT) AS i FROM EVERY (A=S -> B=S{2,3}) PastLastRow",
+        "A.x AS a, B[0].x AS b, B.x AS c, B[last - 2].x - B[1].x AS d, count(B) + count(B.x) + \
+         count(B) AS n, sum(B.x * 2) AS s, CAST(A.x AS INT) AS i \
+         FROM EVERY (A=S -> B=S{2,3}) PastLastRow",
     ),
     // In its own condition the row that has just come counts as taken.
     (
@@ -250,4 +251,30 @@ fn recognized(select: &Select) -> String {
     let skip: Option<Skip> = pattern.skip.map(|skip| skip.0);
     let skip = skip.map_or(String::new(), |skip| format!("{skip:?}"));
     format!("{} FROM {} {skip}", items.join(", "), shown(&pattern.root))
+}
+
+/// Each level is a chain of 200 operators around the one within, and the tree is as deep as all.
+#[test]
+fn chains_within_chains_count_together() {
+    let chain = " + 1".repeat(200);
+    let levels: [&dyn Fn(&str) -> String; 3] = [
+        &|within| format!("coalesce({within}{chain}, 0)"),
+        &|within| format!("CASE WHEN {within}{chain} > 0 THEN 1 ELSE 2 END"),
+        &|within| format!("e[{within}{chain}].x"),
+    ];
+    for level in levels {
+        let parsed = |expr: &str| {
+            let text = format!("INSERT INTO O SELECT {expr} AS a FROM S");
+            super::parse("t", &text)
+                .1
+                .first()
+                .map(|fault| fault.message.clone())
+        };
+        let once = level("x");
+        assert_eq!(parsed(&once), None);
+        let beside = format!("{once} + 0, {once}, {once}");
+        assert_eq!(parsed(&beside), None);
+        let fault = parsed(&level(&once));
+        assert_eq!(fault.as_deref(), Some("more than 256 operators in a row"));
+    }
 }
