@@ -7,6 +7,9 @@
 //!   PATTERN (A B+) DEFINE A AS …, B AS …)        AFTER MATCH SKIP PAST LAST ROW PARTITION BY k)
 //! ```
 //!
+//! Where such a match breaks, the search goes on with the row that broke it; the standard would go
+//! back to the second row of what broke.
+//!
 //! With AFTER MATCH SKIP TO NEXT ROW the EVERY stands before the first variable alone, so that a
 //! match can begin at each row.
 //!
