@@ -26,7 +26,7 @@ pub(in super::super) const MORE: usize = 1 << 24;
 /// The first column of what stands behind a match: a table that is written.
 pub(in super::super) const BEHIND: usize = 1 << 28;
 /// How far back in the rows of an element one can look.
-const ROWS_BACK_MAX: u64 = 1_000;
+const ROWS_BACK_MAX: u64 = 100;
 
 /// An element, as expressions see it.
 pub(in super::super) struct Piece {
