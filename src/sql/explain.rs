@@ -7,6 +7,8 @@ mod lookup;
 mod memory;
 mod pattern;
 #[cfg(test)]
+mod pattern_tests;
+#[cfg(test)]
 mod tests;
 mod warnings;
 mod window;

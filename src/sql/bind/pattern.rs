@@ -151,7 +151,9 @@ impl Binder<'_> {
             if let Some(what) = what {
                 let message = format!("'{}' is {what}, a pattern reads streams", name.text);
                 let hint = match origin.kind {
-                    OriginKind::Table(_) => Some("in a condition write x IN table".to_owned()),
+                    OriginKind::Table(_) => {
+                        Some(format!("in a condition write column IN {}", name.text))
+                    }
                     OriginKind::Stream { .. } | OriginKind::Aggregation(_) => None,
                 };
                 let fault = Diagnostic::error(site.path, name.place, message);

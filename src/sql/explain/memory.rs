@@ -28,7 +28,7 @@ pub(super) fn kept(query: &Query, application: &Application) -> Vec<String> {
         Input::Join(_) => sides(query, application, &mut found),
         Input::Pattern(input) => {
             let most = input.pattern.matches_max;
-            let width = columns.len();
+            let width = input.pattern.registers.len();
             let plural = if width == 1 { "" } else { "s" };
             found.push(format!(
                 "at most {most} partial matches, each of {width} column{plural}"

@@ -241,8 +241,8 @@ impl<'s> Scope<'s> {
         let Some(which) = which else {
             return Ok((typed_null(ty), steps));
         };
-        let plain = matches!(which, Which::Last(0)) || piece.takes_one();
-        if plain && seen.own != Some(index) {
+        // An aggregate over a plain column of one that collects would go over all of its rows.
+        if !piece.collects && seen.own != Some(index) {
             let kind = ExprKind::Column(piece.first + number);
             return Ok((Expr { kind, ty }, steps));
         }
