@@ -1,5 +1,5 @@
-//! Patterns as text. Elements are numbered from 1 in the order in which they were written: what they
-//! are called means nothing.
+//! Patterns as text. Elements are numbered from 1 in the order in which they were written: what
+//! they are called means nothing.
 
 use super::super::plan::{
     Application, Element, Emit, Fold, Input, Overflow, Pattern, PatternKind, PatternStep, Query,

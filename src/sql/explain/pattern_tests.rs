@@ -1,4 +1,5 @@
-//! What patterns become: what is read of their rows, what a row is found by, what stands beside what.
+//! What patterns become: what is read of their rows, what a row is found by, what stands beside
+//! what.
 
 use super::{dot, explain};
 use crate::diagnostic::Severity;
@@ -13,7 +14,8 @@ const STREAMS: &str = "CREATE STREAM S (k STRING, x INT, f DOUBLE, j JSON);\n\
 /// Queries without their target, and the lines below the one of the pattern.
 const TREES: &[(&str, &[&str])] = &[
     (
-        "SELECT a.x, b.y FROM PATTERN (EVERY a=S[x > 1] -> b=R[y = a.x AND y > a.f AND k LIKE 'c%'])",
+        "SELECT a.x, b.y FROM PATTERN (EVERY a=S[x > 1] -> b=R[y = a.x AND y > a.f \
+         AND k LIKE 'c%'])",
         &[
             "match row [1.x INT, 1.f DOUBLE, 2.y BIGINT]",
             "every",

@@ -82,8 +82,8 @@ fn of_query(query: &Query) -> Vec<&'static str> {
     found
 }
 
-/// Whether a pattern remembers keys of which nothing is under way: that they have had their match, or
-/// since when something has not come.
+/// Whether a pattern remembers keys of which nothing is under way: that they have had their match,
+/// or since when something has not come.
 fn keeps_keys(query: &Query) -> bool {
     let Input::Pattern(input) = &query.input else {
         return false;

@@ -268,7 +268,10 @@ impl<'s> Scope<'s> {
             }) => digits.parse::<u64>().ok(),
             _ => None,
         };
-        let last = |written: &Written| matches!(written, Written::Identifier(name) if name.value.eq_ignore_ascii_case("last"));
+        let last = |written: &Written| match written {
+            Written::Identifier(name) => name.value.eq_ignore_ascii_case("last"),
+            _ => false,
+        };
         let which = match index {
             index if last(index) => Some(Which::Last(0)),
             Written::BinaryOp {
