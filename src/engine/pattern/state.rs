@@ -88,6 +88,13 @@ impl State {
         }
     }
 
+    /// Whether a row may begin a match, or could if one ends before it.
+    pub(super) fn may_begin(&self, code: &Code) -> bool {
+        // What waits to begin waits as any other partial match does.
+        let begins = code.automaton.repeats() || code.scoping == Scoping::Keyed;
+        !code.tokens && (begins || self.scopes.at(0).armed)
+    }
+
     /// A row of an input that fits the elements of `mask` by itself.
     pub(super) fn row(&mut self, code: &Code, input: usize, row: Row<'_>, mask: u64) {
         if let Some(stands) = &code.plain {
