@@ -10,7 +10,10 @@
 //! A SEQUENCE looks at all partial matches of a key for each row, of which there are never more
 //! than elements.
 
+mod advance;
 mod automaton;
+mod begin;
+mod clock;
 mod code;
 mod partials;
 mod persist;
