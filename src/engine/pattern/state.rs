@@ -34,7 +34,7 @@ pub(super) struct State {
 /// Memory that is used again.
 #[derive(Default)]
 pub(super) struct Scratch {
-    pub(super) hits: Vec<Hit>,
+    hits: Vec<Hit>,
     pub(super) row: Vec<Value>,
     pub(super) key: Vec<Value>,
     /// Partial matches that take the row at hand.
