@@ -117,6 +117,10 @@ impl State {
         if !self.partials.at(slot).begun && moves {
             self.partials.begin(slot, None);
         }
+        if effect.forgotten != 0 {
+            let values = self.partials.values_mut(slot);
+            code.registers.forget(effect.forgotten, values);
+        }
         if effect.matched {
             self.give(code, slot, happens.at);
         }
@@ -163,10 +167,6 @@ impl State {
         let come = control.active & (!before | effect.forgotten);
         if gone != 0 && !automaton.sequence {
             self.waiting.remove(slot, gone, &mut self.partials);
-        }
-        if effect.forgotten != 0 {
-            code.registers
-                .forget(effect.forgotten, self.partials.values_mut(slot));
         }
         self.partials.at_mut(slot).control = control;
         let timed = automaton.absent & !automaton.untimed;
