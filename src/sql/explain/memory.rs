@@ -5,6 +5,7 @@ use super::super::plan::{
     UniqueBound, Window,
 };
 use super::analytic::{show_analytic, wide_row};
+use super::pattern::show_limit;
 use super::{input_columns, kept_columns, show, stream_name};
 use crate::event::format_duration_ms as span;
 
@@ -26,7 +27,16 @@ pub(super) fn kept(query: &Query, application: &Application) -> Vec<String> {
     match &query.input {
         Input::Stream(input) => found.extend(window(input, query, &columns)),
         Input::Join(_) => sides(query, application, &mut found),
-        Input::Pattern(_) => {}
+        Input::Pattern(input) => {
+            found.push(show_limit(&input.pattern));
+            for input in &input.pattern.inputs {
+                if let Some(window) = &input.window {
+                    let columns = kept_columns(input, application);
+                    let name = stream_name(application, input.stream);
+                    found.push(format!("{} of {name}", rows(window, &columns)));
+                }
+            }
+        }
     }
     if let Some(grouping) = &query.grouping {
         found.push(groups(grouping, query, &columns));
