@@ -10,7 +10,10 @@
 //! A SEQUENCE looks at all partial matches of a key for each row, of which there are never more
 //! than elements.
 
+mod advance;
 mod automaton;
+mod begin;
+mod clock;
 mod code;
 mod partials;
 mod persist;
@@ -112,11 +115,10 @@ impl Matcher {
     /// The same with nothing to remember.
     pub(super) fn fresh(&self) -> Matcher {
         let windows = self.windows.iter();
-        let fresh = |feed: &Box<StreamFeed>| Box::new(feed.fresh());
         Matcher {
             state: State::new(&self.code),
             code: Arc::clone(&self.code),
-            windows: windows.map(|feed| feed.as_ref().map(fresh)).collect(),
+            windows: windows.map(|feed| feed.as_ref().map(|feed| Box::new(feed.fresh()))).collect(),
             widths: self.widths.clone(),
             filter: self.filter.clone(),
             analytics: self.analytics.as_ref().map(|one| Box::new(one.fresh())),
