@@ -175,13 +175,11 @@ impl Marks<'_> {
     #[inline]
     fn each(self, rows: Rows<'_>, column: usize, holds: impl Fn(&Value) -> bool) {
         let Marks { bit, masks, first } = self;
-        for (row, mask) in rows.iter().zip(masks) {
-            let passes = row.values.get(column).is_some_and(&holds);
-            if first {
-                *mask |= if passes { bit } else { 0 };
-            } else if !passes {
-                *mask &= !bit;
-            }
+        let marked = rows.column(column).zip(masks);
+        if first {
+            marked.for_each(|(value, mask)| *mask |= if holds(value) { bit } else { 0 });
+        } else {
+            marked.for_each(|(value, mask)| *mask &= if holds(value) { !0 } else { !bit });
         }
     }
 }

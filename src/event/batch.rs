@@ -228,7 +228,20 @@ impl<'a> Rows<'a> {
         )
     }
 
+    /// The values of one column, row by row; nothing when there is no such column.
+    #[inline]
+    pub fn column(self, column: usize) -> impl Iterator<Item = &'a Value> {
+        let from = if column < self.width {
+            column
+        } else {
+            self.values.len()
+        };
+        let values = self.values.get(from..).unwrap_or_default();
+        values.iter().step_by(self.width)
+    }
+
     /// The rows one by one.
+    #[inline]
     pub fn iter(self) -> impl ExactSizeIterator<Item = Row<'a>> {
         self.stamps
             .iter()
