@@ -1,7 +1,7 @@
 //! Conditions on rows, many at a time.
 //!
-//! What compares a column with a constant is asked in a loop without a call; most conditions are
-//! nothing else, or begin so.
+//! What compares a column with a constant is an interval, asked in a loop without a call, for all
+//! conditions that read the column at once. Most conditions are nothing else, or begin so.
 
 use std::cell::Cell;
 
@@ -11,90 +11,175 @@ use super::expr::{Cx, Env, Operand, predicate};
 use crate::event::{Rows, Value};
 use crate::sql::plan::{CompareOp, Expr, ExprKind};
 
-/// A condition, compiled.
-pub(super) struct Condition {
-    /// All of these must hold,
-    tests: Vec<Test>,
-    /// and all of these, which cost more.
-    rest: Vec<Operand<bool>>,
+/// Several conditions on the rows of one stream, each with a bit of its own.
+#[derive(Default)]
+pub(super) struct Conditions {
+    /// All bits.
+    bits: u64,
+    floats: Vec<Column<f64>>,
+    ints: Vec<Column<i64>>,
+    /// Columns that must be equal to a text.
+    texts: Vec<(usize, EcoString, u64)>,
+    /// What costs more.
+    rest: Vec<(Operand<bool>, u64)>,
 }
 
-/// A column compared with a constant.
-enum Test {
-    Float(usize, CompareOp, f64),
-    Int(usize, CompareOp, i64),
-    /// Equal to a text.
-    Text(usize, EcoString),
+/// The intervals in which a column must lie.
+struct Column<T> {
+    column: usize,
+    within: Vec<Interval<T>>,
 }
 
-impl Condition {
-    pub(super) fn new(expr: &Expr, cx: Cx<'_>) -> Condition {
-        Condition::all([expr], cx)
-    }
+/// From `low` to `high`, both included.
+#[derive(Clone, Copy)]
+struct Interval<T> {
+    low: T,
+    high: T,
+    bit: u64,
+}
 
-    /// All of these.
-    pub(super) fn all<'e>(exprs: impl IntoIterator<Item = &'e Expr>, cx: Cx<'_>) -> Condition {
-        let mut condition = Condition {
-            tests: Vec::new(),
-            rest: Vec::new(),
+impl Conditions {
+    /// The conditions of `bits`: of one bit, all expressions that come with it.
+    pub(super) fn new<'e>(
+        bits: u64,
+        conditions: impl IntoIterator<Item = (u64, &'e Expr)>,
+        cx: Cx<'_>,
+    ) -> Conditions {
+        let mut all = Conditions {
+            bits,
+            ..Conditions::default()
         };
-        for expr in exprs {
-            condition.add(expr, cx);
+        for (bit, expr) in conditions {
+            all.add(expr, bit, cx);
         }
-        condition
+        all
     }
 
-    fn add(&mut self, expr: &Expr, cx: Cx<'_>) {
+    fn add(&mut self, expr: &Expr, bit: u64, cx: Cx<'_>) {
         if let ExprKind::And(left, right) = &expr.kind {
-            self.add(left, cx);
-            self.add(right, cx);
+            self.add(left, bit, cx);
+            self.add(right, bit, cx);
             return;
         }
-        match test(expr, cx) {
-            Some(test) => self.tests.push(test),
-            None => self.rest.push(predicate(expr, cx)),
+        match compared(expr) {
+            Some((column, op, Value::Float(constant))) if op != CompareOp::NotEqual => {
+                let (low, high) = floats(op, *constant);
+                narrow(
+                    &mut self.floats,
+                    cx.place(column),
+                    Interval { low, high, bit },
+                );
+            }
+            Some((column, op, Value::Int(constant))) if op != CompareOp::NotEqual => {
+                let (low, high) = ints(op, *constant);
+                narrow(
+                    &mut self.ints,
+                    cx.place(column),
+                    Interval { low, high, bit },
+                );
+            }
+            Some((column, CompareOp::Equal, Value::Str(text))) => {
+                self.texts.push((cx.place(column), text.clone(), bit));
+            }
+            Some(_) | None => self.rest.push((predicate(expr, cx), bit)),
         }
     }
 
-    /// Sets `bit` in the masks of the rows for which it is true.
-    pub(super) fn mark(&self, rows: Rows<'_>, bit: u64, masks: &mut [u64], faults: &Cell<u64>) {
-        let mut first = true;
-        for test in &self.tests {
-            test.mark(rows, bit, masks, first);
-            first = false;
+    /// Gives each row the bits of the conditions that it fulfils.
+    pub(super) fn mark(&self, rows: Rows<'_>, masks: &mut Vec<u64>, faults: &Cell<u64>) {
+        masks.clear();
+        masks.resize(rows.len(), self.bits);
+        for column in &self.floats {
+            column.mark(rows, masks, |value| match value {
+                Value::Float(number) => Some(*number),
+                _ => None,
+            });
         }
-        if first {
-            masks.iter_mut().for_each(|mask| *mask |= bit);
+        for column in &self.ints {
+            column.mark(rows, masks, |value| match value {
+                Value::Int(number) => Some(*number),
+                _ => None,
+            });
         }
-        if self.rest.is_empty() {
-            return;
+        for (column, text, bit) in &self.texts {
+            for (value, mask) in rows.column(*column).zip(masks.iter_mut()) {
+                let same = matches!(value, Value::Str(value) if value == text);
+                *mask &= if same { !0 } else { !bit };
+            }
         }
-        for (row, mask) in rows.iter().zip(masks) {
-            if *mask & bit != 0 {
-                let env = Env::new(row.values, row.stamp, row.stamp, faults);
-                if self.rest.iter().any(|rest| rest.get(&env) != Some(true)) {
-                    *mask &= !bit;
+        for (condition, bit) in &self.rest {
+            for (row, mask) in rows.iter().zip(masks.iter_mut()) {
+                if *mask & bit != 0 {
+                    let env = Env::new(row.values, row.stamp, row.stamp, faults);
+                    *mask &= if condition.get(&env) == Some(true) {
+                        !0
+                    } else {
+                        !bit
+                    };
                 }
             }
         }
     }
 }
 
-/// The comparison that an expression is, when it is one of those.
-fn test(expr: &Expr, cx: Cx<'_>) -> Option<Test> {
+impl<T: PartialOrd + Copy> Column<T> {
+    #[inline]
+    fn mark(&self, rows: Rows<'_>, masks: &mut [u64], read: impl Fn(&Value) -> Option<T>) {
+        let fails = |x: T, one: &Interval<T>| {
+            if (x >= one.low) & (x <= one.high) {
+                0
+            } else {
+                one.bit
+            }
+        };
+        let marked = rows.column(self.column).zip(masks);
+        match self.within.as_slice() {
+            [one] => marked.for_each(|(value, mask)| {
+                *mask &= !read(value).map_or(one.bit, |x| fails(x, one));
+            }),
+            [one, two] => marked.for_each(|(value, mask)| {
+                let both = one.bit | two.bit;
+                *mask &= !read(value).map_or(both, |x| fails(x, one) | fails(x, two));
+            }),
+            many => marked.for_each(|(value, mask)| {
+                let x = read(value);
+                for one in many {
+                    *mask &= !x.map_or(one.bit, |x| fails(x, one));
+                }
+            }),
+        }
+    }
+}
+
+/// A column must lie in an interval, too.
+fn narrow<T: PartialOrd + Copy>(columns: &mut Vec<Column<T>>, column: usize, by: Interval<T>) {
+    let place = columns.iter().position(|known| known.column == column);
+    let Some(known) = place.and_then(|place| columns.get_mut(place)) else {
+        let within = vec![by];
+        columns.push(Column { column, within });
+        return;
+    };
+    match known.within.iter_mut().find(|one| one.bit == by.bit) {
+        None => known.within.push(by),
+        Some(one) => {
+            one.low = if by.low > one.low { by.low } else { one.low };
+            one.high = if by.high < one.high {
+                by.high
+            } else {
+                one.high
+            };
+        }
+    }
+}
+
+/// The column and the constant that an expression compares, when it does nothing else.
+fn compared(expr: &Expr) -> Option<(usize, CompareOp, &Value)> {
     let ExprKind::Compare(op, left, right) = &expr.kind else {
         return None;
     };
-    let (op, column, constant) = match (&left.kind, &right.kind) {
-        (ExprKind::Column(column), ExprKind::Literal(value)) => (*op, *column, value),
-        (ExprKind::Literal(value), ExprKind::Column(column)) => (turned(*op), *column, value),
-        _ => return None,
-    };
-    let column = cx.place(column);
-    match (constant, op) {
-        (Value::Float(constant), op) => Some(Test::Float(column, op, *constant)),
-        (Value::Int(constant), op) => Some(Test::Int(column, op, *constant)),
-        (Value::Str(text), CompareOp::Equal) => Some(Test::Text(column, text.clone())),
+    match (&left.kind, &right.kind) {
+        (ExprKind::Column(column), ExprKind::Literal(value)) => Some((*column, *op, value)),
+        (ExprKind::Literal(value), ExprKind::Column(column)) => Some((*column, turned(*op), value)),
         _ => None,
     }
 }
@@ -110,76 +195,91 @@ fn turned(op: CompareOp) -> CompareOp {
     }
 }
 
-impl Test {
-    /// Sets or, when it is not the first test, keeps the bit of rows that pass.
-    fn mark(&self, rows: Rows<'_>, bit: u64, masks: &mut [u64], first: bool) {
-        let set = Marks { bit, masks, first };
-        match self {
-            Test::Float(column, op, constant) => {
-                let read = |value: &Value| match value {
-                    Value::Float(number) => Some(*number),
-                    _ => None,
-                };
-                set.compare(rows, *column, *op, *constant, read);
-            }
-            Test::Int(column, op, constant) => {
-                let read = |value: &Value| match value {
-                    Value::Int(number) => Some(*number),
-                    _ => None,
-                };
-                set.compare(rows, *column, *op, *constant, read);
-            }
-            Test::Text(column, constant) => set.each(rows, *column, |value| match value {
-                Value::Str(text) => text.as_bytes() == constant.as_bytes(),
-                _ => false,
-            }),
-        }
+/// The floats for which a comparison holds.
+fn floats(op: CompareOp, constant: f64) -> (f64, f64) {
+    match op {
+        CompareOp::Less => (f64::NEG_INFINITY, -above(-constant)),
+        CompareOp::LessOrEqual => (f64::NEG_INFINITY, constant),
+        CompareOp::Greater => (above(constant), f64::INFINITY),
+        CompareOp::GreaterOrEqual => (constant, f64::INFINITY),
+        CompareOp::Equal | CompareOp::NotEqual => (constant, constant),
     }
 }
 
-/// Where it is noted which rows pass.
-struct Marks<'a> {
-    bit: u64,
-    masks: &'a mut [u64],
-    first: bool,
+/// The least float above a finite one.
+fn above(x: f64) -> f64 {
+    if x == 0.0 {
+        f64::from_bits(1)
+    } else if x > 0.0 {
+        f64::from_bits(x.to_bits() + 1)
+    } else {
+        f64::from_bits(x.to_bits() - 1)
+    }
 }
 
-impl Marks<'_> {
-    #[inline]
-    fn compare<T: PartialOrd + Copy>(
-        self,
-        rows: Rows<'_>,
-        column: usize,
-        op: CompareOp,
-        constant: T,
-        read: impl Fn(&Value) -> Option<T>,
-    ) {
-        match op {
-            CompareOp::Equal => self.each(rows, column, |x| read(x).is_some_and(|x| x == constant)),
-            CompareOp::NotEqual => {
-                self.each(rows, column, |x| read(x).is_some_and(|x| x != constant));
-            }
-            CompareOp::Less => self.each(rows, column, |x| read(x).is_some_and(|x| x < constant)),
-            CompareOp::LessOrEqual => {
-                self.each(rows, column, |x| read(x).is_some_and(|x| x <= constant));
-            }
-            CompareOp::Greater => {
-                self.each(rows, column, |x| read(x).is_some_and(|x| x > constant));
-            }
-            CompareOp::GreaterOrEqual => {
-                self.each(rows, column, |x| read(x).is_some_and(|x| x >= constant));
-            }
-        }
+/// The integers for which a comparison holds.
+fn ints(op: CompareOp, constant: i64) -> (i64, i64) {
+    const NONE: (i64, i64) = (1, 0);
+    match op {
+        CompareOp::Less => constant
+            .checked_sub(1)
+            .map_or(NONE, |high| (i64::MIN, high)),
+        CompareOp::LessOrEqual => (i64::MIN, constant),
+        CompareOp::Greater => constant.checked_add(1).map_or(NONE, |low| (low, i64::MAX)),
+        CompareOp::GreaterOrEqual => (constant, i64::MAX),
+        CompareOp::Equal | CompareOp::NotEqual => (constant, constant),
     }
+}
 
-    #[inline]
-    fn each(self, rows: Rows<'_>, column: usize, holds: impl Fn(&Value) -> bool) {
-        let Marks { bit, masks, first } = self;
-        let marked = rows.column(column).zip(masks);
-        if first {
-            marked.for_each(|(value, mask)| *mask |= if holds(value) { bit } else { 0 });
-        } else {
-            marked.for_each(|(value, mask)| *mask &= if holds(value) { !0 } else { !bit });
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each comparison by its interval is what it is by itself, at the ends of both kinds too.
+    #[test]
+    fn intervals_are_comparisons() {
+        let ops: [(CompareOp, fn(f64, f64) -> bool, fn(i64, i64) -> bool); 5] = [
+            (CompareOp::Less, |x, y| x < y, |x, y| x < y),
+            (CompareOp::LessOrEqual, |x, y| x <= y, |x, y| x <= y),
+            (CompareOp::Greater, |x, y| x > y, |x, y| x > y),
+            (CompareOp::GreaterOrEqual, |x, y| x >= y, |x, y| x >= y),
+            (CompareOp::Equal, |x, y| x == y, |x, y| x == y),
+        ];
+        let tiny = f64::from_bits(1);
+        let numbers = [
+            f64::MIN,
+            -40.0,
+            -tiny,
+            -0.0,
+            0.0,
+            tiny,
+            0.1,
+            40.0,
+            40.000_000_000_000_01,
+            f64::MAX,
+        ];
+        let wholes = [i64::MIN, -1, 0, 1, 7, i64::MAX - 1, i64::MAX];
+        for (op, of_floats, of_ints) in ops {
+            for constant in numbers {
+                let (low, high) = floats(op, constant);
+                for x in numbers {
+                    assert_eq!(
+                        low <= x && x <= high,
+                        of_floats(x, constant),
+                        "{x} {op:?} {constant}"
+                    );
+                }
+            }
+            for constant in wholes {
+                let (low, high) = ints(op, constant);
+                for x in wholes {
+                    assert_eq!(
+                        low <= x && x <= high,
+                        of_ints(x, constant),
+                        "{x} {op:?} {constant}"
+                    );
+                }
+            }
         }
     }
 }

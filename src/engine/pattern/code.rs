@@ -1,6 +1,6 @@
 //! A pattern, compiled: what all keys and instances of a query share.
 
-use super::super::condition::Condition;
+use super::super::condition::Conditions;
 use super::super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
 use super::super::node::Stores;
 use super::automaton::{Automaton, Control, bit, bits};
@@ -20,8 +20,8 @@ pub(super) struct Code {
     pub(super) elements: Vec<ElementCode>,
     /// Where those wait that wait for an element.
     pub(super) places: Vec<Place>,
-    /// The elements that read an input.
-    pub(super) by_input: Vec<Vec<usize>>,
+    /// What the elements that read an input ask of its rows by themselves.
+    pub(super) filters: Vec<Conditions>,
     /// The key of an input's rows.
     pub(super) keys: Vec<Option<Vec<Compiled>>>,
     pub(super) scoping: Scoping,
@@ -61,8 +61,6 @@ pub(super) enum Scoping {
 
 /// What an element asks of rows.
 pub(super) struct ElementCode {
-    pub(super) input: usize,
-    pub(super) filter: Option<Condition>,
     /// The key under which a row finds those that wait.
     pub(super) key: Vec<Compiled>,
     /// Columns of the match row that are computed when the wait begins.
@@ -166,17 +164,14 @@ impl Code {
         let (elements, places): (Vec<_>, Vec<_>) = elements
             .map(|(number, element)| about.element(number, element))
             .unzip();
-        let of_input = |input: usize| {
-            let all = elements.iter().enumerate();
-            let these = all.filter(|(_, element)| element.input == input);
-            these.map(|(number, _)| number).collect()
-        };
         let tokens = automaton.start_waits != 0;
         let keyed = scoping == Scoping::Keyed;
         let counts = matches!(plan.within, Some(Within::Events(_)));
         let keeps_keys = keyed && (tokens || begins_without_key(plan, &automaton));
         Code {
-            by_input: (0..plan.inputs.len()).map(of_input).collect(),
+            filters: (0..plan.inputs.len())
+                .map(|input| filters(plan, input, cx))
+                .collect(),
             keys: compiled_keys(plan, cx),
             visible: plan.registers.len(),
             within: plan.within,
@@ -225,17 +220,24 @@ impl About<'_> {
         }
         let known = known(number, element, &mut place, self.registers, cx);
         key.extend(element.keys.iter().map(|(row, _)| compile(row, cx)));
-        let (filter, rest) = (element.filter.as_ref(), element.rest.as_ref());
+        let rest = element.rest.as_ref();
         let registers = self.plan.registers.len();
         let code = ElementCode {
-            input: element.input,
-            filter: filter.map(|filter| Condition::new(filter, cx)),
             key,
             known,
             rest: rest.map(|rest| Rest::new(rest, registers, cx)),
         };
         (code, place)
     }
+}
+
+/// The conditions of the elements that read an input.
+fn filters(plan: &Pattern, input: usize, cx: Cx<'_>) -> Conditions {
+    let elements = plan.elements.iter().enumerate();
+    let these = elements.filter(|(_, element)| element.input == input);
+    let bits = these.clone().map(|(number, _)| bit(number)).sum();
+    let asked = these.filter_map(|(number, element)| Some((bit(number), element.filter.as_ref()?)));
+    Conditions::new(bits, asked, cx)
 }
 
 fn compiled_keys(plan: &Pattern, cx: Cx<'_>) -> Vec<Option<Vec<Compiled>>> {
@@ -327,9 +329,4 @@ pub(super) fn foremost(automaton: &Automaton, mask: u64) -> u64 {
     }
     let earlier = bits(mask).fold(0, |all, element| all | automaton.before(element));
     mask & !earlier
-}
-
-/// The bits of those elements.
-pub(super) fn mask_of(elements: &[usize]) -> u64 {
-    elements.iter().fold(0, |all, element| all | bit(*element))
 }

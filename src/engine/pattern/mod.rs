@@ -39,8 +39,7 @@ use super::state::{Load, Save, StateError};
 use super::window::Changes;
 use crate::event::{Batch, Row, Rows, Stamp, Timestamp, Value};
 use crate::sql::plan::{self, Emit, PatternInput, StreamInput, Within};
-use automaton::bit;
-use code::{Code, Scoping, mask_of};
+use code::{Code, Scoping};
 use state::State;
 use timers::Timers;
 
@@ -287,20 +286,8 @@ impl Matcher {
 
     /// Finds what each row fits by itself.
     fn screen(&mut self, input: usize, rows: Rows<'_>) {
-        let elements = self.code.by_input.get(input).map_or(&[][..], Vec::as_slice);
-        let every = |element: &usize| {
-            let element = self.code.elements.get(*element);
-            element.is_some_and(|element| element.filter.is_none())
-        };
-        let all: Vec<usize> = elements.iter().copied().filter(every).collect();
-        self.masks.clear();
-        self.masks.resize(rows.len(), mask_of(&all));
-        for element in elements {
-            let asks = self.code.elements.get(*element);
-            let Some(filter) = asks.and_then(|asks| asks.filter.as_ref()) else {
-                continue;
-            };
-            filter.mark(rows, bit(*element), &mut self.masks, &self.faults);
+        if let Some(filters) = self.code.filters.get(input) {
+            filters.mark(rows, &mut self.masks, &self.faults);
         }
     }
 

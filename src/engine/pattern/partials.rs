@@ -163,6 +163,21 @@ impl Partials {
         slot
     }
 
+    /// Like [`Partials::open`], with values that the pattern writes before it reads them.
+    #[inline]
+    pub(super) fn open_unwritten(&mut self, control: Control, initial: &[Value]) -> Slot {
+        let Some(slot) = self.free.pop() else {
+            return self.open(0, control, initial);
+        };
+        let partial = self.at_mut(slot);
+        partial.control = control;
+        partial.generation = partial.generation.wrapping_add(1);
+        partial.first = Timestamp::MAX;
+        (partial.begun, partial.live) = (false, true);
+        debug_assert_eq!(partial.link, NONE, "it waits nowhere");
+        slot
+    }
+
     /// A copy of another one, which stands nowhere yet.
     pub(super) fn copy(&mut self, of: Slot) -> Slot {
         let (scope, control) = (self.at(of).scope, self.at(of).control);

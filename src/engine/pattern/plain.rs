@@ -146,12 +146,14 @@ impl State {
     /// The row fits the first element by itself, and may begin a match.
     #[inline]
     fn begin_plain(&mut self, code: &Code, stands: &[Control], row: Row<'_>, to: &mut dyn Matches) {
-        let slot = self.open(code, 0);
+        let initial = code.registers.initial();
+        let slot = self.partials.open_unwritten(code.automaton.start, initial);
+        self.partials.at_mut(slot).birth = self.moment;
         let fits = self.set_own_key(code, slot, row, 1)
             && self.checked_at_start(code, slot, row, 1) != 0
             && !self.is_full(code);
         if !fits {
-            self.partials.close(slot);
+            self.partials.close_with_values(slot);
             return;
         }
         let env = Env::new(row.values, row.stamp, row.stamp, &self.faults);
@@ -160,7 +162,7 @@ impl State {
         if stands.len() == 1 {
             self.tell(code, slot, row.stamp, to);
             to.together(row.stamp);
-            self.partials.close(slot);
+            self.partials.close_with_values(slot);
             return;
         }
         self.partials.first_row(slot, row.stamp.time, 0);

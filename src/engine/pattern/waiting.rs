@@ -65,25 +65,44 @@ struct List {
     element: u32,
     scope: Slot,
     hash: u64,
-    key: Vec<Value>,
+    single: bool,
+    /// The first value of the key, which is mostly the only one, and the others.
+    key: Value,
+    more: Vec<Value>,
 }
 
 impl List {
-    fn new(element: u32, scope: Slot, hash: u64, key: Vec<Value>) -> List {
+    fn new(element: u32, scope: Slot, hash: u64, mut key: impl Iterator<Item = Value>) -> List {
         List {
             first: NONE,
             last: NONE,
             element,
             scope,
             hash,
-            key,
+            single: false,
+            key: key.next().unwrap_or_default(),
+            more: key.collect(),
         }
+    }
+
+    /// The one for all keys of an element.
+    fn single(element: u32) -> List {
+        List {
+            single: true,
+            ..List::new(element, NONE, 0, std::iter::empty())
+        }
+    }
+
+    #[inline]
+    fn has_key<'k>(&self, mut key: impl Iterator<Item = &'k Value>) -> bool {
+        key.next().is_none_or(|first| are_alike(&self.key, first))
+            && key.zip(&self.more).all(|(a, b)| are_alike(a, b))
     }
 }
 
 impl Waiting {
     pub(super) fn new(elements: usize) -> Waiting {
-        let single = |element| List::new(element_number(element), NONE, 0, Vec::new());
+        let single = |element| List::single(element_number(element));
         Waiting {
             links: Vec::new(),
             free_links: Vec::new(),
@@ -167,7 +186,7 @@ impl Waiting {
         if self.empty > EMPTY_MAX + 3 * filled {
             self.sweep();
         }
-        let list = List::new(number, scope, hash, key.cloned().collect());
+        let list = List::new(number, scope, hash, key.cloned());
         let slot = match self.free_lists.pop() {
             Some(slot) => {
                 if let Some(place) = self.lists.get_mut(slot as usize) {
@@ -196,9 +215,7 @@ impl Waiting {
     ) -> Option<Slot> {
         let same = |slot: &Slot| {
             self.lists.get(*slot as usize).is_some_and(|list| {
-                list.element == element
-                    && list.scope == scope
-                    && are_alike(list.key.iter(), key.clone())
+                list.element == element && list.scope == scope && list.has_key(key.clone())
             })
         };
         self.by_key.find(hash, same).copied()
@@ -212,7 +229,7 @@ impl Waiting {
                 return false;
             };
             if list.first == NONE {
-                list.key = Vec::new();
+                (list.key, list.more) = (Value::Null, Vec::new());
                 free.push(*slot);
             }
             list.first != NONE
@@ -303,8 +320,7 @@ impl Waiting {
         if link.behind == NONE {
             list.last = link.before;
         }
-        let single = list.key.is_empty() && list.scope == NONE;
-        if list.first == NONE && !single {
+        if list.first == NONE && !list.single {
             self.empty += 1;
         }
     }
@@ -346,22 +362,12 @@ fn element_number(element: usize) -> u32 {
 }
 
 #[inline]
-fn are_alike<'a, 'b>(
-    a: impl Iterator<Item = &'a Value>,
-    mut b: impl Iterator<Item = &'b Value>,
-) -> bool {
-    for a in a {
-        let same = match (a, b.next()) {
-            // The most common, without a call.
-            (Value::Str(a), Some(Value::Str(b))) => a.as_bytes() == b.as_bytes(),
-            (a, Some(b)) => a == b,
-            (_, None) => false,
-        };
-        if !same {
-            return false;
-        }
+fn are_alike(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        // The most common, without a call.
+        (Value::Str(a), Value::Str(b)) => a.as_bytes() == b.as_bytes(),
+        (a, b) => a == b,
     }
-    true
 }
 
 #[inline]

@@ -26,7 +26,7 @@ use std::collections::BTreeSet;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::condition::Condition;
+use super::condition::Conditions;
 use super::node::{Node, Port, Stores};
 use crate::event::{Rows, Value};
 use crate::sql::Application;
@@ -73,7 +73,7 @@ struct Screen {
 struct Filter {
     bucket: usize,
     /// What a row in the bucket must fulfil.
-    condition: Condition,
+    condition: Conditions,
     /// The readers that can do something with a row that fulfils it.
     wanting: BTreeSet<usize>,
 }

@@ -183,9 +183,7 @@ impl Filter {
         };
         let mut found;
         if self.bucket == EVERYTHING {
-            masks.clear();
-            masks.resize(rows.len(), 0);
-            self.condition.mark(rows, 1, masks, faults);
+            self.condition.mark(rows, masks, faults);
             let passing = (0_u32..).zip(masks.iter()).filter(|(_, mask)| **mask != 0);
             found = spare.pop().unwrap_or_default();
             found.extend(passing.map(|(row, _)| row));
@@ -195,9 +193,8 @@ impl Filter {
             };
             let passes = |row: &&u32| {
                 let (row, _) = rows.split_at(**row as usize).1.split_at(1);
-                let mut mask = [0];
-                self.condition.mark(row, 1, &mut mask, faults);
-                mask != [0]
+                self.condition.mark(row, masks, faults);
+                *masks != [0]
             };
             found = spare.pop().unwrap_or_default();
             found.extend(candidates.iter().filter(passes));
