@@ -60,6 +60,10 @@ pub(super) enum Part {
     Before = 7,
     /// The states of aggregates beyond what lies in their groups.
     GroupAggregates = 24,
+    /// Partial matches of a pattern, in runs of slots.
+    Partials = 40,
+    /// The keys of a pattern, in runs of slots.
+    Scopes = 41,
     /// What an aggregation knows besides rows.
     Rollup = 32,
     /// The rows of an aggregation's buckets, in runs of slots.

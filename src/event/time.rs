@@ -11,6 +11,8 @@ pub struct Timestamp(pub i64);
 impl Timestamp {
     /// Before every time that a log can hold.
     pub const MIN: Timestamp = Timestamp(i64::MIN);
+    /// After every time.
+    pub const MAX: Timestamp = Timestamp(i64::MAX);
 
     /// The point `span_ms` milliseconds later; stops at the end of time instead of wrapping.
     #[must_use]

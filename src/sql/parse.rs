@@ -5,6 +5,7 @@
 
 mod create;
 mod from;
+mod pattern;
 mod query;
 
 use sqlparser::ast::Expr;
@@ -28,7 +29,7 @@ const NESTING_MAX: usize = 50;
 /// fit on a stack.
 const CHAIN_MAX: usize = 256;
 
-/// Levels of subqueries in FROM.
+/// Levels of subqueries and of groups of a pattern in FROM.
 const SUBQUERIES_MAX: usize = 16;
 
 /// What ends the parsing of one statement.
@@ -307,7 +308,7 @@ struct StatementParser<'a> {
     parser: Parser<'a>,
     /// An alias without AS: perhaps it was meant as the next clause.
     bare_alias: Option<Name>,
-    /// Levels of subqueries around.
+    /// Levels of subqueries and groups around.
     depth: usize,
     /// Just behind the last token: where something is missing when the text ends too early.
     end: Place,
@@ -382,9 +383,23 @@ impl<'a> StatementParser<'a> {
     }
 
     fn unexpected_clause(&self) -> Diagnostic {
-        const LATER: [&str; 4] = ["UNION", "INTERSECT", "EXCEPT", "AFTER"];
+        const LATER: [&str; 3] = ["UNION", "INTERSECT", "EXCEPT"];
         if let Some(word) = LATER.iter().find(|word| self.peek_word(word)) {
             return self.error_here(format!("{word} is not supported by this version"));
+        }
+        let hints = [
+            (
+                "WITHIN",
+                "it stands right behind a pattern, or the condition of a join",
+            ),
+            (
+                "AFTER",
+                "it stands right behind the parentheses of a pattern",
+            ),
+        ];
+        if let Some((word, hint)) = hints.iter().find(|(word, _)| self.peek_word(word)) {
+            let fault = self.error_here(format!("{word} does not belong here"));
+            return fault.with_hint(*hint);
         }
         let clauses = [
             "WINDOW",
@@ -415,9 +430,9 @@ impl<'a> StatementParser<'a> {
     }
 
     /// Parses something that may contain itself, a bounded number of levels deep.
-    fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+    fn nested<T>(&mut self, what: &str, parse: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         if self.depth == SUBQUERIES_MAX {
-            let message = format!("subqueries nested more than {SUBQUERIES_MAX} levels deep");
+            let message = format!("{what} nested more than {SUBQUERIES_MAX} levels deep");
             return Err(self.error_here(message));
         }
         self.depth += 1;

@@ -25,6 +25,7 @@ mod tdigest;
 mod tests;
 
 pub(super) use new::new;
+pub(super) use sum::CompensatedSum;
 
 use std::cell::Cell;
 

@@ -291,7 +291,7 @@ impl Aggregate for Floats {
 /// taken out again. Values so large that their sum might overflow are summed apart, scaled down,
 /// so that one of them passing through a window does not spoil the sum for good.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct CompensatedSum {
+pub(in super::super) struct CompensatedSum {
     small: Neumaier,
     large: Neumaier,
 }
@@ -327,7 +327,7 @@ const SCALE: f64 = 8.636_168_555_094_445e-78;
 
 impl CompensatedSum {
     #[inline]
-    pub(super) fn add(&mut self, x: f64) {
+    pub(in super::super) fn add(&mut self, x: f64) {
         if x.abs() < LARGE {
             self.small.add(x);
         } else {
@@ -337,7 +337,7 @@ impl CompensatedSum {
 
     /// The sum; infinite when it does not fit.
     #[inline]
-    pub(super) fn total(&self) -> f64 {
+    pub(in super::super) fn total(&self) -> f64 {
         if self.large.is_zero() {
             return self.small.sum + self.small.lost + 0.0;
         }
@@ -346,7 +346,7 @@ impl CompensatedSum {
 
     /// The sum over `count`, which may fit when the sum does not.
     #[inline]
-    fn mean(&self, count: f64) -> f64 {
+    pub(in super::super) fn mean(&self, count: f64) -> f64 {
         if self.large.is_zero() {
             return (self.small.sum + self.small.lost) / count + 0.0;
         }
@@ -354,19 +354,17 @@ impl CompensatedSum {
             + (self.large.sum + self.large.lost) / count / SCALE
     }
 
-    pub(super) fn save(&self) -> Vec<Value> {
+    pub(in super::super) fn save(&self) -> [Value; 4] {
         [
             self.small.sum,
             self.small.lost,
             self.large.sum,
             self.large.lost,
         ]
-        .into_iter()
         .map(Value::Float)
-        .collect()
     }
 
-    pub(super) fn load(state: &[Value]) -> Result<CompensatedSum, StateError> {
+    pub(in super::super) fn load(state: &[Value]) -> Result<CompensatedSum, StateError> {
         Ok(CompensatedSum {
             small: Neumaier {
                 sum: float_at(state, 0)?,

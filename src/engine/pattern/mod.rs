@@ -1,15 +1,80 @@
 //! Patterns: rows that belong together, found as they come.
+//!
+//! The pattern is compiled once ([`code`]): the automaton ([`automaton`]) knows what may follow what,
+//! elements write what is read of their rows into a match row of fixed width ([`registers`]). A
+//! partial match ([`partials`]) is such a row and the elements that it waits for. Those that wait
+//! lie in lists by element and key ([`waiting`]), so that a row touches only those that it can
+//! complete further; what outlives WITHIN stands in front of the order of age, what waits for an
+//! absence in a queue ([`timers`]).
+//!
+//! A SEQUENCE looks at all partial matches of a key for each row, of which there are never more
+//! than elements.
+
+mod automaton;
+mod code;
+mod partials;
+mod persist;
+mod registers;
+mod scopes;
+mod state;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod waiting;
+
+use std::cell::Cell;
+use std::sync::Arc;
 
 use super::analytic::Analytics;
+use super::expr::{Env, Operand, predicate};
+use super::feed::StreamFeed;
 use super::node::Stores;
 use super::state::{Load, Save, StateError};
 use super::window::Changes;
-use crate::event::{Rows, Stamp, Timestamp};
-use crate::sql::plan::{self, PatternInput};
+use crate::event::{Batch, Row, Rows, Stamp, Timestamp};
+use crate::sql::plan::{self, Emit, PatternInput, StreamInput, Within};
+use automaton::bit;
+use code::{Code, Scoping, mask_of};
+use state::State;
+use timers::Timers;
+
+/// Rows that are looked at in one go.
+const LOOK_ROWS_MAX: usize = 1024;
+/// The state of the windows in front is numbered from this on.
+const PORTS: u16 = 1;
 
 /// What looks for the matches of one query.
 pub(super) struct Matcher {
+    code: Arc<Code>,
+    state: State,
+    /// Named windows in front of inputs.
+    windows: Vec<Option<Box<StreamFeed>>>,
+    /// The columns of each input.
+    widths: Vec<usize>,
+    filter: Option<Operand<bool>>,
+    /// What is computed from match to match. It then has the filter, too.
     analytics: Option<Box<Analytics>>,
+    /// Of each row that is looked at, the elements that it fits by itself.
+    masks: Vec<u64>,
+    faults: Cell<u64>,
+}
+
+/// Collects the rows that come out of a window.
+struct Collect<'a>(&'a mut Batch);
+
+impl Changes for Collect<'_> {
+    fn enter(&mut self, row: Row<'_>) {
+        self.0.push(row.stamp, row.values.iter().cloned());
+    }
+
+    fn leave(&mut self, _row: Row<'_>, _at: Stamp) {}
+
+    fn close(&mut self, _at: Stamp) {}
+}
+
+/// Room for the rows that come out of the window in front of an input.
+fn come_out(widths: &[usize], input: usize) -> Batch {
+    Batch::new(widths.get(input).copied().unwrap_or(1).max(1))
 }
 
 impl Matcher {
@@ -18,45 +83,228 @@ impl Matcher {
         analytics: &plan::Analytics,
         stores: &Stores,
     ) -> Matcher {
-        let analytics = Analytics::new(analytics, plan.filter.as_ref(), stores);
+        let filter = plan.filter.as_ref();
+        let analytics = Analytics::new(analytics, filter, stores);
+        let filter = filter.filter(|_| analytics.is_none());
+        let code = Code::new(&plan.pattern, stores);
+        let window = |input: &StreamInput| {
+            let windowed = input.window.is_some();
+            windowed.then(|| Box::new(StreamFeed::new(input, Emit::Current, stores)))
+        };
         Matcher {
+            state: State::new(&code),
+            code: Arc::new(code),
+            windows: plan.pattern.inputs.iter().map(window).collect(),
+            widths: plan
+                .pattern
+                .inputs
+                .iter()
+                .map(|input| input.keep.len())
+                .collect(),
+            filter: filter.map(|filter| predicate(filter, stores.cx(&[]))),
             analytics: analytics.map(Box::new),
+            masks: Vec::new(),
+            faults: Cell::new(0),
         }
     }
 
+    /// The same with nothing to remember.
     pub(super) fn fresh(&self) -> Matcher {
+        let windows = self.windows.iter();
+        let fresh = |feed: &Box<StreamFeed>| Box::new(feed.fresh());
         Matcher {
+            state: State::new(&self.code),
+            code: Arc::clone(&self.code),
+            windows: windows.map(|feed| feed.as_ref().map(fresh)).collect(),
+            widths: self.widths.clone(),
+            filter: self.filter.clone(),
             analytics: self.analytics.as_ref().map(|one| Box::new(one.fresh())),
+            masks: Vec::new(),
+            faults: Cell::new(0),
         }
     }
 
-    pub(super) fn push(&mut self, _input: usize, _rows: Rows<'_>, _to: &mut impl Changes) {}
-
-    pub(super) fn fire(&mut self, _at: Stamp, _to: &mut impl Changes) {}
-
-    pub(super) fn starts(&self) -> bool {
-        false
+    /// Takes rows of an input, all before the next deadline.
+    pub(super) fn push(&mut self, input: usize, rows: Rows<'_>, to: &mut impl Changes) {
+        match self.windows.get_mut(input) {
+            Some(Some(window)) => {
+                let mut come = come_out(&self.widths, input);
+                window.push(0, rows, &mut Collect(&mut come));
+                self.look(input, come.rows());
+            }
+            _ => self.look(input, rows),
+        }
+        self.give(to);
     }
 
-    pub(super) fn start(&mut self, _at: Stamp) {}
+    fn look(&mut self, input: usize, rows: Rows<'_>) {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (head, tail) = rest.split_at(LOOK_ROWS_MAX);
+            self.screen(input, head);
+            for (row, mask) in head.iter().zip(&self.masks) {
+                if *mask != 0 || self.code.every_row {
+                    self.state.row(&self.code, input, row, *mask);
+                }
+            }
+            rest = tail;
+        }
+    }
+
+    /// Finds what each row fits by itself.
+    fn screen(&mut self, input: usize, rows: Rows<'_>) {
+        let elements = self.code.by_input.get(input).map_or(&[][..], Vec::as_slice);
+        let every = |element: &usize| {
+            let element = self.code.elements.get(*element);
+            element.is_some_and(|element| element.filter.is_none())
+        };
+        let all: Vec<usize> = elements.iter().copied().filter(every).collect();
+        self.masks.clear();
+        self.masks.resize(rows.len(), mask_of(&all));
+        for element in elements {
+            let asks = self.code.elements.get(*element);
+            let Some(filter) = asks.and_then(|asks| asks.filter.as_ref()) else {
+                continue;
+            };
+            for (row, mask) in rows.iter().zip(&mut self.masks) {
+                let env = Env::new(row.values, row.stamp, row.stamp, &self.faults);
+                if filter.get(&env) == Some(true) {
+                    *mask |= bit(*element);
+                }
+            }
+        }
+    }
+
+    /// The clock has reached a deadline.
+    pub(super) fn fire(&mut self, at: Stamp, to: &mut impl Changes) {
+        for input in 0..self.windows.len() {
+            let Some(Some(window)) = self.windows.get_mut(input) else {
+                continue;
+            };
+            if window.deadline().is_some_and(|due| due <= at.time) {
+                let mut come = come_out(&self.widths, input);
+                window.fire(at, &mut Collect(&mut come));
+                self.look(input, come.rows());
+            }
+        }
+        if self
+            .state
+            .deadline(&self.code)
+            .is_some_and(|due| due <= at.time)
+        {
+            self.state.fire(&self.code, at);
+        }
+        self.give(to);
+    }
+
+    /// Hands over the matches that have been found.
+    fn give(&mut self, to: &mut impl Changes) {
+        if self.state.found.is_empty() {
+            return;
+        }
+        match self.analytics.take() {
+            None => self.give_to(to),
+            Some(mut analytics) => {
+                self.give_to(&mut analytics.before(to));
+                self.analytics = Some(analytics);
+            }
+        }
+        self.state.found.clear();
+        self.state.found_at.clear();
+    }
+
+    fn give_to(&self, to: &mut impl Changes) {
+        let visible = self.code.visible;
+        let moments = self.state.found_at.iter();
+        let mut rows = self.state.found.rows().iter().zip(moments).peekable();
+        while let Some((row, moment)) = rows.next() {
+            let row = Row {
+                values: row.values.get(..visible).unwrap_or_default(),
+                ..row
+            };
+            let passes = self.filter.as_ref().is_none_or(|filter| {
+                let env = Env::new(row.values, row.stamp, row.stamp, &self.faults);
+                filter.get(&env) == Some(true)
+            });
+            if passes {
+                to.enter(row);
+            }
+            if rows.peek().is_none_or(|(_, next)| *next != moment) {
+                to.together(row.stamp);
+            }
+        }
+    }
+
+    /// Whether an absence at the start waits for the clock to be known.
+    pub(super) fn starts(&self) -> bool {
+        let code = &self.code;
+        code.tokens && code.scoping == Scoping::One && !self.state.started
+    }
+
+    /// The clock is known.
+    pub(super) fn start(&mut self, at: Stamp) {
+        if !self.state.started {
+            self.state.start(&self.code, at);
+        }
+    }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        None
+        let windows = self.windows.iter().flatten();
+        let windows = windows.filter_map(|window| window.deadline());
+        windows.chain(self.state.deadline(&self.code)).min()
     }
 
-    pub(super) fn earliest(&self, _time: Timestamp) -> Option<Timestamp> {
-        None
+    /// The earliest deadline that rows from `time` on could bring about.
+    pub(super) fn earliest(&self, time: Timestamp) -> Option<Timestamp> {
+        let windows = self.windows.iter().flatten();
+        let windows = windows.filter_map(|window| window.earliest(time));
+        let code = &self.code;
+        let waits = Timers::shortest_ms(&code.automaton, code.elements.len());
+        let ends = match code.within {
+            Some(Within::Time(span_ms)) => Some(span_ms.saturating_add(1)),
+            Some(Within::Events(_)) | None => None,
+        };
+        let spans = waits
+            .into_iter()
+            .chain(ends)
+            .map(|span_ms| time.plus_ms(span_ms));
+        windows.chain(spans).min()
     }
 
     pub(super) fn take_faults(&self) -> u64 {
-        0
+        let windows = self.windows.iter().flatten();
+        let windows: u64 = windows.map(|window| window.take_faults()).sum();
+        let analytics = self.analytics.as_ref().map_or(0, |one| one.faults.take());
+        windows + analytics + self.faults.take() + self.state.faults.take()
     }
 
-    pub(super) fn save(&self, _save: &mut Save<'_>) -> Result<(), StateError> {
-        Ok(())
+    /// Partial matches that were dropped since the last call, since there were too many.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.state.dropped)
     }
 
-    pub(super) fn load(&mut self, _load: &Load<'_>) -> Result<(), StateError> {
-        Ok(())
+    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+        for (number, window) in (PORTS..).zip(&self.windows) {
+            if let Some(window) = window {
+                save.one_of(number, |save| window.save(save))?;
+            }
+        }
+        if let Some(analytics) = &self.analytics {
+            analytics.save(save)?;
+        }
+        self.state.save(save)
+    }
+
+    pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
+        for (number, window) in (PORTS..).zip(&mut self.windows) {
+            if let Some(window) = window {
+                window.load(&load.one_of(number))?;
+            }
+        }
+        if let Some(analytics) = &mut self.analytics {
+            analytics.load(load)?;
+        }
+        self.state = State::new(&self.code);
+        self.state.load(&self.code, load)
     }
 }

@@ -1,4 +1,4 @@
-//! FROM: sources, joins, windows.
+//! FROM: sources, joins, windows; patterns have a module of their own.
 
 use sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
 use sqlparser::parser::Parser;
@@ -13,10 +13,8 @@ use crate::event::{DURATION_UNITS, unit_ms};
 impl StatementParser<'_> {
     /// Behind FROM.
     pub(super) fn from(&mut self) -> Parsed<From> {
-        for later in ["PATTERN", "SEQUENCE"] {
-            if self.peek_word(later) && self.nth_is(1, &Token::LParen) {
-                return Err(self.error_here(format!("{later} is not supported by this version")));
-            }
+        if self.peek_pattern() {
+            return Ok(From::Pattern(Box::new(self.pattern()?)));
         }
         let mut from = From::One(self.source()?);
         loop {
@@ -105,7 +103,7 @@ impl StatementParser<'_> {
 
     fn source(&mut self) -> Parsed<Source> {
         let what = if self.parser.consume_token(&Token::LParen) {
-            let select = self.nested(|parser| parser.select_from())?;
+            let select = self.nested("subqueries", |parser| parser.select_from())?;
             self.token(&Token::RParen)?;
             What::Subquery(Box::new(select))
         } else {

@@ -80,7 +80,7 @@ impl StatementParser<'_> {
             self.no_columns("give the columns their names in the SELECT, with AS")?;
             self.expect_word("AS")?;
             self.token(&Token::LParen)?;
-            let select = self.nested(|parser| parser.select_from())?;
+            let select = self.nested("subqueries", |parser| parser.select_from())?;
             self.token(&Token::RParen)?;
             tables.push((name, select));
             if !self.parser.consume_token(&Token::Comma) {
@@ -209,6 +209,7 @@ impl StatementParser<'_> {
         if self.word("WHERE") {
             select.filter = Some(self.sql(Parser::parse_expr)?);
         }
+        self.partition_by(&mut select)?;
         select.place = self.here();
         self.expect_word("SELECT")?;
         select.distinct = self.distinct();
@@ -230,10 +231,8 @@ impl StatementParser<'_> {
         if query.filter.is_none() && self.word("WHERE") {
             query.filter = Some(self.sql(Parser::parse_expr)?);
         }
-        if self.word("PARTITION") {
-            self.expect_word("BY")?;
-            query.partition_by =
-                self.sql(|parser| parser.parse_comma_separated(Parser::parse_expr))?;
+        if query.partition_by.is_empty() {
+            self.partition_by(query)?;
         }
         if self.word("GROUP") {
             self.expect_word("BY")?;
@@ -261,6 +260,16 @@ impl StatementParser<'_> {
         Ok(())
     }
 
+    /// `PARTITION BY …`, if it comes next.
+    fn partition_by(&mut self, query: &mut Select) -> Parsed<()> {
+        if self.word("PARTITION") {
+            self.expect_word("BY")?;
+            query.partition_by =
+                self.sql(|parser| parser.parse_comma_separated(Parser::parse_expr))?;
+        }
+        Ok(())
+    }
+
     /// `OUTPUT [ALL | FIRST | LAST] EVERY …`, `OUTPUT SNAPSHOT EVERY …`.
     fn output(&mut self) -> Parsed<Output> {
         let place = self.here();
@@ -284,11 +293,7 @@ impl StatementParser<'_> {
     }
 
     fn every(&mut self, keep: Keep) -> Parsed<Every> {
-        let counts = matches!(self.peek(), Token::Number(..))
-            && matches!(&self.parser.peek_nth_token(1).token, Token::Word(word)
-                if word.value.eq_ignore_ascii_case("EVENTS")
-                    || word.value.eq_ignore_ascii_case("EVENT"));
-        if !counts {
+        if !self.counts_events() {
             return Ok(Every::SpanMs(self.span_ms()?));
         }
         let place = self.here();
@@ -300,6 +305,14 @@ impl StatementParser<'_> {
             _ => return Ok(Every::Events(count)),
         };
         Err(Diagnostic::error(self.path, place, message))
+    }
+
+    /// Whether `n EVENTS` comes next.
+    pub(super) fn counts_events(&self) -> bool {
+        matches!(self.peek(), Token::Number(..))
+            && matches!(&self.parser.peek_nth_token_ref(1).token, Token::Word(word)
+                if word.value.eq_ignore_ascii_case("EVENTS")
+                    || word.value.eq_ignore_ascii_case("EVENT"))
     }
 
     /// The head of a partition, up to BEGIN.
