@@ -101,7 +101,7 @@ impl Writer<'_, '_> {
     fn looks(&mut self, before: &[usize], quantified: bool) -> usize {
         self.room = self.room.saturating_sub(1);
         let stream = self.tape.one_of(&[0, 1, 0, 1, 2]);
-        let terms = self.tape.one_of(&[0, 1, 0, 1, 2]);
+        let terms = self.tape.one_of(&[0, 1, 0, 0, 1, 2]);
         let element = self.elements.len();
         let condition = (0..terms).map(|_| self.term(before, quantified));
         let condition = condition.collect();
@@ -117,7 +117,13 @@ impl Writer<'_, '_> {
         let order = [Ordering::Greater, Ordering::Less, Ordering::Equal];
         let order = self.tape.one_of(&order);
         let cell = usize::from(!self.tape.rarely(4));
-        let constant = i64::try_from(self.tape.below(4)).unwrap();
+        // Most rows fit.
+        let constant = match order {
+            Ordering::Greater => self.tape.one_of(&[0, 1, 0]),
+            Ordering::Less => self.tape.one_of(&[4, 3, 2]),
+            Ordering::Equal => self.tape.one_of(&[1, 0, 2]),
+        };
+        let cell = if order == Ordering::Equal { cell } else { 1 };
         let constant = Term::Constant(cell, order, constant);
         let kind = self.tape.below(4);
         if kind == 3 && quantified {
@@ -157,10 +163,11 @@ fn pattern(tape: &mut Tape<'_>) -> Pattern {
             0 if !parts.is_empty() && (every || tape.below(2) == 0) => {
                 parts.last_mut().unwrap().1.push(step);
             }
-            0 | 1 => parts.push((tape.below(4) > 0, vec![step])),
+            0 | 1 => parts.push((tape.below(5) > 0, vec![step])),
             _ => parts.push((false, vec![step])),
         }
     }
+    parts[0].0 |= tape.below(3) > 0;
     // Neither a pattern nor what is repeated may be done without a row.
     for (every, steps) in &mut parts {
         if *every && steps.iter().all(Tree::done) {
@@ -496,9 +503,9 @@ proptest! {
 
     #[test]
     fn patterns_follow_the_rules(
-        bytes in prop::collection::vec(proptest::prelude::any::<u8>(), 0..90),
-        row_bytes in prop::collection::vec(proptest::prelude::any::<u8>(), 0..150),
-        count in 1usize..25,
+        bytes in prop::collection::vec(proptest::prelude::any::<u8>(), 20..100),
+        row_bytes in prop::collection::vec(proptest::prelude::any::<u8>(), 30..170),
+        count in 4usize..30,
     ) {
         patterns(&bytes, &row_bytes, count)?;
     }
