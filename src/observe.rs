@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::engine::TimeCounts;
+use crate::engine::EngineCounts;
 use crate::{sink, source};
 
 /// What the pipeline counts, readable at any time.
@@ -39,11 +39,13 @@ pub struct PipelineMetrics {
     pub dead_letters: AtomicU64,
     /// Jumps of the clock on which a trigger passed over instants.
     pub jumps_cut: AtomicU64,
+    /// Partial matches of patterns that were dropped since there were too many.
+    pub matches_dropped: AtomicU64,
 }
 
 impl PipelineMetrics {
     /// Adds what an engine has counted.
-    pub fn count_time(&self, counts: TimeCounts) {
+    pub fn count_engine(&self, counts: EngineCounts) {
         for (counter, count) in [
             (&self.late, counts.late),
             (&self.future, counts.future),
@@ -51,6 +53,7 @@ impl PipelineMetrics {
             (&self.reorder_full, counts.full),
             (&self.dead_letters, counts.dead_letters),
             (&self.jumps_cut, counts.jumps_cut),
+            (&self.matches_dropped, counts.matches_dropped),
         ] {
             counter.fetch_add(count, Ordering::Relaxed);
         }
@@ -74,6 +77,7 @@ impl PipelineMetrics {
             ("reorder_full", &self.reorder_full),
             ("dead_letters", &self.dead_letters),
             ("jumps_cut", &self.jumps_cut),
+            ("matches_dropped", &self.matches_dropped),
         ]
         .into_iter()
         .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))

@@ -45,8 +45,8 @@ use crate::sql::Application;
 use crate::sql::plan::{Domains, LOG, Role, StreamId};
 use node::{Node, Port, Source, Stores};
 use reach::Stop;
+pub use reorder::EngineCounts;
 use reorder::Reorder;
-pub use reorder::TimeCounts;
 use share::Rooms;
 use state::{Load, Save};
 pub use state::{StateChunk, StateError};
@@ -97,7 +97,7 @@ pub struct Engine {
     bringing: bool,
     /// New stamps of rows that are taken as they come.
     stamps: Vec<Stamp>,
-    counts: TimeCounts,
+    counts: EngineCounts,
     /// Per stream, the sequence number that it last got rows for, and how many.
     given: Vec<(Seq, u32)>,
     ordinals: Vec<u32>,
@@ -181,7 +181,7 @@ impl Engine {
             arrivals: VecDeque::new(),
             bringing: false,
             stamps: Vec::new(),
-            counts: TimeCounts::default(),
+            counts: EngineCounts::default(),
             domains,
             domain_of,
             nodes,
@@ -227,9 +227,11 @@ impl Engine {
             .min()
     }
 
-    /// What has happened for the sake of time since the last call.
-    pub fn take_time_counts(&mut self) -> TimeCounts {
+    /// What has been counted since the last call.
+    pub fn take_counts(&mut self) -> EngineCounts {
         self.counts.jumps_cut += self.nodes.iter_mut().map(Node::take_cut).sum::<u64>();
+        let dropped = self.nodes.iter_mut().map(Node::take_dropped);
+        self.counts.matches_dropped += dropped.sum::<u64>();
         std::mem::take(&mut self.counts)
     }
 

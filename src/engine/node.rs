@@ -339,6 +339,15 @@ impl Node {
         }
     }
 
+    /// Partial matches that were dropped since the last call, since there were too many.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        match self {
+            Node::Query(_, query) => query.take_dropped(),
+            Node::Partition(_, partition) => partition.take_dropped(),
+            Node::Table(..) | Node::Aggregation(..) | Node::Trigger(..) => 0,
+        }
+    }
+
     /// Whether there is anything to remember between two rows.
     pub(super) fn has_state(&self) -> bool {
         match self {

@@ -38,6 +38,7 @@ pub(super) struct Partition {
     deadlines: BTreeSet<(Timestamp, u64, Due)>,
     out: VecDeque<(usize, Batch)>,
     faults: u64,
+    dropped: u64,
     own_faults: std::cell::Cell<u64>,
 }
 
@@ -117,6 +118,7 @@ impl Partition {
             deadlines: BTreeSet::new(),
             out: VecDeque::new(),
             faults: 0,
+            dropped: 0,
             own_faults: std::cell::Cell::new(0),
             wiring: Wiring {
                 readers: BTreeMap::new(),
@@ -290,6 +292,7 @@ impl Partition {
             return;
         };
         self.faults += running.take_faults();
+        self.dropped += running.take_dropped();
         let deadline = running.deadline();
         let noted = instance.deadline_of.get_mut(query);
         if let Some(noted) = noted.filter(|noted| **noted != deadline) {
@@ -387,6 +390,11 @@ impl Partition {
 
     pub(super) fn take_faults(&mut self) -> u64 {
         std::mem::take(&mut self.faults) + self.own_faults.take()
+    }
+
+    /// Partial matches that were dropped since the last call, since there were too many.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {

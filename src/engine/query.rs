@@ -336,6 +336,14 @@ impl Running {
         }
     }
 
+    /// Partial matches that were dropped since the last call, since there were too many.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        match &mut self.seat {
+            Seat::Own(Feed::Pattern(matcher), _) => matcher.take_dropped(),
+            Seat::Own(Feed::Stream(_) | Feed::Join(_), _) | Seat::Shared(_) => 0,
+        }
+    }
+
     pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
         if self.has_state() {
             // So that a state which happens to be empty is not taken for one that is missing.

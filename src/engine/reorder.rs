@@ -25,9 +25,10 @@ const SYNCHRONISED: Timestamp = Timestamp(1_577_836_800_000);
 /// Rows per chunk of state.
 const CHUNK_ROWS: usize = 256;
 
-/// What has happened to rows for the sake of their time, and to input that could not be used.
+/// What has happened to rows for the sake of their time, to input that could not be used, and
+/// where there was no room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TimeCounts {
+pub struct EngineCounts {
     /// Rows behind the watermark, whatever became of them.
     pub late: u64,
     /// Rows too far ahead, whatever became of them.
@@ -40,6 +41,8 @@ pub struct TimeCounts {
     pub dead_letters: u64,
     /// Jumps of the clock on which a trigger passed over instants.
     pub jumps_cut: u64,
+    /// Partial matches of patterns that were dropped since there were too many.
+    pub matches_dropped: u64,
 }
 
 /// What becomes of a row.
@@ -159,7 +162,7 @@ impl Reorder {
         stream: StreamId,
         values: &[Value],
         log: Timestamp,
-        counts: &mut TimeCounts,
+        counts: &mut EngineCounts,
     ) -> Verdict {
         let watermark = self.watermark;
         let source = self.sources.iter_mut().find(|one| one.stream == stream);
@@ -216,7 +219,7 @@ impl Reorder {
         stream: StreamId,
         values: &[Value],
         ahead: bool,
-        counts: &mut TimeCounts,
+        counts: &mut EngineCounts,
     ) -> Option<Waiting> {
         let key = (time.max(self.watermark), self.next);
         self.next += 1;

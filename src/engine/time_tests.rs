@@ -282,14 +282,15 @@ fn what_happens_is_counted() {
         engine.push(a, row(seq, now, time, 0).rows(), &mut seen);
     }
     engine.advance(Timestamp(now + 20_000), Seq(9), &mut seen);
-    let expected = super::TimeCounts {
+    let expected = super::EngineCounts {
         late: 1,
         future: 1,
         untimed: 1,
         full: 1,
         dead_letters: 1,
         jumps_cut: 1,
+        matches_dropped: 0,
     };
-    assert_eq!(engine.take_time_counts(), expected);
-    assert_eq!(engine.take_time_counts(), super::TimeCounts::default());
+    assert_eq!(engine.take_counts(), expected);
+    assert_eq!(engine.take_counts(), super::EngineCounts::default());
 }

@@ -433,9 +433,7 @@ impl Pipeline {
             &self.handles.metrics.faults,
             usize::try_from(self.core.take_faults()).unwrap_or(0),
         );
-        self.handles
-            .metrics
-            .count_time(self.core.take_time_counts());
+        self.handles.metrics.count_engine(self.core.take_counts());
         Ok(())
     }
 

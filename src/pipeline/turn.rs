@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::checkpoint::{Checkpoints, Chunk, Snapshot};
-use crate::engine::{Engine, Outputs, StateError, TimeCounts};
+use crate::engine::{Engine, EngineCounts, Outputs, StateError};
 use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Timestamp, Value};
 use crate::outbox::{Entry, Outbox};
 use crate::sql::Application;
@@ -147,8 +147,8 @@ impl Core {
     }
 
     /// What has happened for the sake of time since the last call.
-    pub fn take_time_counts(&mut self) -> TimeCounts {
-        self.engine.take_time_counts()
+    pub fn take_counts(&mut self) -> EngineCounts {
+        self.engine.take_counts()
     }
 
     /// Works inputs at `time`, which is not before [`Core::last_time`]. With no input it is a

@@ -194,12 +194,6 @@ impl Registers {
         &self.initial
     }
 
-    /// How many rows an element has taken, when it may take several.
-    pub(super) fn count(&self, element: usize, values: &[Value]) -> Option<u64> {
-        let column = self.counts.get(element).copied().flatten()?;
-        u64::try_from(values.get(column)?.as_int()?).ok()
-    }
-
     /// Until when an absence waits.
     pub(super) fn until(&self, element: usize, values: &[Value]) -> Option<Timestamp> {
         let column = self.until.get(element).copied().flatten()?;

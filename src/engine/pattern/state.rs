@@ -335,9 +335,11 @@ impl State {
             if !partial.live || partial.generation != hit.generation {
                 continue;
             }
-            if hit.mask != 0 {
+            // A SEQUENCE ends by what it does not take.
+            let idle = code.automaton.sequence && hit.mask & !code.automaton.absent == 0;
+            if !(idle && partial.begun) {
                 self.apply(code, hit.slot, hit.mask, row);
-            } else if partial.begun {
+            } else {
                 self.die(code, hit.slot, row.stamp.time);
             }
         }

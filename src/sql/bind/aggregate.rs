@@ -19,13 +19,27 @@ pub(super) fn bind(
     filter: Option<&Written>,
 ) -> Bound {
     let name = spec.names.first().copied().unwrap_or_default();
+    let mut bound = None;
+    if scope.elements.is_some() {
+        if let Some(count) = scope.count_of_element(at, spec, call, filter) {
+            return count;
+        }
+        let arguments = arguments(scope, at, spec, call)?;
+        if let Some(folded) = scope.folded(at, spec, call, &arguments.0, filter) {
+            return folded;
+        }
+        bound = Some(arguments);
+    }
     if let Err(why) = &scope.aggregates {
         let message = format!("{name} is an aggregate and cannot be used {why}");
         let hint = why.starts_with("in WHERE").then(|| "use HAVING".to_owned());
         return scope.fail_with(at, message, hint);
     }
     let distinct = distinct(scope, at, spec, call)?;
-    let (arguments, parameter) = arguments(scope, at, spec, call)?;
+    let (arguments, parameter) = match bound {
+        Some(bound) => bound,
+        None => arguments(scope, at, spec, call)?,
+    };
     let filter = filter.map(|filter| inner(scope, |scope| scope.condition(filter, "FILTER")));
     let types: Vec<Type> = arguments.iter().map(|expr| expr.ty).collect();
     let ty = match spec.function.result_type(&types) {
@@ -143,6 +157,7 @@ fn inner(scope: &mut Scope<'_>, bind: impl FnOnce(&mut Scope<'_>) -> Bound) -> B
             Err(why) => Err(*why),
         },
         draws: Err("inside an aggregate"),
+        elements: scope.elements,
         place: scope.place,
         progress: scope.progress,
         diagnostics: scope.diagnostics,

@@ -11,7 +11,8 @@ use super::super::plan::{Aggregation, Analytics, Bucket, Duration, Expr, StreamI
 use super::expr::{Failed, Progress, Scope, place};
 use super::join::Tree;
 use super::names::Named;
-use super::query::{Clauses, Draft, Narrow, clauses, regroup};
+use super::narrow::Narrow;
+use super::query::{Clauses, Draft, clauses, regroup};
 use super::source::{Origin, OriginKind};
 use super::{Binder, Relation};
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
@@ -74,6 +75,8 @@ impl Binder<'_> {
             clauses,
             analytics: Analytics::default(),
             origins: vec![origin],
+            rate: None,
+            write: None,
         };
         let narrow = Narrow::new(&mut draft, &mut Tree::Leaf(0), &mut by);
         let Draft {
@@ -196,6 +199,7 @@ impl Binder<'_> {
             aggregates: Err("in AGGREGATE BY"),
             analytics: Err("in AGGREGATE BY"),
             draws: Ok(()),
+            elements: None,
             place: create.select.place,
             tables: &self.application.tables,
             progress: &progress,

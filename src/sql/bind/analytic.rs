@@ -75,6 +75,7 @@ pub(super) fn bind(
             Err(why) => Err(*why),
         },
         draws: scope.draws,
+        elements: scope.elements,
         place: scope.place,
         progress: scope.progress,
         diagnostics: &mut *scope.diagnostics,

@@ -78,6 +78,9 @@ pub(super) fn bind(scope: &mut Scope<'_>, written: &Written, call: &WrittenCall)
         );
     }
     let arguments = arguments(scope, at, &name, call)?;
+    if name.eq_ignore_ascii_case("event_time") && scope.elements.is_some() {
+        return scope.element_time(at, &arguments.arguments);
+    }
     if name.eq_ignore_ascii_case("event_time") {
         return event_time(scope, at, &arguments.arguments);
     }

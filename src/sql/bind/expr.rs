@@ -14,6 +14,7 @@ use super::analytic::List;
 use super::call;
 use super::fold::fold;
 use super::names::Named;
+use super::pattern::Seen;
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::event::{Type, Value};
 
@@ -40,6 +41,9 @@ pub(super) struct Scope<'a> {
     pub(super) draws: Result<(), &'static str>,
     /// Where the statement begins: for what has no place of its own.
     pub(super) place: Place,
+    /// What the sources are called and what else can be read of them where they are the elements
+    /// of a pattern.
+    pub(super) elements: Option<Seen<'a>>,
     /// The tables, for `x IN table`.
     pub(super) tables: &'a [Table],
     pub(super) progress: &'a Progress,
@@ -257,6 +261,7 @@ impl<'s> Scope<'s> {
             aggregates: Err("here"),
             analytics: Err("here"),
             draws: self.draws,
+            elements: self.elements,
             place: self.place,
             tables: self.tables,
             progress: self.progress,

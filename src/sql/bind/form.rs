@@ -7,6 +7,7 @@ use super::super::plan::{Expr, ExprKind};
 use super::super::types;
 use super::call;
 use super::expr::{Bound, Failed, Scope, literal, place, typed_null, widen};
+use super::pattern::begins_with_index;
 use crate::diagnostic::{Place, did_you_mean};
 use crate::event::{Type, Value};
 
@@ -21,6 +22,11 @@ impl Scope<'_> {
     pub(super) fn access(&mut self, root: &Written, chain: &[ast::AccessExpr]) -> Bound {
         let at = place(root);
         let (mut json, steps) = match (root, chain) {
+            (Written::Identifier(name), chain)
+                if begins_with_index(chain) && self.names_element(name) =>
+            {
+                self.of_row(name, chain)?
+            }
             (
                 Written::Identifier(stream),
                 [

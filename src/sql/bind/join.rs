@@ -10,7 +10,7 @@ use super::super::plan::{
     TableId, Window,
 };
 use super::expr::{Failed, Scope};
-use super::query::Narrow;
+use super::narrow::Narrow;
 use super::source::{Origin, OriginKind};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::event::{Type, Value};

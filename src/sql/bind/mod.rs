@@ -12,8 +12,10 @@ mod fold;
 mod form;
 mod join;
 mod names;
+mod narrow;
 mod output;
 mod partition;
+mod pattern;
 mod query;
 mod source;
 mod target;
@@ -101,12 +103,18 @@ impl Work {
             Todo::Aggregation(aggregation) => &aggregation.select.from,
         };
         let names = from.sources().into_iter();
-        names
+        let mut names: Vec<&ast::Name> = names
             .filter_map(|source| match &source.what {
                 ast::What::Named(name) => Some(name),
                 ast::What::Subquery(_) => None,
             })
-            .collect()
+            .collect();
+        if let ast::From::Pattern(pattern) = from {
+            let mut elements = Vec::new();
+            pattern::elements(&pattern.root, &mut elements);
+            names.extend(elements.into_iter().map(|element| &element.stream));
+        }
+        names
     }
 
     /// The stream or aggregation that it makes.

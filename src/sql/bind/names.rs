@@ -73,6 +73,11 @@ impl<'s> Scope<'s> {
             if let Some((other, ..)) = found.next() {
                 let (a, b) = (source.shown(), other.shown());
                 let column = &name.value;
+                if a.is_empty() || b.is_empty() {
+                    let message = format!("column '{column}' is in several elements");
+                    let hint = Some("give each an alias: e1=S".to_owned());
+                    return self.fail_with(place_of(name.span), message, hint);
+                }
                 let message = format!("column '{column}' is in both '{a}' and '{b}'");
                 let hint = Some(format!("write {a}.{column} or {b}.{column}"));
                 return self.fail_with(place_of(name.span), message, hint);
@@ -99,6 +104,7 @@ impl<'s> Scope<'s> {
                 source.what,
                 source.shown()
             ),
+            [] => format!("unknown column '{}': no row is taken here", name.value),
             _ => {
                 let names: Vec<String> = sources
                     .iter()
@@ -111,6 +117,9 @@ impl<'s> Scope<'s> {
     }
 
     pub(super) fn unknown_source(&mut self, stream: &ast::Ident) -> Bound {
+        if let Some(refused) = self.hidden_element(stream) {
+            return refused;
+        }
         self.progress.unknown.set(true);
         let several: Vec<&str> = self.sources_of(&stream.value).map(Named::shown).collect();
         if let [first, .., last] = several.as_slice() {

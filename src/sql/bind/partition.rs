@@ -123,7 +123,12 @@ impl Binder<'_> {
     }
 
     /// Rows of several streams meet under one key: its parts must be of one type everywhere.
-    fn same_types(&mut self, path: &str, place: Place, keys: &mut [(StreamId, PartitionKey)]) {
+    pub(super) fn same_types(
+        &mut self,
+        path: &str,
+        place: Place,
+        keys: &mut [(StreamId, PartitionKey)],
+    ) {
         let form = |key: &PartitionKey| match key {
             PartitionKey::Values(exprs) => exprs.iter().map(|expr| expr.ty).collect(),
             PartitionKey::Ranges(_) => vec![Type::String],
@@ -239,6 +244,7 @@ impl Binder<'_> {
             aggregates: Err("in the key of a partition"),
             analytics: Err("in the key of a partition"),
             draws: Err("in the key of a partition"),
+            elements: None,
             place: place(written),
             progress,
             tables: &self.application.tables,
@@ -289,7 +295,7 @@ impl Binder<'_> {
     }
 
     /// The keys of PARTITION BY: those of each stream that has all of their columns.
-    fn keys_by(
+    pub(super) fn keys_by(
         &mut self,
         path: &str,
         by: &[WrittenExpr],

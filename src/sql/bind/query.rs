@@ -17,6 +17,8 @@ use super::expr::{Failed, Progress, Scope, place};
 use super::fold;
 use super::join::{self, Sides, Tree};
 use super::names::Named;
+use super::narrow::Narrow;
+use super::pattern::PATTERN_PROPERTIES;
 use super::source::{Origin, OriginKind};
 use super::target::TableWrite;
 use super::{Binder, Written as WrittenQuery};
@@ -48,6 +50,9 @@ impl Binder<'_> {
         written: &WrittenQuery,
     ) -> Result<Query, Failed> {
         let select = &written.query.select;
+        if let ast::From::Pattern(pattern) = &select.from {
+            return self.try_pattern(path, written, pattern);
+        }
         let before = self.faults();
         let origins = self.origins(path, written)?;
         let partition = self.partition_by(path, written, &origins)?;
@@ -58,27 +63,58 @@ impl Binder<'_> {
         }
         self.warn_of_emit(path, written, &origins);
         let Bound {
-            mut clauses,
+            clauses,
             mut tree,
             write,
         } = clauses?;
+        let width = origins.last().map_or(0, |last| last.columns().end);
+        let mut draft = self.draft(path, written, origins, (clauses, write), width)?;
+        let input = self.input(path, written, &mut draft, &mut tree)?;
+        self.finished(path, written, draft, input, partition)
+    }
+
+    /// What has been bound, brought to the stages of a query. `width`: where the columns of the
+    /// sources end.
+    pub(super) fn draft(
+        &mut self,
+        path: &str,
+        written: &WrittenQuery,
+        origins: Vec<Origin>,
+        (mut clauses, write): (Clauses, Option<TableWrite>),
+        width: usize,
+    ) -> Result<Draft, Failed> {
         let calls = std::mem::take(&mut clauses.calls);
         let analytics = self.analytics(path, calls, &origins)?;
-        let rate = rate(select, &mut clauses);
-        let write = write.map(|write| write.hide(&mut clauses, &origins));
+        let rate = rate(&written.query.select, &mut clauses);
+        let write = write.map(|write| write.hide(&mut clauses, width));
         let grouped = !clauses.keys.is_empty() || !clauses.aggregates.is_empty();
         let grouping = grouped.then(|| regroup(&mut clauses));
-        let mut draft = Draft {
+        Ok(Draft {
             grouping,
             clauses,
             analytics,
             origins,
-        };
-        let input = self.input(path, written, &mut draft, &mut tree)?;
+            rate,
+            write,
+        })
+    }
+
+    /// The query, when it is known what it reads.
+    pub(super) fn finished(
+        &mut self,
+        path: &str,
+        written: &WrittenQuery,
+        draft: Draft,
+        input: Input,
+        partition: Option<usize>,
+    ) -> Result<Query, Failed> {
+        let select = &written.query.select;
         let Draft {
             grouping,
             clauses,
             analytics,
+            rate,
+            write,
             ..
         } = draft;
         let query = Query {
@@ -108,7 +144,7 @@ impl Binder<'_> {
     }
 
     /// How many faults have been found.
-    fn faults(&self) -> usize {
+    pub(super) fn faults(&self) -> usize {
         let faults = self.diagnostics.iter();
         let faults = faults.filter(|one| one.severity == Severity::Error);
         faults.count()
@@ -180,6 +216,7 @@ impl Binder<'_> {
             aggregates: Err("in ON, which decides before rows are grouped"),
             analytics: Err("in ON, which makes the rows"),
             draws: Err("in ON"),
+            elements: None,
             tables: &self.application.tables,
             diagnostics: self.diagnostics,
         };
@@ -343,17 +380,28 @@ impl Binder<'_> {
                                    head of a PARTITION";
                     return self.refuse(path, name.place, message);
                 }
-                other => {
-                    let message = format!("unknown property '{other}' of a query");
-                    let known = ["join.rows_max", "partition.idle"];
-                    let hint = did_you_mean(other, known);
-                    let fault = Diagnostic::error(path, name.place, message);
-                    self.diagnostics.push(fault.with_hint_if(hint));
-                    return Err(Failed);
+                other if PATTERN_PROPERTIES.contains(&other) => {
+                    let message = format!("'{other}' is for a query that reads a PATTERN");
+                    return self.refuse(path, name.place, message);
                 }
+                _ => return self.unknown_property(path, name),
             }
         }
         Ok(rows_max)
+    }
+
+    /// Reports a property that no query has.
+    pub(super) fn unknown_property<T>(
+        &mut self,
+        path: &str,
+        name: &ast::Name,
+    ) -> Result<T, Failed> {
+        let message = format!("unknown property '{}' of a query", name.text);
+        let known = ["join.rows_max", "partition.idle"].into_iter();
+        let hint = did_you_mean(&name.text, known.chain(PATTERN_PROPERTIES));
+        let fault = Diagnostic::error(path, name.place, message);
+        self.diagnostics.push(fault.with_hint_if(hint));
+        Err(Failed)
     }
 }
 
@@ -370,13 +418,26 @@ pub(super) struct Draft {
     pub(super) clauses: Clauses,
     pub(super) analytics: Analytics,
     pub(super) origins: Vec<Origin>,
+    pub(super) rate: Option<Rate>,
+    pub(super) write: Option<TableWrite>,
+}
+
+impl Draft {
+    /// Whether it keeps nothing from one row to the next.
+    pub(super) fn only_projects(&self) -> bool {
+        let stages = self.grouping.is_some() || self.rate.is_some() || self.write.is_some();
+        !stages && self.analytics.is_empty()
+    }
 }
 
 pub(super) fn clauses(scope: &mut Scope<'_>, written: &ast::Select) -> Result<Clauses, Failed> {
     let mut aggregates: Vec<Aggregate> = Vec::new();
     let mut calls = Calls::default();
-    let width = scope.sources.last();
-    let width = width.map_or(0, |last| last.first + last.schema.width());
+    let behind = |last: &Named<'_>| last.first + last.schema.width();
+    let width = match &scope.elements {
+        Some(seen) => seen.width(),
+        None => scope.sources.last().map_or(0, behind),
+    };
     let mut inner = Scope {
         aggregates: Err("in WHERE, which decides before rows are grouped"),
         analytics: Ok(List {
@@ -635,135 +696,6 @@ fn to_group_row(expr: &mut Expr, keys: &[Expr], aggregates: usize, carried: &mut
             for operand in expr.operands_mut() {
                 to_group_row(operand, keys, aggregates, carried);
             }
-        }
-    }
-}
-
-/// The columns of each source. What is computed stands behind those of the only one; behind those
-/// of several, it is kept whoever reads it.
-fn ranges(
-    origins: &[Origin],
-    computed: usize,
-    joined: bool,
-    keep: &mut Vec<usize>,
-) -> Vec<std::ops::Range<usize>> {
-    let mut ranges: Vec<_> = origins.iter().map(Origin::columns).collect();
-    if joined {
-        let width = ranges.last().map_or(0, |last| last.end);
-        keep.extend((width..).take(computed));
-    } else if let [only] = ranges.as_mut_slice() {
-        only.end += computed;
-    }
-    ranges
-}
-
-/// What reads the row behind filter and window. `named`: the window is not the query's own.
-fn readers<'a>(
-    grouping: Option<&'a mut Grouping>,
-    clauses: &'a mut Clauses,
-    named: bool,
-    exprs: &mut Vec<&'a mut Expr>,
-    plain: &mut Vec<&'a mut usize>,
-) {
-    match grouping {
-        Some(grouping) => {
-            exprs.extend(&mut grouping.keys);
-            let aggregates = grouping.aggregates.iter_mut();
-            exprs.extend(aggregates.flat_map(Aggregate::exprs_mut));
-            plain.extend(&mut grouping.carried);
-        }
-        None => {
-            exprs.extend(&mut clauses.select);
-            exprs.extend(&mut clauses.having);
-            exprs.extend(clauses.order_by.iter_mut().map(|key| &mut key.expr));
-        }
-    }
-    if named {
-        // The filter of a named window sees the rows that it keeps.
-        exprs.extend(&mut clauses.filter);
-    }
-}
-
-/// The columns that are read behind the filters, and where each source's lie among them.
-pub(super) struct Narrow {
-    /// Ascending, over the columns of all sources.
-    keep: Vec<usize>,
-    /// The columns of each source.
-    ranges: Vec<std::ops::Range<usize>>,
-}
-
-impl Narrow {
-    /// Finds the columns, and renumbers what reads them.
-    pub(super) fn new(draft: &mut Draft, tree: &mut Tree, filter: &mut [Expr]) -> Narrow {
-        let joined = matches!(tree, Tree::Node(_));
-        let Draft {
-            grouping,
-            clauses,
-            analytics,
-            origins,
-        } = draft;
-        let mut exprs: Vec<&mut Expr> = filter.iter_mut().collect();
-        let mut plain: Vec<&mut usize> = Vec::new();
-        tree.exprs_mut(&mut exprs);
-        let computed = analytics.iter().count();
-        if joined {
-            exprs.extend(analytics.exprs_mut());
-        }
-        let named = origins
-            .iter()
-            .any(|origin| matches!(origin.kind, OriginKind::Stream { named: true, .. }));
-        readers(grouping.as_mut(), clauses, named, &mut exprs, &mut plain);
-        let mut keep = Vec::new();
-        for expr in &mut exprs {
-            expr.for_each_column(&mut |column| keep.push(*column));
-        }
-        keep.extend(plain.iter().map(|column| **column));
-        window_columns(origins, |first, column| keep.push(first + *column));
-        let ranges = ranges(origins, computed, joined, &mut keep);
-        for range in ranges.iter().filter(|_| joined) {
-            // A side has at least one column.
-            if !keep.iter().any(|column| range.contains(column)) {
-                keep.push(range.start);
-            }
-        }
-        keep.sort_unstable();
-        keep.dedup();
-        let renumber = |column: &mut usize| {
-            *column = keep.binary_search(column).unwrap_or_default();
-        };
-        for expr in exprs {
-            expr.for_each_column(&mut { renumber });
-        }
-        plain.into_iter().for_each(renumber);
-        window_columns(origins, |first, column| {
-            let before = keep.partition_point(|column| *column < first);
-            let place = keep.binary_search(&(first + *column));
-            *column = place.unwrap_or_default().saturating_sub(before);
-        });
-        Narrow { keep, ranges }
-    }
-
-    /// The kept columns of a source, numbered as it numbers them.
-    pub(super) fn keep(&self, source: usize) -> Vec<usize> {
-        let range = self.ranges.get(source).cloned().unwrap_or_default();
-        let own = self.keep.iter().filter(|column| range.contains(column));
-        own.map(|column| column - range.start).collect()
-    }
-
-    /// Where the columns of a source begin among all that are kept.
-    pub(super) fn offset(&self, source: usize) -> usize {
-        let start = self.ranges.get(source).map_or(0, |range| range.start);
-        self.keep.partition_point(|column| *column < start)
-    }
-}
-
-/// Every column that a window reads: those are numbered within the window's own stream, whose
-/// first column among all is given too.
-fn window_columns(origins: &mut [Origin], mut visit: impl FnMut(usize, &mut usize)) {
-    for origin in origins {
-        let first = origin.first;
-        if let Some(window) = origin.window_mut() {
-            window.for_each_column(&mut |column| visit(first, column));
         }
     }
 }

@@ -140,7 +140,7 @@ impl Binder<'_> {
         Ok(())
     }
 
-    fn origin(
+    pub(super) fn origin(
         &mut self,
         path: &str,
         written: &Written,

@@ -10,8 +10,8 @@ use super::super::types;
 use super::expr::{self, Failed, Scope, place};
 use super::join::{all_of, conjuncts, span, unwiden};
 use super::names::Named;
+use super::pattern;
 use super::query::Clauses;
-use super::source::Origin;
 use super::{Binder, Relation, Written};
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::event::{Field, Schema, Type, Value};
@@ -55,9 +55,11 @@ fn with_table<T>(
     bind: impl FnOnce(&mut Scope<'_>) -> Result<T, Failed>,
 ) -> Result<T, Failed> {
     let mut sources = scope.sources.to_vec();
-    let first = sources
-        .last()
-        .map_or(0, |last| last.first + last.schema.width());
+    let behind = |last: &Named<'_>| last.first + last.schema.width();
+    let first = match scope.elements {
+        Some(_) => pattern::BEHIND,
+        None => sources.last().map_or(0, behind),
+    };
     sources.push(Named {
         names: [Some(name), None],
         schema,
@@ -183,9 +185,9 @@ pub(super) fn upsert(
 
 impl TableWrite {
     /// Puts what the write reads of the sources behind the query's output columns, and renumbers
-    /// its expressions: over the query's whole row and behind it the table's.
-    pub(super) fn hide(mut self, clauses: &mut Clauses, origins: &[Origin]) -> TableWrite {
-        let width = origins.last().map_or(0, |last| last.columns().end);
+    /// its expressions: over the query's whole row and behind it the table's. `width`: where the
+    /// table's columns have begun so far.
+    pub(super) fn hide(mut self, clauses: &mut Clauses, width: usize) -> TableWrite {
         if let Kind::Update(_) | Kind::Delete = self.kind {
             // What reads the sources alone need not be checked for each row of the table.
             let (own, rest) = std::mem::take(&mut self.on)

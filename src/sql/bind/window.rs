@@ -56,6 +56,7 @@ impl Binder<'_> {
             aggregates: Err("in this argument of a window"),
             analytics: Err("in a window"),
             draws: Err("in an argument of a window"),
+            elements: None,
             place: kind.place,
             tables: &self.application.tables,
             progress: &progress,
