@@ -193,7 +193,7 @@ fn rules_9_and_10() {
     };
     check(&and(false), "tick@0 b1@10 tick@200", "(,b1)@100");
     check(&and(false), "tick@0 a1@110 b1@120 tick@200", "(,b1)@120");
-    check(&and(true), "tick@0 b1@10 a1@20 b2@130 b3@140", "(,b2)@130");
+    check(&and(true), "tick@0 b1@10 a1@20 b2@130 b3@240", "(,b1)@120 (,b2)@220");
     let grows = pattern(&[el(A), el(B)], vec![then(vec![many(0, 1, MANY), not(1, 100)])]);
     check(&grows, "a1@0 a2@50 tick@900", "(a1 a2,)@150");
     let without = |every| {
