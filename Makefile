@@ -77,7 +77,7 @@ bench: rust linker broker ## every benchmark, as one table and target/bench.json
 	fi
 	MALLOC_ARENA_MAX=2 $(CARGO) bench --locked
 
-soak: rust linker ## 50 million events, and whether memory stays what it is
+soak: rust linker ## 50 million events twice (windows, patterns), and whether memory stays flat
 	@MALLOC_ARENA_MAX=2 $(CARGO) bench --locked --bench soak
 
 fuzz: rust linker ## each fuzz target for FUZZ_S seconds; FUZZ_TARGET=name for one

@@ -23,6 +23,7 @@ mod growth;
 mod join;
 mod later;
 mod log;
+mod patterns;
 mod pipeline;
 #[path = "../tests/common/wait.rs"]
 mod wait;
@@ -40,6 +41,7 @@ fn main() -> std::io::Result<()> {
         engine::FIGURES,
         join::FIGURES,
         growth::FIGURES,
+        patterns::FIGURES,
         log::FIGURES,
         pipeline::FIGURES,
         end_to_end::FIGURES,

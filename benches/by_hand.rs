@@ -4,6 +4,8 @@
 //! A loop takes batches like the engine and fills a reused batch of output rows. Sums are
 //! compensated, since the rows must be the same to the last bit.
 
+use std::collections::VecDeque;
+
 use ecow::EcoString;
 use eventflux::event::{Batch, Rows, Seq, Stamp, Timestamp, Value};
 use foldhash::fast::FixedState;
@@ -231,6 +233,75 @@ impl Loop for Lookup {
                 values.push(device.line.clone());
                 values.push(Value::finite(*temperature * device.factor));
             });
+        }
+        to.read(&self.out);
+    }
+
+    fn finish(&mut self, _time: Timestamp, _seq: Seq, _to: &mut Tally) {}
+}
+
+/// P and PK: `SELECT a.ts, b.ts FROM PATTERN (EVERY a=S[temperature > 40] -> b=S[temperature < 10
+/// AND sensor_id = a.sensor_id] WITHIN 10 SECONDS)`.
+///
+/// What can no longer be completed leaves when its sensor has the next row that matters: that is
+/// least work, and enough while sensors do not come and go.
+pub(crate) struct Pairs {
+    waiting: HashMap<EcoString, VecDeque<Waiting>, FixedState>,
+    out: Batch,
+}
+
+/// A hot row that no cold one has followed yet.
+struct Waiting {
+    time_ms: i64,
+    ts: i64,
+}
+
+impl Pairs {
+    const WITHIN_MS: i64 = 10_000;
+
+    pub(crate) fn new() -> Pairs {
+        Pairs {
+            waiting: HashMap::default(),
+            out: Batch::new(2),
+        }
+    }
+}
+
+impl Loop for Pairs {
+    fn push(&mut self, rows: Rows<'_>, to: &mut Tally) {
+        self.out.clear();
+        for row in rows.iter() {
+            let [
+                Value::Str(sensor),
+                Value::Float(temperature),
+                _,
+                _,
+                Value::Int(ts),
+            ] = row.values
+            else {
+                continue;
+            };
+            let time_ms = row.stamp.time.0;
+            let first_ms = time_ms - Pairs::WITHIN_MS;
+            if *temperature > 40.0 {
+                let waiting = self.waiting.entry_ref(sensor).or_default();
+                while waiting.front().is_some_and(|hot| hot.time_ms < first_ms) {
+                    waiting.pop_front();
+                }
+                waiting.push_back(Waiting { time_ms, ts: *ts });
+            } else if *temperature < 10.0 {
+                let Some(waiting) = self.waiting.get_mut(sensor) else {
+                    continue;
+                };
+                for hot in waiting.drain(..) {
+                    if hot.time_ms >= first_ms {
+                        self.out.push_with(row.stamp, |values| {
+                            values.push(Value::Int(hot.ts));
+                            values.push(Value::Int(*ts));
+                        });
+                    }
+                }
+            }
         }
         to.read(&self.out);
     }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eventflux::engine::Engine;
-use eventflux::event::{Batch, Rows, Seq, Timestamp};
+use eventflux::event::{Batch, Rows, Seq, Timestamp, Value};
 use eventflux::sql::plan::StreamId;
 use eventflux::sql::{SqlText, compile};
 
 use crate::allocations;
 use crate::by_hand::{self, Loop};
-use crate::events::{self, Events, STREAM, Tally};
+use crate::events::{self, Events, START_MS, STREAM, Tally};
 use crate::figure::{Figure, Measured};
 
 /// How many events each round takes.
@@ -52,13 +52,13 @@ pub(crate) const FIGURES: &[Figure] = &[
         name: "P",
         what: "pattern of two events within 10 s",
         budget: ">= 0.5 x by hand",
-        measure: None,
+        measure: Some(|| measure(&PAIRS)),
     },
     Figure {
         name: "PK",
         what: "the same, partitioned by 10,000 sensors",
         budget: ">= 0.5 x by hand",
-        measure: None,
+        measure: Some(|| measure(&PAIRS_BY_KEY)),
     },
     Figure {
         name: "J",
@@ -75,6 +75,8 @@ struct Contest {
     ours: fn(&str) -> Ours,
     by_hand: fn() -> Box<dyn Loop>,
     check: fn(&Tally),
+    /// Whether it may ask for memory when it is warm.
+    may_allocate: bool,
 }
 
 const FILTER: Contest = Contest {
@@ -84,6 +86,7 @@ const FILTER: Contest = Contest {
     ours: Ours::new,
     by_hand: || Box::new(by_hand::Filter::new()),
     check: |tally| assert_eq!(tally.rows, 1_200_302, "rows of F"),
+    may_allocate: false,
 };
 
 const TUMBLING: Contest = Contest {
@@ -93,6 +96,7 @@ const TUMBLING: Contest = Contest {
     ours: Ours::new,
     by_hand: || Box::new(by_hand::Tumbling::new()),
     check: check_tumbling,
+    may_allocate: false,
 };
 
 const LENGTH: Contest = Contest {
@@ -101,6 +105,35 @@ const LENGTH: Contest = Contest {
     ours: Ours::new,
     by_hand: || Box::new(by_hand::Length::new()),
     check: |tally| assert_eq!(tally.rows, EVENTS as u64, "a row of L per event"),
+    may_allocate: false,
+};
+
+const PAIRS: Contest = Contest {
+    sql: "INSERT INTO Out SELECT a.ts AS first, b.ts AS second FROM PATTERN ( \
+          EVERY a=S[temperature > 40] -> b=S[temperature < 10 AND sensor_id = a.sensor_id] \
+          WITHIN 10 SECONDS);",
+    sensors: SENSORS,
+    ours: Ours::new,
+    by_hand: || Box::new(by_hand::Pairs::new()),
+    check: |tally| {
+        check_pairs(PAIRS.sql);
+        assert_eq!(tally.rows, 600_557, "rows of P");
+    },
+    may_allocate: true,
+};
+
+const PAIRS_BY_KEY: Contest = Contest {
+    sql: "INSERT INTO Out SELECT a.ts AS first, b.ts AS second FROM PATTERN ( \
+          EVERY a=S[temperature > 40] -> b=S[temperature < 10 AND sensor_id = a.sensor_id] \
+          WITHIN 10 SECONDS) PARTITION BY sensor_id;",
+    sensors: DEVICES,
+    ours: Ours::new,
+    by_hand: || Box::new(by_hand::Pairs::new()),
+    check: |tally| {
+        check_pairs(PAIRS_BY_KEY.sql);
+        assert_eq!(tally.rows, 108_229, "rows of PK");
+    },
+    may_allocate: true,
 };
 
 const LOOKUP: Contest = Contest {
@@ -113,6 +146,7 @@ const LOOKUP: Contest = Contest {
     ours: |sql| Ours::new(sql).told("Announced", &events::devices(DEVICES)),
     by_hand: || Box::new(by_hand::Lookup::new(&events::devices(DEVICES))),
     check: |tally| assert_eq!(tally.rows, EVENTS as u64, "a row of J per event"),
+    may_allocate: false,
 };
 
 /// Every window has 1,000 rows, and nearly all of the 100 sensors among them.
@@ -121,7 +155,7 @@ fn check_tumbling(tally: &Tally) {
     impl eventflux::engine::Outputs for Windows {
         fn take(&mut self, _: StreamId, _: u32, rows: &Batch, _: &[u32]) {
             for row in rows.rows().iter() {
-                let rows = row.values.last().and_then(eventflux::event::Value::as_int);
+                let rows = row.values.last().and_then(Value::as_int);
                 match self
                     .0
                     .last_mut()
@@ -149,6 +183,41 @@ fn check_tumbling(tally: &Tally) {
     assert!((99..=100).contains(&groups), "about 100 groups per window");
 }
 
+/// What is known of the first million events of 100 sensors: how many matches there are, and that
+/// both rows of a match are of one sensor.
+fn check_pairs(sql: &str) {
+    #[derive(Default)]
+    struct Pairs {
+        /// The sensor of each row, which its `ts` tells.
+        sensors: Vec<Value>,
+        matches: u64,
+    }
+    impl eventflux::engine::Outputs for Pairs {
+        fn take(&mut self, _: StreamId, _: u32, rows: &Batch, _: &[u32]) {
+            for row in rows.rows().iter() {
+                let sensor = |column: usize| {
+                    let ts = row.values[column].as_int().expect("a time");
+                    &self.sensors[usize::try_from(ts - START_MS).expect("a row's number")]
+                };
+                assert_eq!(sensor(0), sensor(1), "one sensor in both halves");
+                self.matches += 1;
+            }
+        }
+    }
+    let mut ours = Ours::new(&format!("{STREAM}{sql}"));
+    let (mut events, mut chunk) = (Events::new(SENSORS), Batch::new(5));
+    let mut pairs = Pairs::default();
+    for (chunks, matches) in [(10, 19_621), (90, 199_790)] {
+        for _ in 0..chunks {
+            events.fill(&mut chunk, CHUNK_EVENTS);
+            let sensors = chunk.rows().iter().map(|row| row.values[0].clone());
+            pairs.sensors.extend(sensors);
+            ours.engine.push(ours.stream, chunk.rows(), &mut pairs);
+        }
+        assert_eq!(pairs.matches, matches, "matches among the first events");
+    }
+}
+
 /// The engine with one application, fed through the stream `S`.
 pub(crate) struct Ours {
     pub(crate) engine: Engine,
@@ -157,11 +226,16 @@ pub(crate) struct Ours {
 
 impl Ours {
     pub(crate) fn new(sql: &str) -> Ours {
-        let text = SqlText {
-            path: "bench".to_owned(),
-            text: sql.to_owned(),
-        };
-        let plan = compile(&[text]).expect("the bench's SQL");
+        Ours::of(&[sql.to_owned()])
+    }
+
+    /// With SQL that is too long for one text.
+    pub(crate) fn of(texts: &[String]) -> Ours {
+        let texts = texts.iter().zip(1..).map(|(text, number)| SqlText {
+            path: format!("bench {number}"),
+            text: text.clone(),
+        });
+        let plan = compile(&texts.collect::<Vec<_>>()).expect("the bench's SQL");
         let (stream, _) = plan.stream_named("S").expect("the stream of the events");
         let (out, _) = plan.stream_named("Out").expect("the stream of the results");
         Ours {
@@ -171,7 +245,7 @@ impl Ours {
     }
 
     /// The same when a stream has had these rows before anything else.
-    fn told(mut self, stream: &str, rows: &Batch) -> Ours {
+    pub(crate) fn told(mut self, stream: &str, rows: &Batch) -> Ours {
         let (stream, _) = self.engine.plan().stream_named(stream).expect("the stream");
         self.engine.push(stream, rows.rows(), &mut Tally::default());
         self
@@ -188,11 +262,11 @@ impl Loop for Ours {
     }
 }
 
-/// The rows in pushes of [`BATCH_ROWS`].
-pub(crate) fn batches(events: &Batch) -> impl Iterator<Item = Rows<'_>> {
+/// The rows in pushes of so many.
+fn batches(events: &Batch, batch_rows: usize) -> impl Iterator<Item = Rows<'_>> {
     let mut rest = events.rows();
     std::iter::from_fn(move || {
-        let (head, tail) = rest.split_at(BATCH_ROWS);
+        let (head, tail) = rest.split_at(batch_rows);
         rest = tail;
         (!head.is_empty()).then_some(head)
     })
@@ -208,10 +282,20 @@ pub(crate) struct Round {
     pub(crate) allocated: u64,
 }
 
-/// So many events of so many sensors through one loop. The clock and the count stand still while
-/// the next events are made.
+/// So many events of so many sensors through one loop, [`BATCH_ROWS`] at a time.
 pub(crate) fn round(under_test: &mut dyn Loop, count: usize, sensors: usize) -> Round {
-    let (mut events, mut chunk) = (Events::new(sensors), Batch::new(5));
+    round_of(under_test, count, Events::new(sensors), BATCH_ROWS)
+}
+
+/// So many of these events through one loop, in pushes of so many. The clock and the count stand
+/// still while the next events are made.
+pub(crate) fn round_of(
+    under_test: &mut dyn Loop,
+    count: usize,
+    mut events: Events,
+    batch_rows: usize,
+) -> Round {
+    let mut chunk = Batch::new(5);
     let mut round = Round {
         time: Duration::ZERO,
         tally: Tally::default(),
@@ -221,7 +305,7 @@ pub(crate) fn round(under_test: &mut dyn Loop, count: usize, sensors: usize) -> 
     for number in 0..chunks {
         events.fill(&mut chunk, CHUNK_EVENTS);
         let (start, before) = (Instant::now(), allocations::count());
-        for rows in batches(&chunk) {
+        for rows in batches(&chunk, batch_rows) {
             under_test.push(rows, &mut round.tally);
         }
         if number + 1 == chunks {
@@ -252,7 +336,7 @@ fn measure(contest: &Contest) -> Measured {
     let ratio = best_by_hand.as_secs_f64() / best_ours.as_secs_f64();
     Measured {
         value: ratio,
-        met: ratio >= FLOOR && first.allocated == 0,
+        met: ratio >= FLOOR && (contest.may_allocate || first.allocated == 0),
         details: vec![
             ("events/s", EVENTS as f64 / best_ours.as_secs_f64()),
             ("by hand", EVENTS as f64 / best_by_hand.as_secs_f64()),

@@ -77,28 +77,35 @@ impl Events {
 
     /// When and as which input the next event comes.
     pub(crate) fn stamp(&self) -> Stamp {
-        Stamp {
-            seq: Seq(self.next.unsigned_abs() + 1),
-            time: Timestamp(START_MS + self.next),
-        }
+        stamp_of(self.next)
     }
 }
+
+/// When and as which input the event with this number comes, from 0.
+pub(crate) fn stamp_of(number: i64) -> Stamp {
+    Stamp {
+        seq: Seq(number.unsigned_abs() + 1),
+        time: Timestamp(START_MS + number),
+    }
+}
+
+/// When and as which input comes what is there before the first event.
+pub(crate) const BEFORE: Stamp = Stamp {
+    seq: Seq(0),
+    time: Timestamp(START_MS - 1),
+};
 
 /// What is known of so many sensors before the first event: `(id, line, factor)`.
 pub(crate) fn devices(count: usize) -> Batch {
     let mut devices = Batch::new(3);
     let mut random = Xorshift::default();
     for number in 0..count {
-        let stamp = Stamp {
-            seq: Seq(0),
-            time: Timestamp(START_MS - 1),
-        };
         let row = [
             Value::text(&format!("sensor-{number:03}")),
             Value::text(&format!("line-{:02}", number % 50)),
             Value::Float(1.0 + random.float(1.0)),
         ];
-        devices.push(stamp, row);
+        devices.push(BEFORE, row);
     }
     devices
 }

@@ -82,11 +82,7 @@ fn compare(little: (&str, usize), much: (&str, usize), growth_max: f64) -> Measu
     let time = |(sql, sensors): (&str, usize)| {
         round(&mut Ours::new(&format!("{STREAM}{sql}")), EVENTS, sensors).time
     };
-    let (mut best_little, mut best_much) = (Duration::MAX, Duration::MAX);
-    for _ in 0..ROUNDS {
-        best_little = best_little.min(time(little));
-        best_much = best_much.min(time(much));
-    }
+    let (best_little, best_much) = best_of(ROUNDS, || time(little), || time(much));
     let per_event = |time: Duration| time.as_secs_f64() * 1e9 / f64::from(1_000_000);
     let growth = best_much.as_secs_f64() / best_little.as_secs_f64();
     Measured {
@@ -97,4 +93,18 @@ fn compare(little: (&str, usize), much: (&str, usize), growth_max: f64) -> Measu
             ("ns with little", per_event(best_little)),
         ],
     }
+}
+
+/// The best times of two that take turns.
+pub(crate) fn best_of(
+    rounds: usize,
+    little: impl Fn() -> Duration,
+    much: impl Fn() -> Duration,
+) -> (Duration, Duration) {
+    let (mut best_little, mut best_much) = (Duration::MAX, Duration::MAX);
+    for _ in 0..rounds {
+        best_little = best_little.min(little());
+        best_much = best_much.min(much());
+    }
+    (best_little, best_much)
 }

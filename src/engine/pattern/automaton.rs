@@ -241,6 +241,11 @@ impl Automaton {
             .sum()
     }
 
+    /// Whether a part but the first has EVERY.
+    pub(super) fn repeats_inside(&self) -> bool {
+        self.every_from(1) != 0
+    }
+
     /// How many parts there are.
     pub(super) fn parts(&self) -> usize {
         self.parts.len()

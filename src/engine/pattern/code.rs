@@ -2,11 +2,13 @@
 
 use super::super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
 use super::super::node::Stores;
-use super::automaton::{Automaton, bit, bits};
+use super::automaton::{Automaton, Control, bit, bits};
 use super::registers::Registers;
 use super::waiting::Place;
 use crate::event::{Row, Value};
-use crate::sql::plan::{Element, Expr, ExprKind, Overflow, Pattern, Skip, Within};
+use crate::sql::plan::{
+    Element, Expr, ExprKind, Overflow, Pattern, PatternStep, Skip, Takes, Within,
+};
 
 /// The compiled pattern.
 pub(super) struct Code {
@@ -32,6 +34,9 @@ pub(super) struct Code {
     pub(super) matches_max: u64,
     /// Whether what has not begun waits already: for an absence.
     pub(super) tokens: bool,
+    /// For a pattern of the plain kind, how far a partial match has come when an element has taken
+    /// its row, by element.
+    pub(super) plain: Option<Vec<Control>>,
     /// Whether any absence has a time.
     pub(super) timed: bool,
     /// Whether each scope keeps its partial matches in a list.
@@ -133,7 +138,12 @@ impl Code {
         let cx = stores.cx(&[]);
         let automaton = Automaton::new(plan);
         let mut registers = Registers::new(plan, cx);
-        let trail = registers.width()..registers.width() + automaton.parts();
+        let parts = if automaton.repeats_inside() {
+            automaton.parts()
+        } else {
+            0
+        };
+        let trail = registers.width()..registers.width() + parts;
         for _ in trail.clone() {
             registers.hidden(None, Value::Null);
         }
@@ -194,6 +204,7 @@ impl Code {
             timed: automaton.absent & !automaton.untimed != 0,
             scoping,
             own_key,
+            plain: plain(plan, &automaton, scoping),
             trail,
             elements,
             places,
@@ -253,6 +264,35 @@ fn scoping(plan: &Pattern, automaton: &Automaton) -> Scoping {
     } else {
         Scoping::Keyed
     }
+}
+
+/// What nearly all patterns are: one row after another, each of one element, begun again by each row
+/// that fits the first.
+fn plain(plan: &Pattern, automaton: &Automaton, scoping: Scoping) -> Option<Vec<Control>> {
+    let single = |element: &Element| {
+        let once = Takes::Rows {
+            min: 1,
+            max: Some(1),
+        };
+        element.takes == once
+    };
+    let steps = plan.parts.iter().flat_map(|part| &part.steps);
+    let chained = steps.zip(0..).all(|(step, number)| match step {
+        PatternStep::Element(element) => *element == number,
+        PatternStep::All(_) | PatternStep::Any(_) => false,
+    });
+    let once = automaton.always && !automaton.repeats_inside() && !automaton.sequence;
+    let counts = matches!(plan.within, Some(Within::Events(_)));
+    let free = plan.skip == Skip::Nothing && !counts && scoping != Scoping::Keyed;
+    if !(chained && once && free && plan.elements.iter().all(single)) {
+        return None;
+    }
+    let mut control = automaton.start;
+    let stands = (0..plan.elements.len()).map(|element| {
+        automaton.take(element, 1, &mut control);
+        control
+    });
+    Some(stands.collect())
 }
 
 /// Takers out of `mask` that stand before another one of it give way.

@@ -14,6 +14,7 @@ mod automaton;
 mod code;
 mod partials;
 mod persist;
+mod plain;
 mod registers;
 mod scopes;
 mod state;

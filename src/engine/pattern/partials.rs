@@ -131,11 +131,6 @@ impl Partials {
         &mut self.values[start..start + self.width]
     }
 
-    /// The values of every slot, row after row, and how wide a row is.
-    pub(super) fn cells(&self) -> (&[Value], usize) {
-        (&self.values, self.width)
-    }
-
     /// A new one, which stands nowhere yet.
     #[inline]
     pub(super) fn open(&mut self, scope: Slot, control: Control, initial: &[Value]) -> Slot {

@@ -29,15 +29,17 @@ pub(super) struct State {
     /// Partial matches that were dropped since there were too many.
     pub(super) dropped: u64,
     pub(super) faults: Cell<u64>,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
 }
 
 /// Memory that is used again.
 #[derive(Default)]
-struct Scratch {
+pub(super) struct Scratch {
     hits: Vec<Hit>,
-    row: Vec<Value>,
-    key: Vec<Value>,
+    pub(super) row: Vec<Value>,
+    pub(super) key: Vec<Value>,
+    /// Partial matches that take the row at hand.
+    pub(super) slots: Vec<Slot>,
     due: Vec<(Slot, usize)>,
     /// Scopes that may have nothing to remember any more.
     idle: Vec<Slot>,
@@ -88,14 +90,15 @@ impl State {
 
     /// A row of an input that fits the elements of `mask` by itself.
     pub(super) fn row(&mut self, code: &Code, input: usize, row: Row<'_>, mask: u64) {
-        while let Some(due) = self.timers.next().filter(|due| *due <= row.stamp.time) {
-            self.fire(
-                code,
-                Stamp {
-                    time: due,
-                    ..row.stamp
-                },
-            );
+        if let Some(stands) = &code.plain {
+            self.plain_row(code, stands, row, mask);
+            return;
+        }
+        while let Some(time) = self.timers.next().filter(|_| code.timed) {
+            if time > row.stamp.time {
+                break;
+            }
+            self.fire(code, Stamp { time, ..row.stamp });
         }
         self.expire(code, row.stamp.time);
         self.moment += 1;
@@ -239,9 +242,7 @@ impl State {
                     .iter()
                     .for_each(|expr| expr.push_to(&env, &mut key));
             }
-            let mut link = self
-                .waiting
-                .first(element, scope, place, key.iter(), &self.partials);
+            let mut link = self.waiting.first(element, scope, place, key.iter());
             while let Some((slot, next)) = self.waiting.at(link) {
                 link = next;
                 let holds = asks.rest.as_ref().is_none_or(|rest| {
@@ -441,7 +442,7 @@ impl State {
         if effect.matched {
             self.give(code, slot, happens.at);
         }
-        for part in bits(due) {
+        for part in bits(due & !1) {
             self.note_done(code, slot, part);
         }
         let before = self.partials.at(slot).control.active;
@@ -483,8 +484,7 @@ impl State {
         let gone = before & (!control.active | effect.forgotten);
         let come = control.active & (!before | effect.forgotten);
         if gone != 0 && !automaton.sequence {
-            self.waiting
-                .remove(slot, gone, &code.places, &mut self.partials);
+            self.waiting.remove(slot, gone, &mut self.partials);
         }
         if effect.forgotten != 0 {
             code.registers
@@ -515,7 +515,13 @@ impl State {
     }
 
     /// Computes what those that wait for an element are found by.
-    fn compute_known(&mut self, code: &Code, slot: Slot, element: usize, time: Timestamp) {
+    pub(super) fn compute_known(
+        &mut self,
+        code: &Code,
+        slot: Slot,
+        element: usize,
+        time: Timestamp,
+    ) {
         let known = code.elements.get(element).map(|element| &element.known);
         for (column, expr) in known.into_iter().flatten() {
             let stamp = Stamp {
@@ -575,7 +581,7 @@ impl State {
     }
 
     /// Tells a match.
-    fn give(&mut self, code: &Code, slot: Slot, at: Stamp) {
+    pub(super) fn give(&mut self, code: &Code, slot: Slot, at: Stamp) {
         let values = self.partials.values(slot);
         let visible = values.get(..code.visible).unwrap_or_default();
         self.found.push_with(at, |row| {
@@ -632,8 +638,7 @@ impl State {
     /// Takes a partial match out of everything.
     fn close(&mut self, code: &Code, slot: Slot) {
         let automaton = &code.automaton;
-        self.waiting
-            .remove(slot, !0, &code.places, &mut self.partials);
+        self.waiting.remove(slot, !0, &mut self.partials);
         let partial = self.partials.at(slot);
         let (scope, active) = (partial.scope, partial.control.active);
         for element in bits(active & automaton.absent & !automaton.untimed) {
@@ -672,7 +677,7 @@ impl State {
         Some(slot)
     }
 
-    fn open(&mut self, code: &Code, scope: Slot) -> Slot {
+    pub(super) fn open(&mut self, code: &Code, scope: Slot) -> Slot {
         let (start, initial) = (code.automaton.start, code.registers.initial());
         let slot = self.partials.open(scope, start, initial);
         let number = self.scopes.at(scope).number;
@@ -709,7 +714,13 @@ impl State {
     }
 
     /// What `checked` says of one that has only just been opened: its key is the row's own.
-    fn checked_at_start(&mut self, code: &Code, slot: Slot, row: Row<'_>, mask: u64) -> u64 {
+    pub(super) fn checked_at_start(
+        &mut self,
+        code: &Code,
+        slot: Slot,
+        row: Row<'_>,
+        mask: u64,
+    ) -> u64 {
         let asks = |element: usize| code.elements.get(element);
         let simple = |element: usize| asks(element).is_some_and(|asks| asks.rest.is_none());
         if bits(mask).all(simple) {
@@ -719,7 +730,7 @@ impl State {
     }
 
     /// Notes the key of the row with which a partial match begins; whether it has one.
-    fn set_own_key(&mut self, code: &Code, slot: Slot, row: Row<'_>, mask: u64) -> bool {
+    pub(super) fn set_own_key(&mut self, code: &Code, slot: Slot, row: Row<'_>, mask: u64) -> bool {
         if code.own_key.is_empty() {
             return true;
         }
@@ -829,14 +840,14 @@ impl State {
         self.let_go(code);
     }
 
-    fn is_full(&mut self, code: &Code) -> bool {
+    pub(super) fn is_full(&mut self, code: &Code) -> bool {
         let full = code.overflow == Overflow::DropNewest && self.partials.begun >= code.matches_max;
         self.dropped += u64::from(full);
         full
     }
 
     /// Drops the oldest when there are too many.
-    fn trim(&mut self, code: &Code, time: Timestamp) {
+    pub(super) fn trim(&mut self, code: &Code, time: Timestamp) {
         while self.partials.begun > code.matches_max {
             let Some(oldest) = self.partials.oldest() else {
                 return;

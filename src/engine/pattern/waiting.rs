@@ -6,9 +6,12 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use super::automaton::{Elements, bits};
+use super::automaton::{Elements, bit, bits};
 use super::partials::{NONE, Partials, Slot};
 use crate::event::Value;
+
+/// So many empty lists may stay, besides as many as there are others.
+const EMPTY_MAX: usize = if cfg!(test) { 2 } else { 64 };
 
 /// How those that wait for an element are told apart.
 #[derive(Clone, Debug, Default)]
@@ -19,13 +22,23 @@ pub(super) struct Place {
     pub(super) scoped: bool,
 }
 
+impl Place {
+    /// Whether there is one list for all.
+    fn is_single(&self) -> bool {
+        self.columns.is_empty() && !self.scoped
+    }
+}
+
 /// The lists.
 pub(super) struct Waiting {
     links: Vec<Link>,
-    free: Vec<Slot>,
-    /// Lists of elements without a key that all scopes share.
-    plain: Vec<Ends>,
-    keyed: HashTable<Bucket>,
+    free_links: Vec<Slot>,
+    /// One for each element that has a single list, by element; then those of keys.
+    lists: Vec<List>,
+    free_lists: Vec<Slot>,
+    by_key: HashTable<Slot>,
+    /// How many lists of keys are empty.
+    empty: usize,
     hasher: FixedState,
 }
 
@@ -34,38 +47,46 @@ pub(super) struct Waiting {
 struct Link {
     partial: Slot,
     element: u32,
+    list: Slot,
     before: Slot,
     behind: Slot,
     /// The next place where the same partial match waits.
     next: Slot,
 }
 
-#[derive(Clone, Copy)]
-struct Ends {
+/// Those that wait for an element, of one key and scope.
+struct List {
     first: Slot,
     last: Slot,
-}
-
-/// Those of one element, scope and key; never empty.
-struct Bucket {
-    hash: u64,
     element: u32,
     scope: Slot,
-    ends: Ends,
+    hash: u64,
+    key: Vec<Value>,
 }
 
-const EMPTY: Ends = Ends {
-    first: NONE,
-    last: NONE,
-};
+impl List {
+    fn new(element: u32, scope: Slot, hash: u64, key: Vec<Value>) -> List {
+        List {
+            first: NONE,
+            last: NONE,
+            element,
+            scope,
+            hash,
+            key,
+        }
+    }
+}
 
 impl Waiting {
     pub(super) fn new(elements: usize) -> Waiting {
+        let single = |element| List::new(element_number(element), NONE, 0, Vec::new());
         Waiting {
             links: Vec::new(),
-            free: Vec::new(),
-            plain: vec![EMPTY; elements],
-            keyed: HashTable::new(),
+            free_links: Vec::new(),
+            lists: (0..elements).map(single).collect(),
+            free_lists: Vec::new(),
+            by_key: HashTable::new(),
+            empty: 0,
             hasher: FixedState::default(),
         }
     }
@@ -84,117 +105,183 @@ impl Waiting {
             let Some(place) = places.get(element) else {
                 continue;
             };
-            let (cells, width) = partials.cells();
-            let key = |slot: Slot| row_key(cells, width, slot, &place.columns);
-            if key(slot).any(Value::is_null) {
-                continue;
-            }
-            let link = self.link(slot, element, partials.at(slot).link);
-            if place.columns.is_empty() && !place.scoped {
-                if let Some(ends) = self.plain.get_mut(element) {
-                    push_back(&mut self.links, ends, link);
-                }
+            let list = if place.is_single() {
+                element_number(element)
             } else {
+                let values = partials.values(slot);
+                let key = place
+                    .columns
+                    .iter()
+                    .filter_map(|column| values.get(*column));
                 let scope = if place.scoped {
                     partials.at(slot).scope
                 } else {
                     NONE
                 };
-                let number = element_number(element);
-                let hash = hash(&self.hasher, number, scope, key(slot));
-                let links = &self.links;
-                let same = |bucket: &Bucket| {
-                    let other = links.get(bucket.ends.first as usize);
-                    bucket.element == number
-                        && bucket.scope == scope
-                        && other.is_some_and(|other| are_alike(key(other.partial), key(slot)))
-                };
-                let entry = self.keyed.entry(hash, same, |bucket| bucket.hash);
-                let mut bucket = entry.or_insert(Bucket {
-                    hash,
-                    element: number,
-                    scope,
-                    ends: EMPTY,
-                });
-                push_back(&mut self.links, &mut bucket.get_mut().ends, link);
-            }
+                match self.list_for(element, scope, key) {
+                    Some(list) => list,
+                    None => continue,
+                }
+            };
+            let link = self.link(slot, element, list, partials.at(slot).link);
             partials.at_mut(slot).link = link;
         }
     }
 
-    fn link(&mut self, partial: Slot, element: usize, next: Slot) -> Slot {
+    /// The list of a key, which is made if there is none. None when a value is NULL.
+    #[inline]
+    fn list_for<'k>(
+        &mut self,
+        element: usize,
+        scope: Slot,
+        key: impl Iterator<Item = &'k Value> + Clone,
+    ) -> Option<Slot> {
+        if key.clone().any(Value::is_null) {
+            return None;
+        }
+        let number = element_number(element);
+        let hash = hash(&self.hasher, number, scope, key.clone());
+        if let Some(list) = self.find(hash, number, scope, key.clone()) {
+            if self
+                .lists
+                .get(list as usize)
+                .is_some_and(|list| list.first == NONE)
+            {
+                self.empty = self.empty.saturating_sub(1);
+            }
+            return Some(list);
+        }
+        if self.empty > EMPTY_MAX + self.by_key.len() / 2 {
+            self.sweep();
+        }
+        let list = List::new(number, scope, hash, key.cloned().collect());
+        let slot = match self.free_lists.pop() {
+            Some(slot) => {
+                if let Some(place) = self.lists.get_mut(slot as usize) {
+                    *place = list;
+                }
+                slot
+            }
+            None => {
+                self.lists.push(list);
+                Slot::try_from(self.lists.len() - 1).unwrap_or(NONE)
+            }
+        };
+        let lists = &self.lists;
+        let hash_of = |slot: &Slot| lists.get(*slot as usize).map_or(0, |list| list.hash);
+        self.by_key.insert_unique(hash, slot, hash_of);
+        Some(slot)
+    }
+
+    #[inline]
+    fn find<'k>(
+        &self,
+        hash: u64,
+        element: u32,
+        scope: Slot,
+        key: impl Iterator<Item = &'k Value> + Clone,
+    ) -> Option<Slot> {
+        let same = |slot: &Slot| {
+            self.lists.get(*slot as usize).is_some_and(|list| {
+                list.element == element
+                    && list.scope == scope
+                    && are_alike(list.key.iter(), key.clone())
+            })
+        };
+        self.by_key.find(hash, same).copied()
+    }
+
+    /// Forgets the lists of keys that are empty.
+    fn sweep(&mut self) {
+        let (lists, free) = (&mut self.lists, &mut self.free_lists);
+        self.by_key.retain(|slot| {
+            let Some(list) = lists.get_mut(*slot as usize) else {
+                return false;
+            };
+            if list.first == NONE {
+                list.key = Vec::new();
+                free.push(*slot);
+            }
+            list.first != NONE
+        });
+        self.empty = 0;
+    }
+
+    #[inline]
+    fn link(&mut self, partial: Slot, element: usize, list: Slot, next: Slot) -> Slot {
+        let last = self.lists.get(list as usize).map_or(NONE, |list| list.last);
         let link = Link {
             partial,
             element: element_number(element),
-            before: NONE,
+            list,
+            before: last,
             behind: NONE,
             next,
         };
-        if let Some(slot) = self.free.pop() {
-            if let Some(place) = self.links.get_mut(slot as usize) {
-                *place = link;
+        let at = match self.free_links.pop() {
+            Some(at) => {
+                if let Some(place) = self.links.get_mut(at as usize) {
+                    *place = link;
+                }
+                at
             }
-            return slot;
+            None => {
+                self.links.push(link);
+                Slot::try_from(self.links.len() - 1).unwrap_or(NONE)
+            }
+        };
+        if let Some(last) = self.links.get_mut(last as usize) {
+            last.behind = at;
         }
-        self.links.push(link);
-        Slot::try_from(self.links.len() - 1).unwrap_or(NONE)
+        if let Some(list) = self.lists.get_mut(list as usize) {
+            if last == NONE {
+                list.first = at;
+            }
+            list.last = at;
+        }
+        at
     }
 
     /// A partial match waits no longer, for any of `elements`.
     #[inline]
-    pub(super) fn remove(
-        &mut self,
-        slot: Slot,
-        elements: Elements,
-        places: &[Place],
-        partials: &mut Partials,
-    ) {
+    pub(super) fn remove(&mut self, slot: Slot, elements: Elements, partials: &mut Partials) {
         let mut at = partials.at(slot).link;
         let mut kept = NONE;
         while let Some(link) = self.links.get(at as usize).copied() {
-            if elements & (1 << link.element) == 0 {
+            if elements & bit(link.element as usize) == 0 {
                 if let Some(stays) = self.links.get_mut(at as usize) {
                     stays.next = kept;
                 }
                 kept = at;
             } else {
-                self.unlink(at, link, places, partials);
-                self.free.push(at);
+                self.unlink(link);
+                self.free_links.push(at);
             }
             at = link.next;
         }
         partials.at_mut(slot).link = kept;
     }
 
-    fn unlink(&mut self, at: Slot, link: Link, places: &[Place], partials: &Partials) {
-        if link.before != NONE && link.behind != NONE {
-            detach(&mut self.links, &mut { EMPTY }, at, link);
-            return;
+    #[inline]
+    fn unlink(&mut self, link: Link) {
+        if let Some(before) = self.links.get_mut(link.before as usize) {
+            before.behind = link.behind;
         }
-        let element = link.element as usize;
-        let Some(place) = places.get(element) else {
+        if let Some(behind) = self.links.get_mut(link.behind as usize) {
+            behind.before = link.before;
+        }
+        let Some(list) = self.lists.get_mut(link.list as usize) else {
             return;
         };
-        if place.columns.is_empty() && !place.scoped {
-            if let Some(ends) = self.plain.get_mut(element) {
-                detach(&mut self.links, ends, at, link);
-            }
-            return;
+        if link.before == NONE {
+            list.first = link.behind;
         }
-        let (cells, width) = partials.cells();
-        let scope = if place.scoped {
-            partials.at(link.partial).scope
-        } else {
-            NONE
-        };
-        let key = row_key(cells, width, link.partial, &place.columns);
-        let hash = hash(&self.hasher, link.element, scope, key);
-        let ours = |bucket: &Bucket| bucket.ends.first == at || bucket.ends.last == at;
-        if let Ok(mut entry) = self.keyed.find_entry(hash, ours) {
-            detach(&mut self.links, &mut entry.get_mut().ends, at, link);
-            if entry.get().ends.first == NONE {
-                entry.remove();
-            }
+        if link.behind == NONE {
+            list.last = link.before;
+        }
+        let single = list.key.is_empty() && list.scope == NONE;
+        if list.first == NONE && !single {
+            self.empty += 1;
         }
     }
 
@@ -206,32 +293,19 @@ impl Waiting {
         scope: Slot,
         place: &Place,
         key: impl Iterator<Item = &'k Value> + Clone,
-        partials: &Partials,
     ) -> Slot {
-        if place.columns.is_empty() && !place.scoped {
-            return self.plain.get(element).map_or(NONE, |ends| ends.first);
-        }
-        if key.clone().any(Value::is_null) {
-            return NONE;
-        }
-        let scope = if place.scoped { scope } else { NONE };
-        let number = element_number(element);
-        let (cells, width) = partials.cells();
-        let same = |bucket: &Bucket| {
-            let other = self.links.get(bucket.ends.first as usize);
-            bucket.element == number
-                && bucket.scope == scope
-                && other.is_some_and(|other| {
-                    are_alike(
-                        row_key(cells, width, other.partial, &place.columns),
-                        key.clone(),
-                    )
-                })
+        let list = if place.is_single() {
+            Some(element_number(element))
+        } else if key.clone().any(Value::is_null) {
+            None
+        } else {
+            let scope = if place.scoped { scope } else { NONE };
+            let number = element_number(element);
+            let hash = hash(&self.hasher, number, scope, key.clone());
+            self.find(hash, number, scope, key)
         };
-        let hash = hash(&self.hasher, number, scope, key.clone());
-        self.keyed
-            .find(hash, same)
-            .map_or(NONE, |bucket| bucket.ends.first)
+        let list = list.and_then(|list| self.lists.get(list as usize));
+        list.map_or(NONE, |list| list.first)
     }
 
     /// Who waits by a link, and the next link.
@@ -245,43 +319,6 @@ impl Waiting {
 #[inline]
 fn element_number(element: usize) -> u32 {
     u32::try_from(element).unwrap_or(u32::MAX)
-}
-
-/// The key of a partial match.
-#[inline]
-fn row_key<'a>(
-    cells: &'a [Value],
-    width: usize,
-    slot: Slot,
-    columns: &'a [usize],
-) -> impl Iterator<Item = &'a Value> + Clone {
-    let start = slot as usize * width;
-    columns
-        .iter()
-        .filter_map(move |column| cells.get(start + column))
-}
-
-fn push_back(links: &mut [Link], ends: &mut Ends, at: Slot) {
-    let last = ends.last;
-    if let Some(link) = links.get_mut(at as usize) {
-        link.before = last;
-    }
-    match links.get_mut(last as usize) {
-        Some(link) => link.behind = at,
-        None => ends.first = at,
-    }
-    ends.last = at;
-}
-
-fn detach(links: &mut [Link], ends: &mut Ends, _at: Slot, link: Link) {
-    match links.get_mut(link.before as usize) {
-        Some(before) => before.behind = link.behind,
-        None => ends.first = link.behind,
-    }
-    match links.get_mut(link.behind as usize) {
-        Some(behind) => behind.before = link.before,
-        None => ends.last = link.before,
-    }
 }
 
 #[inline]
