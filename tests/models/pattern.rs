@@ -8,6 +8,7 @@ use proptest::prelude::{TestCaseError, prop, proptest};
 
 use crate::drive::{Given, Input, cases, expect};
 use crate::pattern_reference::{Element, Nth, Pattern, Row, Skip, Term, Tree, matches};
+use crate::pattern_reference::off;
 use crate::tape::Tape;
 
 const STREAMS: [&str; 3] = ["A", "B", "C"];
@@ -30,7 +31,12 @@ impl Writer<'_, '_> {
             if self.room == 0 && !chain.is_empty() {
                 break;
             }
-            let step = self.step(&before, depth);
+            let nullable = !chain.is_empty() && chain.iter().all(Tree::done);
+            let step = if nullable {
+                self.element(&before, 0)
+            } else {
+                self.step(&before, depth)
+            };
             before.extend(takers_of(&step));
             chain.push(step);
         }
@@ -48,9 +54,34 @@ impl Writer<'_, '_> {
                 Tree::All(vec![absent, self.element(before, 1)])
             }
             8 | 9 => {
-                let mut operands = self.operands(before, depth, 0);
+                let operands = self.operands(before, depth, 0);
+                // Parentheses inside an AND that hold another one do not matter.
+                let mut operands: Vec<Tree> = operands
+                    .into_iter()
+                    .flat_map(|operand| match operand {
+                        Tree::All(operands) => operands,
+                        other => vec![other],
+                    })
+                    .collect();
                 if self.tape.rarely(4) && self.room > 0 {
                     operands.push(self.absent(before, false));
+                }
+                fn timed(t: &Tree) -> bool {
+                    match t {
+                        Tree::Absent { for_ms, .. } => for_ms.is_some(),
+                        Tree::Chain(t) | Tree::All(t) | Tree::Any(t) => t.iter().any(timed),
+                        _ => false,
+                    }
+                }
+                fn make(t: &mut Tree) {
+                    match t {
+                        Tree::Absent { for_ms, .. } => *for_ms = Some(for_ms.unwrap_or(20)),
+                        Tree::Chain(t) | Tree::All(t) | Tree::Any(t) => t.iter_mut().for_each(make),
+                        _ => {}
+                    }
+                }
+                if off("mix") && operands.iter().any(timed) {
+                    operands.iter_mut().for_each(make);
                 }
                 Tree::All(operands)
             }
@@ -68,10 +99,9 @@ impl Writer<'_, '_> {
                     *min = least.max(*min);
                 }
             }
-            if steps.len() == 1 {
-                steps.remove(0)
-            } else {
-                Tree::Chain(steps)
+            match steps.len() {
+                1 => steps.remove(0),
+                _ => Tree::Chain(steps),
             }
         };
         (0..count).map(operand).collect()
@@ -168,6 +198,19 @@ fn pattern(tape: &mut Tape<'_>) -> Pattern {
         }
     }
     parts[0].0 |= tape.below(3) > 0;
+    fn has_not(tree: &Tree) -> bool {
+        match tree {
+            Tree::Absent { .. } => true,
+            Tree::Chain(t) | Tree::All(t) | Tree::Any(t) => t.iter().any(has_not),
+            _ => false,
+        }
+    }
+    for (every, steps) in parts.iter_mut().skip(1) {
+        let alone = steps.len() == 1 && matches!(steps[0], Tree::Absent { .. });
+        if off("later") && !alone && steps.iter().any(has_not) {
+            *every = false;
+        }
+    }
     // Neither a pattern nor what is repeated may be done without a row.
     for (every, steps) in &mut parts {
         if *every && steps.iter().all(Tree::done) {
@@ -187,7 +230,6 @@ fn pattern(tape: &mut Tape<'_>) -> Pattern {
     let within_events = tape.one_of(&[None, None, Some(3), Some(5)]);
     let skip = [Skip::Nothing, Skip::Nothing, Skip::PastLastRow, Skip::ToNextRow];
     let all = [None, None, Some(vec![0, 1, 2]), Some(vec![0, 1])];
-    use crate::pattern_reference::off;
     fn has_any(tree: &Tree) -> bool {
         match tree {
             Tree::Any(_) => true,
@@ -214,6 +256,12 @@ fn pattern(tape: &mut Tape<'_>) -> Pattern {
     // Somebody must have the key.
     if !pattern.elements.iter().any(|one| one.stream < 2) {
         pattern.partition = None;
+    }
+    if off("ctwice")
+        && pattern.partition == Some(vec![0, 1])
+        && pattern.elements.iter().filter(|one| one.stream == 2).count() > 1
+    {
+        pattern.partition = Some(vec![0, 1, 2]);
     }
     pattern
 }

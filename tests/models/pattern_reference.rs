@@ -133,6 +133,7 @@ struct Offer<'a> {
     row: usize,
     /// The absences with which the pattern may start.
     starts: &'a [usize],
+    last: bool,
 }
 
 impl Offer<'_> {
@@ -201,7 +202,8 @@ fn offer_steps(
     let mut steps = steps.to_vec();
     // 6: what follows comes first.
     for place in (0..active(&steps)).rev() {
-        let (step, took) = steps[place].offer(offer, taken)?;
+        let last = offer.last && steps[place + 1..].iter().all(Tree::done);
+        let (step, took) = steps[place].offer(Offer { last, ..offer }, taken)?;
         steps[place] = step;
         if took {
             let now = offer.rows[offer.row].time;
@@ -387,11 +389,13 @@ fn waits(steps: &[Tree]) -> Vec<usize> {
 fn offer_all(operands: &[Tree], offer: Offer<'_>, taken: &mut Taken) -> Option<(Tree, bool)> {
     let (mut left, mut took, mut spoiled) = (Vec::new(), false, false);
     for (place, operand) in operands.iter().enumerate() {
-        if off("allstop") && took && left.iter().chain(&operands[place..]).all(Tree::done) {
+        let rest = left.iter().chain(&operands[place + 1..]).all(Tree::done);
+        if off("allstop") && took && offer.last && rest && operand.done() {
             left.extend(operands[place..].iter().cloned());
             break;
         }
-        match operand.offer(offer, taken) {
+        let last = offer.last && rest;
+        match operand.offer(Offer { last, ..offer }, taken) {
             Some((tree, took_it)) => {
                 left.push(tree);
                 took |= took_it;
@@ -552,7 +556,7 @@ impl Run<'_> {
             // 12: can begin at each row.
             let at_each_row = self.pattern.sequence && *part == 0;
             *every
-                && if at_each_row {
+                && if at_each_row && !off("seqrow") {
                     !self.begun(old) && self.begun(&new)
                 } else {
                     settled
@@ -570,7 +574,7 @@ impl Run<'_> {
 
     /// 4, 12: what begins when a partial match has died.
     fn begins_again(&self, dead: &Partial) -> bool {
-        if self.pattern.sequence {
+        if self.pattern.sequence && !off("seqrow") {
             self.every() && !self.begun(dead)
         } else {
             self.every() && !self.settled(dead, 0)
@@ -619,6 +623,7 @@ impl Run<'_> {
             rows: self.rows,
             row,
             starts: &self.starts,
+            last: true,
         };
         let (left, took) = offer_steps(&old.left, offer, &mut taken)?;
         Some((Partial { left, taken }, took))
