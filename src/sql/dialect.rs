@@ -20,6 +20,7 @@ const CLAUSE_WORDS: &[Keyword] = &[
     Keyword::UPDATE,
     Keyword::DELETE,
     Keyword::OUTPUT,
+    Keyword::PARTITION,
     Keyword::SELECT,
 ];
 

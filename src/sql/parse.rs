@@ -5,13 +5,17 @@
 
 mod create;
 mod from;
+mod match_recognize;
+mod measure;
 mod pattern;
 mod query;
+#[cfg(test)]
+mod tests;
 
 use sqlparser::ast::Expr;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer, Word};
 
 pub(crate) use create::{BUCKETS, bucket_named};
 
@@ -240,8 +244,12 @@ fn end_of_body(tokens: &[TokenWithSpan]) -> Option<usize> {
 }
 
 fn is_word(token: &TokenWithSpan, word: &str) -> bool {
-    matches!(&token.token, Token::Word(next)
-        if next.quote_style.is_none() && next.value.eq_ignore_ascii_case(word))
+    matches!(&token.token, Token::Word(next) if is_called(next, word))
+}
+
+/// Quoted, it is a name and not a word.
+fn is_called(next: &Word, word: &str) -> bool {
+    next.quote_style.is_none() && next.value.eq_ignore_ascii_case(word)
 }
 
 fn is_space(token: &TokenWithSpan) -> bool {
@@ -258,24 +266,62 @@ fn begins_with(tokens: &[TokenWithSpan], word: &str) -> bool {
 }
 
 /// The operator that makes a chain too long to be walked.
+///
+/// What is counted is at least the depth of the tree: arguments of a call and branches of a CASE
+/// begin with what stands before the group, and behind it counts the longest of them.
 fn too_long_a_chain(tokens: &[TokenWithSpan]) -> Option<&TokenWithSpan> {
     let mut chain = 0;
+    let mut groups: Vec<(usize, usize)> = Vec::new();
     tokens.iter().find(|token| {
-        match &token.token {
-            Token::Whitespace(_) | Token::Period | Token::LParen | Token::RParen => {}
-            Token::Comma => chain = 0,
-            Token::Word(word) => match word.keyword {
-                Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::BETWEEN | Keyword::IS => {
-                    chain += 1;
+        match depth_of(&token.token) {
+            Deeper::No => {}
+            Deeper::Operator => chain += 1,
+            Deeper::Opens => groups.push((chain, chain)),
+            Deeper::Next => match groups.last_mut() {
+                Some((before, longest)) => {
+                    *longest = chain.max(*longest);
+                    chain = *before;
                 }
-                Keyword::WHEN | Keyword::THEN | Keyword::ELSE | Keyword::WHERE => chain = 0,
-                _ => {}
+                None => chain = 0,
             },
-            Token::Number(..) | Token::SingleQuotedString(_) => {}
-            _ => chain += 1,
+            Deeper::Closes => {
+                chain = groups
+                    .pop()
+                    .map_or(chain, |(_, longest)| longest.max(chain))
+            }
         }
         chain > CHAIN_MAX
     })
+}
+
+/// What a token does to the depth of the tree.
+enum Deeper {
+    No,
+    Operator,
+    Opens,
+    Next,
+    Closes,
+}
+
+fn depth_of(token: &Token) -> Deeper {
+    match token {
+        Token::Whitespace(_) | Token::Period | Token::Number(..) | Token::SingleQuotedString(_) => {
+            Deeper::No
+        }
+        Token::LParen | Token::LBracket | Token::LBrace => Deeper::Opens,
+        Token::RParen | Token::RBracket | Token::RBrace => Deeper::Closes,
+        Token::Comma => Deeper::Next,
+        Token::Word(word) => match word.keyword {
+            Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::BETWEEN | Keyword::IS => {
+                Deeper::Operator
+            }
+            Keyword::CASE => Deeper::Opens,
+            Keyword::END => Deeper::Closes,
+            Keyword::WHEN | Keyword::THEN | Keyword::ELSE | Keyword::WHERE => Deeper::Next,
+            _ => Deeper::No,
+        },
+        _ => Deeper::Operator,
+    }
 }
 
 /// The place that a span of `sqlparser` means.
@@ -511,9 +557,7 @@ impl<'a> StatementParser<'a> {
 
     fn peek_word(&self, word: &str) -> bool {
         match &self.parser.peek_token_ref().token {
-            Token::Word(next) => {
-                next.quote_style.is_none() && next.value.eq_ignore_ascii_case(word)
-            }
+            Token::Word(next) => is_called(next, word),
             _ => false,
         }
     }

@@ -2,13 +2,43 @@
 
 use sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, Word};
 
 use super::super::ast::{From, Join, Name, Source, What, WindowArgument, WindowCall, WindowValue};
 use super::super::plan::JoinKind;
-use super::{Parsed, StatementParser};
+use super::{Parsed, StatementParser, is_called};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::event::{DURATION_UNITS, unit_ms};
+
+/// Words that begin what follows a source, besides those that `sqlparser` reserves.
+const CLAUSES: [&str; 26] = [
+    "WINDOW",
+    "WHERE",
+    "GROUP",
+    "HAVING",
+    "ORDER",
+    "LIMIT",
+    "OFFSET",
+    "INSERT",
+    "UPSERT",
+    "SELECT",
+    "OUTPUT",
+    "AGGREGATE",
+    "USING",
+    "WITH",
+    "PER",
+    "PARTITION",
+    "JOIN",
+    "LEFT",
+    "RIGHT",
+    "FULL",
+    "INNER",
+    "CROSS",
+    "UNION",
+    "UNIDIRECTIONAL",
+    "WITHIN",
+    "ON",
+];
 
 impl StatementParser<'_> {
     /// Behind FROM.
@@ -102,12 +132,19 @@ impl StatementParser<'_> {
     }
 
     fn source(&mut self) -> Parsed<Source> {
+        if self.peek_pattern() {
+            return Err(self.no_join_of_patterns());
+        }
         let what = if self.parser.consume_token(&Token::LParen) {
             let select = self.nested("subqueries", |parser| parser.select_from())?;
             self.token(&Token::RParen)?;
             What::Subquery(Box::new(select))
         } else {
-            What::Named(self.name("a stream's name")?)
+            let name = self.name("a stream's name")?;
+            match self.peek_match_recognize() {
+                true => What::Subquery(Box::new(self.match_recognize(&name)?)),
+                false => What::Named(name),
+            }
         };
         let mut source = Source {
             what,
@@ -115,6 +152,10 @@ impl StatementParser<'_> {
             window: None,
             unidirectional: false,
         };
+        if self.peek_match_recognize() {
+            let fault = self.error_here("MATCH_RECOGNIZE stands right behind a stream's name");
+            return Err(fault.with_hint("write FROM S MATCH_RECOGNIZE (…) AS m"));
+        }
         if self.word("WINDOW") {
             source.window = Some(self.window()?);
             let behind = self.alias()?;
@@ -132,47 +173,10 @@ impl StatementParser<'_> {
         if self.word("AS") {
             return self.name("an alias").map(Some);
         }
-        const CLAUSES: [&str; 26] = [
-            "WINDOW",
-            "WHERE",
-            "GROUP",
-            "HAVING",
-            "ORDER",
-            "LIMIT",
-            "OFFSET",
-            "INSERT",
-            "UPSERT",
-            "SELECT",
-            "OUTPUT",
-            "AGGREGATE",
-            "USING",
-            "WITH",
-            "PER",
-            "PARTITION",
-            "JOIN",
-            "LEFT",
-            "RIGHT",
-            "FULL",
-            "INNER",
-            "CROSS",
-            "UNION",
-            "UNIDIRECTIONAL",
-            "WITHIN",
-            "ON",
-        ];
         let Token::Word(word) = self.peek() else {
             return Ok(None);
         };
-        let reserved = RESERVED_FOR_TABLE_ALIAS.contains(&word.keyword)
-            || matches!(
-                word.keyword,
-                Keyword::ASC | Keyword::DESC | Keyword::NATURAL
-            )
-            || CLAUSES
-                .iter()
-                .any(|clause| word.value.eq_ignore_ascii_case(clause));
-        let is_clause = word.quote_style.is_none() && reserved;
-        if is_clause {
+        if is_clause(&word) {
             return Ok(None);
         }
         let alias = self.name("an alias")?;
@@ -272,6 +276,10 @@ impl StatementParser<'_> {
                 break;
             };
             let Some(length_ms) = unit_ms(&unit.value) else {
+                let joint = ["AND", "OR", "AFTER", "DEFINE"];
+                if is_clause(&unit) || joint.iter().any(|word| is_called(&unit, word)) {
+                    break;
+                }
                 self.parser.advance_token();
                 let message = format!("unknown unit of time '{}'", unit.value);
                 let units: Vec<String> = DURATION_UNITS
@@ -296,4 +304,17 @@ impl StatementParser<'_> {
         }
         Ok((parts > 0).then_some(total_ms))
     }
+}
+
+/// Whether a word begins what follows a source.
+fn is_clause(word: &Word) -> bool {
+    let reserved = RESERVED_FOR_TABLE_ALIAS.contains(&word.keyword)
+        || matches!(
+            word.keyword,
+            Keyword::ASC | Keyword::DESC | Keyword::NATURAL
+        )
+        || CLAUSES
+            .iter()
+            .any(|clause| word.value.eq_ignore_ascii_case(clause));
+    word.quote_style.is_none() && reserved
 }

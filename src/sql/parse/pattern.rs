@@ -23,7 +23,7 @@ const WORDS: [&str; 8] = ["EVERY", "NOT", "AND", "OR", "FOR", "AS", "WITHIN", "A
 
 /// What makes one piece of several.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Joint {
+pub(super) enum Joint {
     Chain,
     All,
     Any,
@@ -59,7 +59,11 @@ impl StatementParser<'_> {
             let fault = self.error_here("AFTER MATCH SKIP does not belong inside the parentheses");
             return Err(fault.with_hint("write it behind them"));
         }
-        self.end_of_group(kind)?;
+        if pattern.within.is_some() {
+            self.token(&Token::RParen)?;
+        } else {
+            self.end_of_group(kind)?;
+        }
         self.no_quantifier_of_a_group()?;
         while self.within(&mut pattern)? || self.after_match(&mut pattern)? {}
         self.nothing_of_a_source()?;
@@ -146,10 +150,14 @@ impl StatementParser<'_> {
         let joins = ["JOIN", "LEFT", "RIGHT", "FULL", "INNER", "CROSS", "NATURAL"];
         let joined = joins.iter().any(|word| self.peek_word(word));
         if joined || self.peek() == Token::Comma {
-            let fault = self.error_here("a pattern cannot be joined");
-            return Err(fault.with_hint("let another query join its matches"));
+            return Err(self.no_join_of_patterns());
         }
         Ok(())
+    }
+
+    pub(super) fn no_join_of_patterns(&self) -> Diagnostic {
+        let fault = self.error_here("a pattern cannot be joined");
+        fault.with_hint("let another query join its matches")
     }
 
     /// `a -> b -> c`.
@@ -245,10 +253,10 @@ impl StatementParser<'_> {
         }))
     }
 
-    fn no_quantifier_of_a_group(&mut self) -> Parsed<()> {
+    pub(super) fn no_quantifier_of_a_group(&mut self) -> Parsed<()> {
         if self.peek_quantifier() {
             let fault = self.error_here("a quantifier behind a group is not supported");
-            let hint = "give its elements quantifiers of their own, or write the group as often";
+            let hint = "give its elements quantifiers of their own, or write the group out";
             return Err(fault.with_hint(hint));
         }
         Ok(())
@@ -401,7 +409,7 @@ impl StatementParser<'_> {
 }
 
 /// One piece of several: a group of the same kind inside it says the same without parentheses.
-fn joined(joint: Joint, nodes: Vec<PatternNode>) -> PatternNode {
+pub(super) fn joined(joint: Joint, nodes: Vec<PatternNode>) -> PatternNode {
     let mut place = Place::default();
     let mut flat = Vec::new();
     let count = nodes.len();
