@@ -253,14 +253,14 @@ fn pattern(tape: &mut Tape<'_>) -> Pattern {
         skip: if off("skip") { Skip::Nothing } else { tape.one_of(&skip) },
         partition: tape.one_of(&all),
     };
+    if off("skipabs") && matches!(pattern.parts[0].1[0], Tree::Absent{..} | Tree::All(_) | Tree::Any(_)) {
+        pattern.skip = Skip::Nothing;
+    }
     // Somebody must have the key.
     if !pattern.elements.iter().any(|one| one.stream < 2) {
         pattern.partition = None;
     }
-    if off("ctwice")
-        && pattern.partition == Some(vec![0, 1])
-        && pattern.elements.iter().filter(|one| one.stream == 2).count() > 1
-    {
+    if off("ctwice") && pattern.partition.is_some() {
         pattern.partition = Some(vec![0, 1, 2]);
     }
     pattern

@@ -357,6 +357,18 @@ impl Tree {
         }
     }
 
+    /// Whether some absence in it is over.
+    fn passed(&self) -> bool {
+        match self {
+            Tree::Element { .. } => false,
+            Tree::Absent { passed, .. } => *passed,
+            Tree::Chain(trees) | Tree::All(trees) | Tree::Any(trees) => {
+                trees.iter().any(Tree::passed)
+            }
+            Tree::Ended(tree) => tree.passed(),
+        }
+    }
+
     /// The elements with which it may begin.
     fn heads(&self) -> Vec<usize> {
         match self {
@@ -415,10 +427,14 @@ fn offer_all(operands: &[Tree], offer: Offer<'_>, taken: &mut Taken) -> Option<(
 fn offer_any(operands: &[Tree], offer: Offer<'_>, taken: &mut Taken) -> Option<(Tree, bool)> {
     let (mut left, mut took) = (Vec::new(), false);
     for operand in operands {
+        if off("anyall") && left.iter().any(Tree::done) {
+            left.push(operand.clone());
+            continue;
+        }
         let mut with_it = taken.clone();
-        left.push(match operand.offer(offer, &mut with_it) {
+        left.push(match operand.offer(Offer { last: false, ..offer }, &mut with_it) {
             None => Tree::Ended(Box::new(operand.clone())),
-            Some((_, true)) if took => operand.clone(),
+            Some((_, true)) if took && !off("anyall") => operand.clone(),
             Some((tree, took_it)) => {
                 if took_it {
                     *taken = with_it;
@@ -438,7 +454,7 @@ fn offer_any(operands: &[Tree], offer: Offer<'_>, taken: &mut Taken) -> Option<(
 /// 8: what the others have taken is forgotten.
 fn choose(operands: &[Tree], chosen: usize, taken: &mut Taken) -> Tree {
     for (place, operand) in operands.iter().enumerate() {
-        if place != chosen {
+        if place != chosen && !off("forget") {
             let elements = operand.elements();
             taken.retain(|(element, _)| !elements.contains(element));
         }
@@ -540,7 +556,8 @@ impl Run<'_> {
 
     /// Whether it has a row or its first step is behind it.
     fn begun(&self, partial: &Partial) -> bool {
-        let first_done = partial.left[0].done() && !self.steps[0].done();
+        let first = &partial.left[0];
+        let first_done = first.done() && !self.steps[0].done() || first.passed();
         !partial.taken.is_empty() || partial.left.len() < self.steps.len() || first_done
     }
 
@@ -733,7 +750,8 @@ impl Run<'_> {
                     }
                     Skip::ToNextRow => {
                         let other = |partial: &Partial| {
-                            partial.first().is_none() || partial.first() != one.first()
+                            let part = partial.left.len() < self.steps.len() && off("tonext");
+                            partial.first().is_none() && !part || partial.first().is_some() && partial.first() != one.first()
                         };
                         complete.retain(other);
                         key.partials.retain(other);
