@@ -83,6 +83,9 @@ enum Command {
     Explain {
         /// The configuration (.toml) or SQL (.sql)
         app: PathBuf,
+        /// Show its patterns instead, as a graph for Graphviz
+        #[arg(long)]
+        dot: bool,
     },
     /// List the functions of the dialect
     Functions,
@@ -156,7 +159,7 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
         Command::Replay { app, input, output } => {
             replay::replay(&app, &input, &output, &mut terminal)
         }
-        Command::Explain { app } => explain::explain(&app, &mut terminal),
+        Command::Explain { app, dot } => explain::explain(&app, dot, &mut terminal),
         Command::Functions => functions::functions(&mut terminal),
         Command::Config(ConfigCommand::List { app }) => config::list(&app, &mut terminal),
         Command::Config(ConfigCommand::Reference) => {

@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod analytic;
+mod condition;
 mod distinct;
 mod draws;
 mod expr;

@@ -109,6 +109,33 @@ impl Value {
         }
     }
 
+    /// Becomes a copy of another value. What needs no clean-up is overwritten without a look.
+    #[inline]
+    pub fn assign(&mut self, from: &Value) {
+        match from {
+            Value::Float(number) => self.replace(Value::Float(*number)),
+            Value::Int(number) => self.replace(Value::Int(*number)),
+            Value::Null => self.replace(Value::Null),
+            Value::Bool(_) | Value::Str(_) | Value::Bytes(_) => self.replace(from.clone()),
+        }
+    }
+
+    /// Becomes NULL.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.replace(Value::Null);
+    }
+
+    #[inline]
+    fn replace(&mut self, by: Value) {
+        match self {
+            Value::Str(_) | Value::Bytes(_) => *self = by,
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
+                std::mem::forget(std::mem::replace(self, by));
+            }
+        }
+    }
+
     /// Puts a copy at the end of a row.
     ///
     /// A float is written at once where it will lie. A value that is put together elsewhere and

@@ -2,9 +2,12 @@
 
 mod aggregation;
 mod analytic;
+mod dot;
 mod lookup;
 mod memory;
 mod pattern;
+#[cfg(test)]
+mod pattern_tests;
 #[cfg(test)]
 mod tests;
 mod warnings;
@@ -15,6 +18,7 @@ use std::fmt::Write as _;
 
 pub(super) use aggregation::aggregation_text;
 use analytic::{show_analytics, wide_row};
+pub use dot::dot;
 pub use warnings::warnings;
 
 use super::functions::{Function, Reads};
@@ -109,7 +113,8 @@ fn show_query(number: usize, shared: &[Option<usize>], application: &Application
     let keeps = memory::kept(query, application).into_iter();
     let keeps = keeps.map(|kept| format!("keeps {kept}"));
     let lookups = lookup::lookups(query, application);
-    for note in shares.into_iter().chain(lookups).chain(keeps) {
+    let names = pattern::names(query, application).into_iter();
+    for note in names.chain(shares).chain(lookups).chain(keeps) {
         let _ = writeln!(out, "  {note}");
     }
     out
@@ -236,9 +241,14 @@ struct Tree {
 }
 
 impl Tree {
+    /// A line with nothing below it.
+    fn line(&mut self, line: String) {
+        self.lines.push((self.depth, line));
+    }
+
     /// A line, and everything behind it below it.
     fn down(&mut self, line: String) {
-        self.lines.push((self.depth, line));
+        self.line(line);
         self.depth += 1;
     }
 

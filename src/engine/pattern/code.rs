@@ -1,5 +1,6 @@
 //! A pattern, compiled: what all keys and instances of a query share.
 
+use super::super::condition::Condition;
 use super::super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
 use super::super::node::Stores;
 use super::automaton::{Automaton, Control, bit, bits};
@@ -61,7 +62,7 @@ pub(super) enum Scoping {
 /// What an element asks of rows.
 pub(super) struct ElementCode {
     pub(super) input: usize,
-    pub(super) filter: Option<Operand<bool>>,
+    pub(super) filter: Option<Condition>,
     /// The key under which a row finds those that wait.
     pub(super) key: Vec<Compiled>,
     /// Columns of the match row that are computed when the wait begins.
@@ -170,7 +171,10 @@ impl Code {
             key.extend(element.keys.iter().map(|(row, _)| compile(row, cx)));
             elements.push(ElementCode {
                 input: element.input,
-                filter: element.filter.as_ref().map(|filter| predicate(filter, cx)),
+                filter: element
+                    .filter
+                    .as_ref()
+                    .map(|filter| Condition::new(filter, cx)),
                 key,
                 known,
                 rest: element

@@ -167,12 +167,7 @@ impl Matcher {
             let Some(filter) = asks.and_then(|asks| asks.filter.as_ref()) else {
                 continue;
             };
-            for (row, mask) in rows.iter().zip(&mut self.masks) {
-                let env = Env::new(row.values, row.stamp, row.stamp, &self.faults);
-                if filter.get(&env) == Some(true) {
-                    *mask |= bit(*element);
-                }
-            }
+            filter.mark(rows, bit(*element), &mut self.masks, &self.faults);
         }
     }
 

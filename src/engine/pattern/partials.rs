@@ -151,7 +151,10 @@ impl Partials {
         if let Some(slot) = self.free.pop() {
             let place = self.at_mut(slot);
             *place = partial(place.generation.wrapping_add(1));
-            self.values_mut(slot).clone_from_slice(initial);
+            let values = self.values_mut(slot).iter_mut();
+            values
+                .zip(initial)
+                .for_each(|(value, first)| value.assign(first));
             return slot;
         }
         let slot = Slot::try_from(self.slots.len()).unwrap_or(NONE);
@@ -182,7 +185,7 @@ impl Partials {
     #[inline]
     pub(super) fn close(&mut self, slot: Slot) {
         self.at_mut(slot).live = false;
-        self.values_mut(slot).fill(Value::Null);
+        self.values_mut(slot).iter_mut().for_each(Value::clear);
         self.free.push(slot);
     }
 

@@ -274,7 +274,7 @@ fn set(values: &mut [Value], to: usize, value: Value) {
 
 fn copy(row: Row<'_>, column: usize, values: &mut [Value], to: usize) {
     if let (Some(value), Some(place)) = (row.values.get(column), values.get_mut(to)) {
-        place.clone_from(value);
+        place.assign(value);
     }
 }
 

@@ -10,7 +10,8 @@ use super::automaton::{Elements, bit, bits};
 use super::partials::{NONE, Partials, Slot};
 use crate::event::Value;
 
-/// So many empty lists may stay, besides as many as there are others.
+/// So many empty lists may stay, besides three for each that is not: who waits for a key will mostly
+/// wait for it again.
 const EMPTY_MAX: usize = if cfg!(test) { 2 } else { 64 };
 
 /// How those that wait for an element are told apart.
@@ -151,7 +152,8 @@ impl Waiting {
             }
             return Some(list);
         }
-        if self.empty > EMPTY_MAX + self.by_key.len() / 2 {
+        let filled = self.by_key.len().saturating_sub(self.empty);
+        if self.empty > EMPTY_MAX + 3 * filled {
             self.sweep();
         }
         let list = List::new(number, scope, hash, key.cloned().collect());

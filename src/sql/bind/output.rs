@@ -91,7 +91,7 @@ fn distinct(place: Place, query: &Query) -> Option<Refusal> {
 fn matches(place: Place, query: &Query) -> Option<Refusal> {
     let hint = "do that in a query of its own, which reads this one";
     let message = match (query.orders_matches(), query.distinct, query.emit) {
-        (true, true, _) => "DISTINCT with ORDER BY, LIMIT or OFFSET over a join",
+        (true, true, _) => "DISTINCT with ORDER BY, LIMIT or OFFSET over a join or a pattern",
         (true, false, Emit::Expired | Emit::All) => {
             "ORDER BY, LIMIT and OFFSET concern the rows that come, not those that leave"
         }

@@ -34,12 +34,15 @@ struct Site<'w> {
     pattern: &'w ast::Pattern,
 }
 
+/// The keys of streams that have the columns of PARTITION BY.
+type KeysByStream = Vec<(StreamId, PartitionKey)>;
+
 /// PARTITION BY, before it is known who keeps the keys apart.
 enum Keys {
     /// There are none of its own; perhaps a partition around it has some.
     Around(Option<usize>),
     /// Those of each stream that has them.
-    Own(Vec<(StreamId, PartitionKey)>),
+    Own(KeysByStream),
 }
 
 /// What has been bound.
@@ -88,18 +91,14 @@ impl Binder<'_> {
         let mut draft = self.draft(path, written, origins, (clauses, write), BEHIND)?;
         let (partition, keys) = self.keep_keys(site, &draft, keys?)?;
         let inputs = inputs(&mut draft.origins);
-        let keys = keys.map(|keys| of_inputs(&keys, &inputs));
-        let keys = keys.unwrap_or_default();
+        let keys = of_inputs(&keys, &inputs);
         let of_element = |origin: &Origin| keys.get(place_among(&inputs, origin))?.as_deref();
         let splitter = Splitter {
             seen,
             order: &Order::new(&shape.parts, pieces.len()),
             keys: &draft.origins.iter().map(of_element).collect::<Vec<_>>(),
         };
-        let conditions = conditions.into_iter().enumerate();
-        let mut splits: Vec<Split> = conditions
-            .map(|(element, condition)| splitter.split(element, condition))
-            .collect();
+        let mut splits = splitter.split_all(conditions);
         let numbering = Numbering::new(seen, &mut splits, &mut draft);
         let (matches_max, overflow) = limits?;
         let elements = elements_of(&pieces, &inputs, &draft.origins, splits);
@@ -151,7 +150,9 @@ impl Binder<'_> {
             if let Some(what) = what {
                 let message = format!("'{}' is {what}, a pattern reads streams", name.text);
                 let hint = match origin.kind {
-                    OriginKind::Table(_) => Some("in a condition write x IN table".to_owned()),
+                    OriginKind::Table(_) => {
+                        Some(format!("in a condition write column IN {}", name.text))
+                    }
                     OriginKind::Stream { .. } | OriginKind::Aggregation(_) => None,
                 };
                 let fault = Diagnostic::error(site.path, name.place, message);
@@ -180,9 +181,9 @@ impl Binder<'_> {
         site: Site<'_>,
         draft: &Draft,
         keys: Keys,
-    ) -> Result<(Option<usize>, Option<Vec<(StreamId, PartitionKey)>>), Failed> {
+    ) -> Result<(Option<usize>, KeysByStream), Failed> {
         let mut keys = match keys {
-            Keys::Around(partition) => return Ok((partition, None)),
+            Keys::Around(partition) => return Ok((partition, Vec::new())),
             Keys::Own(keys) => keys,
         };
         let Written { query, target, .. } = site.written;
@@ -194,14 +195,14 @@ impl Binder<'_> {
         let forgets = properties.any(|(name, _)| name.text.starts_with("partition."));
         if ordered || table || forgets || !draft.only_projects() {
             let partition = self.partition_by(site.path, site.written, &draft.origins)?;
-            return Ok((partition, None));
+            return Ok((partition, Vec::new()));
         }
         let before = self.faults();
         self.same_types(site.path, query.place, &mut keys);
         if self.faults() > before {
             return Err(Failed);
         }
-        Ok((None, Some(keys)))
+        Ok((None, keys))
     }
 
     fn bind_pattern(
@@ -331,8 +332,11 @@ fn place_among(inputs: &[StreamInput], origin: &Origin) -> usize {
     place.unwrap_or_default()
 }
 
-/// The keys of the rows of each input.
+/// The keys of the rows of each input; nothing when there are no keys.
 fn of_inputs(keys: &[(StreamId, PartitionKey)], inputs: &[StreamInput]) -> Vec<Option<Vec<Expr>>> {
+    if keys.is_empty() {
+        return Vec::new();
+    }
     let of = |input: &StreamInput| {
         let mut keys = keys.iter();
         let (_, key) = keys.find(|(stream, _)| *stream == input.stream)?;

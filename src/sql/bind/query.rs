@@ -576,6 +576,9 @@ fn select_item(
             let expr = scope.bind(written)?;
             columns.push(alias.value.clone(), expr, at);
         }
+        SelectItem::Wildcard(_) if scope.sources.is_empty() => {
+            return scope.fail(at, "no element takes a row, so '*' has no columns");
+        }
         SelectItem::Wildcard(_) => {
             for source in scope.sources {
                 every_column(source, columns, at);

@@ -26,7 +26,21 @@ pub(super) fn kept(query: &Query, application: &Application) -> Vec<String> {
     match &query.input {
         Input::Stream(input) => found.extend(window(input, query, &columns)),
         Input::Join(_) => sides(query, application, &mut found),
-        Input::Pattern(_) => {}
+        Input::Pattern(input) => {
+            let most = input.pattern.matches_max;
+            let width = input.pattern.registers.len();
+            let plural = if width == 1 { "" } else { "s" };
+            found.push(format!(
+                "at most {most} partial matches, each of {width} column{plural}"
+            ));
+            for input in &input.pattern.inputs {
+                if let Some(window) = &input.window {
+                    let columns = kept_columns(input, application);
+                    let name = stream_name(application, input.stream);
+                    found.push(format!("{} of {name}", rows(window, &columns)));
+                }
+            }
+        }
     }
     if let Some(grouping) = &query.grouping {
         found.push(groups(grouping, query, &columns));

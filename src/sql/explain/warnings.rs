@@ -1,6 +1,8 @@
 //! What can grow without a bound.
 
-use super::super::plan::{Aggregate, Application, Input, Keep, Period, Query, Window};
+use super::super::plan::{
+    Aggregate, Application, Input, Keep, Pattern, PatternStep, Period, Query, Takes, Window,
+};
 
 /// What of an application can grow without a bound, a line each.
 #[must_use]
@@ -61,6 +63,9 @@ fn of_query(query: &Query) -> Vec<&'static str> {
     if !windowed && grouping.is_some_and(|one| one.aggregates.iter().any(Aggregate::grows)) {
         found.push("keeps every different value that it aggregates: it has no window");
     }
+    if keeps_keys(query) {
+        found.push("keeps a state for every key of PARTITION BY that it has met");
+    }
     if query.distinct && !windowed && !query.shows_snapshots() {
         found.push("keeps every row it has given: DISTINCT without a window");
     }
@@ -75,4 +80,29 @@ fn of_query(query: &Query) -> Vec<&'static str> {
         found.push("keeps a state for every key of OVER (PARTITION BY …) there ever was");
     }
     found
+}
+
+/// Whether a pattern remembers keys of which nothing is under way: that they have had their match,
+/// or since when something has not come.
+fn keeps_keys(query: &Query) -> bool {
+    let Input::Pattern(input) = &query.input else {
+        return false;
+    };
+    let pattern = &input.pattern;
+    let keyed = pattern.keys.iter().any(Option::is_some);
+    let first = pattern.parts.first();
+    keyed && first.is_some_and(|part| !part.every || begins_with_absence(pattern, &part.steps))
+}
+
+fn begins_with_absence(pattern: &Pattern, chain: &[PatternStep]) -> bool {
+    chain.first().is_some_and(|step| match step {
+        PatternStep::Element(number) => {
+            let element = pattern.elements.get(*number);
+            element.is_some_and(|element| matches!(element.takes, Takes::None { for_ms: Some(_) }))
+        }
+        PatternStep::All(chains) | PatternStep::Any(chains) => {
+            let mut chains = chains.iter();
+            chains.any(|chain| begins_with_absence(pattern, chain))
+        }
+    })
 }

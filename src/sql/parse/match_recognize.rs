@@ -3,15 +3,12 @@
 //! ```text
 //! FROM S MATCH_RECOGNIZE (
 //!   PARTITION BY k ORDER BY t                   (SELECT A.k AS k, B[0].x AS y
-//!   MEASURES FIRST(B.x) AS y              is     FROM SEQUENCE (EVERY (A=S[…] -> B=S[…]+))
+//!   MEASURES FIRST(B.x) AS y              is     FROM SEQUENCE (EVERY A=S[…] -> B=S[…]+)
 //!   PATTERN (A B+) DEFINE A AS …, B AS …)        AFTER MATCH SKIP PAST LAST ROW PARTITION BY k)
 //! ```
 //!
-//! Where such a match breaks, the search goes on with the row that broke it; the standard would go
-//! back to the second row of what broke.
-//!
-//! With AFTER MATCH SKIP TO NEXT ROW the EVERY stands before the first variable alone, so that a
-//! match can begin at each row.
+//! A match can begin at each row, as the standard has it, which goes back to the second row of what
+//! broke; which matches are told is left to AFTER MATCH SKIP.
 //!
 //! A reluctant quantifier (`+?`) is read like its greedy one: with us what follows may always take
 //! the row first, and a match is told as early as it is certain.
@@ -374,7 +371,7 @@ fn repeated(root: PatternNode, skip: Skip) -> PatternNode {
     };
     match (skip, root) {
         (
-            Skip::ToNextRow,
+            Skip::ToNextRow | Skip::PastLastRow,
             PatternNode {
                 what: PatternWhat::Chain(nodes),
                 place,

@@ -182,7 +182,7 @@ fn a_long_pattern_is_no_long_chain_of_operators() {
 const RECOGNIZED: &[(&str, &str)] = &[
     (
         "MEASURES A.x AS a PATTERN (A B+ C) DEFINE B AS x > A.x, C AS C.x < B.x",
-        "A.x AS a FROM EVERY (A=S -> B=S[x > A.x]{1,} -> C=S[C.x < B.x]) PastLastRow",
+        "A.x AS a FROM (EVERY A=S -> B=S[x > A.x]{1,} -> C=S[C.x < B.x]) PastLastRow",
     ),
     (
         "PARTITION BY k ORDER BY t MEASURES k AS key, B.k AS b ONE ROW PER MATCH \
@@ -209,14 +209,14 @@ const RECOGNIZED: &[(&str, &str)] = &[
          CAST(LAST(A.x, 0) AS INT) AS i PATTERN (A B{2,3}?)",
         "A.x AS a, B[0].x AS b, B.x AS c, B[last - 2].x - B[1].x AS d, count(B) + count(B.x) + \
          count(B) AS n, sum(B.x * 2) AS s, CAST(A.x AS INT) AS i \
-         FROM EVERY (A=S -> B=S{2,3}) PastLastRow",
+         FROM (EVERY A=S -> B=S{2,3}) PastLastRow",
     ),
     // In its own condition the row that has just come counts as taken.
     (
         "MEASURES 1 AS x PATTERN (A+ B*) DEFINE A AS LAST(A.x) > LAST(A.x, 1) AND \
          RUNNING LAST(A.x, 3) > FIRST(A.x) AND (A.y OR y), B AS B.x > FIRST(A.x) + LAST(A.x, 1) \
          AND x > avg(A.x)",
-        "1 AS x FROM EVERY (A=S[A.x > A[last].x AND A[last - 2].x > coalesce(A[0].x, A.x) AND \
+        "1 AS x FROM (EVERY A=S[A.x > A[last].x AND A[last - 2].x > coalesce(A[0].x, A.x) AND \
          (A.y OR y)]{1,} -> B=S[B.x > A[0].x + A[last - 1].x AND x > avg(A.x)]{0,}) PastLastRow",
     ),
 ];

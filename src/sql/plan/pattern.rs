@@ -36,8 +36,8 @@ pub struct Pattern {
     /// What a match ends besides itself.
     pub skip: Skip,
     /// PARTITION BY: for each input, the key of its rows, over the stream's row; none where the
-    /// stream does not have the columns, so that its rows reach every key. Empty: there are no keys.
-    /// Only for queries that keep nothing behind the pattern; others stand in a partition.
+    /// stream does not have the columns, so that its rows reach every key. Empty: there are no
+    /// keys. Only for queries that keep nothing behind the pattern; others stand in a partition.
     pub keys: Vec<Option<Vec<Expr>>>,
     /// How many partial matches there may be.
     pub matches_max: u64,

@@ -3,7 +3,7 @@
 use sqlparser::ast::{Expr as WrittenExpr, FunctionArguments};
 
 use super::super::super::ast::IntoKind;
-use super::super::super::plan::{Element, Emit, Overflow, PatternKind, PatternStep, Takes, Within};
+use super::super::super::plan::{Element, Emit, Overflow, PatternKind, PatternStep, Takes};
 use super::super::expr::{Failed, place};
 use super::super::source::Origin;
 use super::super::{Binder, Written};
@@ -42,12 +42,6 @@ impl Binder<'_> {
         if let IntoKind::Insert(Emit::Expired | Emit::All) = site.written.query.into.kind {
             let message = "EXPIRED EVENTS and ALL EVENTS need a window: a match never leaves";
             let place = site.written.query.place;
-            let fault = Diagnostic::error(site.path, place, message);
-            self.diagnostics.push(fault);
-        }
-        let within = site.pattern.within;
-        if let Some((Within::Time(..=0) | Within::Events(0), place)) = within {
-            let message = "WITHIN takes at least 1 millisecond or 1 event";
             let fault = Diagnostic::error(site.path, place, message);
             self.diagnostics.push(fault);
         }

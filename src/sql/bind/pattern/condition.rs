@@ -1,5 +1,5 @@
-//! What a row must fulfil to be taken, split by what must be known of it, and the numbers of what is
-//! kept of the rows that have been taken.
+//! What a row must fulfil to be taken, split by what must be known of it, and the numbers of what
+//! is kept of the rows that have been taken.
 
 use super::super::super::plan::{Aggregate, CompareOp, Expr, ExprKind, Register, Takes};
 use super::super::join::{all_of, conjuncts, unwiden};
@@ -28,7 +28,14 @@ pub(super) struct Splitter<'a> {
 }
 
 impl Splitter<'_> {
-    pub(super) fn split(&self, element: usize, condition: Option<Expr>) -> Split {
+    pub(super) fn split_all(&self, conditions: Vec<Option<Expr>>) -> Vec<Split> {
+        let conditions = conditions.into_iter().enumerate();
+        conditions
+            .map(|(element, condition)| self.split(element, condition))
+            .collect()
+    }
+
+    fn split(&self, element: usize, condition: Option<Expr>) -> Split {
         let mut all = Vec::new();
         if let Some(condition) = condition {
             conjuncts(condition, &mut all);

@@ -26,7 +26,7 @@ pub(in super::super) const MORE: usize = 1 << 24;
 /// The first column of what stands behind a match: a table that is written.
 pub(in super::super) const BEHIND: usize = 1 << 28;
 /// How far back in the rows of an element one can look.
-const ROWS_BACK_MAX: u64 = 1_000;
+const ROWS_BACK_MAX: u64 = 100;
 
 /// An element, as expressions see it.
 pub(in super::super) struct Piece {
@@ -241,8 +241,8 @@ impl<'s> Scope<'s> {
         let Some(which) = which else {
             return Ok((typed_null(ty), steps));
         };
-        let plain = matches!(which, Which::Last(0)) || piece.takes_one();
-        if plain && seen.own != Some(index) {
+        // An aggregate over a plain column of one that collects would go over all of its rows.
+        if !piece.collects && seen.own != Some(index) {
             let kind = ExprKind::Column(piece.first + number);
             return Ok((Expr { kind, ty }, steps));
         }
@@ -268,7 +268,10 @@ impl<'s> Scope<'s> {
             }) => digits.parse::<u64>().ok(),
             _ => None,
         };
-        let last = |written: &Written| matches!(written, Written::Identifier(name) if name.value.eq_ignore_ascii_case("last"));
+        let last = |written: &Written| match written {
+            Written::Identifier(name) => name.value.eq_ignore_ascii_case("last"),
+            _ => false,
+        };
         let which = match index {
             index if last(index) => Some(Which::Last(0)),
             Written::BinaryOp {

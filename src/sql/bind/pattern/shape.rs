@@ -46,6 +46,7 @@ pub(super) fn shape<'w>(
     path: &str,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Shape<'w> {
+    let before = diagnostics.len();
     let mut shaper = Shaper {
         leaves: Vec::new(),
         path,
@@ -71,7 +72,8 @@ pub(super) fn shape<'w>(
             (Step::Open(..), _) => {}
         }
     }
-    if !parts.is_empty() && parts.iter().all(|part| shaper.all_optional(&part.steps)) {
+    let right = shaper.diagnostics.len() == before;
+    if right && parts.iter().all(|part| shaper.all_optional(&part.steps)) {
         let message = "this pattern is fulfilled before any row has come: all of it is optional";
         let hint = "give one element a minimum of 1";
         let fault = Diagnostic::error(path, pattern.place, message);
@@ -118,10 +120,6 @@ impl<'w> Shaper<'w, '_> {
                 vec![Step::Plain(PatternStep::Element(index))]
             }
             PatternWhat::Absent(element, for_ms) => {
-                if for_ms.is_some_and(|for_ms| for_ms <= 0) {
-                    let message = "FOR takes a span of at least 1 millisecond";
-                    self.fault(node.place, message, "write NOT A FOR 30 SECONDS");
-                }
                 let index = self.leaf(element, Takes::None { for_ms: *for_ms });
                 match for_ms {
                     Some(_) => vec![Step::Plain(PatternStep::Element(index))],
