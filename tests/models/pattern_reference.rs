@@ -216,9 +216,10 @@ fn offer_steps(
 fn pass_steps(steps: &[Tree], now: i64, taken: &mut Taken) -> Vec<Tree> {
     let mut steps = steps.to_vec();
     for place in (0..active(&steps)).rev() {
-        let was_done = steps[place].done();
+        let before = steps[place].clone();
         steps[place] = steps[place].pass(now, taken);
-        if steps[place].done() && !was_done {
+        // What follows has begun.
+        if steps[place] != before {
             return begin_behind(steps.split_off(place), now);
         }
     }
@@ -322,7 +323,7 @@ impl Tree {
                 let operands: Vec<Tree> = operands.collect();
                 let done = operands.iter().position(Tree::done);
                 done.map_or(Tree::Any(operands.clone()), |done| {
-                    choose(&operands, done, taken)
+                    choose(&operands, done, taken, off("forgetmoment"))
                 })
             }
         }
@@ -350,9 +351,13 @@ impl Tree {
                 element, passed, ..
             } => Some(*element).filter(|_| !passed).into_iter().collect(),
             Tree::Chain(steps) => waits(steps),
-            Tree::All(operands) | Tree::Any(operands) => {
-                operands.iter().flat_map(Tree::waits).collect()
+            Tree::All(operands) => {
+                // 10: what only looks on does so until the others are done.
+                let done = self.done();
+                let looks = |one: &&Tree| !done || !matches!(one, Tree::Absent { .. });
+                operands.iter().filter(looks).flat_map(Tree::waits).collect()
             }
+            Tree::Any(operands) => operands.iter().flat_map(Tree::waits).collect(),
             Tree::Ended(_) => Vec::new(),
         }
     }
@@ -445,16 +450,16 @@ fn offer_any(operands: &[Tree], offer: Offer<'_>, taken: &mut Taken) -> Option<(
         });
     }
     if let Some(done) = left.iter().position(Tree::done) {
-        return Some((choose(&left, done, taken), took));
+        return Some((choose(&left, done, taken, offer.last && off("forget")), took));
     }
     let ended = left.iter().all(|tree| matches!(tree, Tree::Ended(_)));
     (!ended).then_some((Tree::Any(left), took))
 }
 
 /// 8: what the others have taken is forgotten.
-fn choose(operands: &[Tree], chosen: usize, taken: &mut Taken) -> Tree {
+fn choose(operands: &[Tree], chosen: usize, taken: &mut Taken, last: bool) -> Tree {
     for (place, operand) in operands.iter().enumerate() {
-        if place != chosen && !off("forget") {
+        if place != chosen && !last {
             let elements = operand.elements();
             taken.retain(|(element, _)| !elements.contains(element));
         }
@@ -670,7 +675,7 @@ impl Run<'_> {
             self.expire(key, row.time);
             self.offer(number, key);
         }
-        self.tell(&mut keys, row.time);
+        self.tell(&mut keys, row.time, false);
         self.keys = keys;
     }
 
@@ -725,17 +730,23 @@ impl Run<'_> {
                     }
                 }
             }
-            self.tell(&mut keys, now);
+            self.tell(&mut keys, now, true);
             self.keys = keys;
         }
     }
 
     /// 5, 13: tells what is complete, and ends what that ends.
-    fn tell(&mut self, keys: &mut [Key], now: i64) {
+    fn tell(&mut self, keys: &mut [Key], now: i64, moment: bool) {
         let mut told = Vec::new();
         for key in keys {
             let mut complete = std::mem::take(&mut key.complete);
-            complete.sort_by_key(Partial::age);
+            complete.sort_by_key(|one| {
+                let mut age = one.age();
+                if off("age") && !moment {
+                    age.pop();
+                }
+                age
+            });
             key.told |= !complete.is_empty();
             while !complete.is_empty() {
                 let one = complete.remove(0);
@@ -759,9 +770,17 @@ impl Run<'_> {
                 }
                 told.push(one);
             }
-            self.give_up(key);
+            self.give_up(key, moment);
         }
-        told.sort_by_key(Partial::age);
+        if !off("keyorder") {
+            told.sort_by_key(|one| {
+                let mut age = one.age();
+                if off("age") && !moment {
+                    age.pop();
+                }
+                age
+            });
+        }
         self.told.extend(told.into_iter().map(|one| Told {
             time: now,
             taken: one.taken,
@@ -769,15 +788,16 @@ impl Run<'_> {
     }
 
     /// 12: of those that wait for the same, the oldest stays.
-    fn give_up(&self, key: &mut Key) {
-        if !self.pattern.sequence {
+    fn give_up(&self, key: &mut Key, moment: bool) {
+        if !self.pattern.sequence || off("gumoment") && moment {
             return;
         }
         let mut partials = std::mem::take(&mut key.partials);
-        partials.sort_by_key(|partial| (!self.begun(partial), partial.age()));
+        partials.sort_by_key(|partial| !self.begun(partial));
         for partial in partials {
             let same = |older: &Partial| {
-                waits(&older.left) == waits(&partial.left)
+                let (ours, theirs) = (waits(&partial.left), waits(&older.left));
+                ours.iter().any(|one| theirs.contains(one))
                     && self.begun(older) == self.begun(&partial)
             };
             if !key.partials.iter().any(same) {
