@@ -192,8 +192,10 @@ impl Engine {
         let earliest = timed
             .filter_map(|number| self.nodes.get(*number)?.earliest(time))
             .min();
+        let delay_ms = self.delays_ms.get(stream.0).copied().flatten();
+        let delayed = delay_ms.map(|delay_ms| time.plus_ms(delay_ms));
         let due = self.next_due(domain).map(|(due, _)| due);
-        earliest.into_iter().chain(due).min()
+        earliest.into_iter().chain(delayed).chain(due).min()
     }
 
     fn dispatch(&mut self, stream: StreamId, rows: Rows<'_>, to: &mut dyn Outputs) {
@@ -201,6 +203,11 @@ impl Engine {
         let one_by_one = self.one_by_one.get(stream.0).copied().unwrap_or(false);
         while !rest.is_empty() {
             let (head, tail) = rest.split_at(if one_by_one { 1 } else { rest.len() });
+            rest = tail;
+            if self.screens.begin(stream, head) {
+                self.dispatch_screened(stream, head, to);
+                continue;
+            }
             let readers = self.readers.get(stream.0).map_or(0, Vec::len);
             for index in 0..readers {
                 let reader = self.readers.get(stream.0);
@@ -212,15 +219,33 @@ impl Engine {
                 }
                 self.settle(port.node, to);
             }
-            rest = tail;
         }
     }
 
-    /// After a node has worked: notes its deadline, and sends what came out on its way.
+    /// Gives rows that a screen has looked at to the readers that it names.
+    fn dispatch_screened(&mut self, stream: StreamId, rows: Rows<'_>, to: &mut dyn Outputs) {
+        while let Some(reader) = self.screens.next(stream) {
+            let readers = self.readers.get(stream.0);
+            let Some(port) = readers.and_then(|list| list.get(reader)).copied() else {
+                continue;
+            };
+            if let Some(node) = self.nodes.get_mut(port.node) {
+                match self.screens.fits(stream, reader, rows) {
+                    None => node.push(port, rows),
+                    Some(fits) => node.push_fitting(port, rows, fits),
+                }
+            }
+            self.settle(port.node, to);
+        }
+    }
+
+    /// After a node has worked: notes its deadline and what it reacts to, and sends what came out
+    /// on its way.
     fn settle(&mut self, number: usize, to: &mut dyn Outputs) {
         let Some(node) = self.nodes.get_mut(number) else {
             return;
         };
+        self.screens.worked(number, node);
         let deadline = node.deadline();
         let noted = self.deadline_of.get_mut(number);
         let domain = self.domain_of.get(number).copied().unwrap_or(LOG);

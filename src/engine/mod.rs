@@ -26,6 +26,7 @@ mod reach;
 mod reorder;
 mod rollup;
 mod rows;
+mod screen;
 mod share;
 mod stage;
 mod state;
@@ -45,9 +46,10 @@ use crate::event::{Batch, Seq, Stamp, Timestamp};
 use crate::sql::Application;
 use crate::sql::plan::{Domains, LOG, Role, StreamId};
 use node::{Node, Port, Source, Stores};
-use reach::Stop;
+use reach::{Reach, Stop};
 pub use reorder::EngineCounts;
 use reorder::Reorder;
+use screen::Screens;
 use share::Rooms;
 use state::{Load, Save};
 pub use state::{StateChunk, StateError};
@@ -80,8 +82,12 @@ pub struct Engine {
     one_by_one: Vec<bool>,
     /// Streams whose rows queries can bring to the entrance of another domain.
     enters: Vec<bool>,
-    /// Nodes with deadlines that rows of a stream can reach, by stream.
+    /// What says to which readers of a stream rows are given, by stream.
+    screens: Screens,
+    /// Nodes with deadlines that rows of a stream can reach, by stream; but those of which it is
+    /// known how long after a row their first one comes, and of these the shortest time.
     timed: Vec<Vec<usize>>,
+    delays_ms: Vec<Option<i64>>,
     /// Streams whose rows are outputs.
     watched: Vec<bool>,
     domains: Domains,
@@ -148,15 +154,7 @@ impl Engine {
         let reaches: Vec<_> = (0..streams)
             .map(|stream| reach::reach(&plan, &ways, &watched, stream))
             .collect();
-        let timed = reaches.iter().map(|reach| {
-            let node_of = |stop: &Stop| nodes.iter().position(|node| node.is(*stop));
-            let reached: BTreeSet<usize> = reach.stops.iter().filter_map(node_of).collect();
-            let timed = |number: &usize| {
-                let node = nodes.get(*number);
-                node.is_some_and(|node| node.earliest(Timestamp(0)).is_some())
-            };
-            reached.into_iter().filter(timed).collect()
-        });
+        let (timed, delays_ms) = reaches.iter().map(|reach| timed(&nodes, reach)).unzip();
         let domains = Domains::new(&plan);
         let domain_of = nodes.iter().map(|node| node.domain(&plan, &domains));
         let domain_of: Vec<usize> = domain_of.collect();
@@ -169,7 +167,9 @@ impl Engine {
                 .collect(),
         };
         Engine {
-            timed: timed.collect(),
+            screens: Screens::new(&plan, &nodes, &readers, &stores),
+            timed,
+            delays_ms,
             one_by_one: reaches.iter().map(|reach| reach.meets).collect(),
             enters: reaches.iter().map(|reach| reach.enters).collect(),
             deadline_of: vec![None; nodes.len()],
@@ -238,7 +238,8 @@ impl Engine {
 
     /// Expressions that could not be computed (and became NULL) since the last call.
     pub fn take_faults(&mut self) -> u64 {
-        self.nodes.iter_mut().map(Node::take_faults).sum()
+        let nodes = self.nodes.iter_mut().map(Node::take_faults);
+        nodes.sum::<u64>() + self.screens.take_faults()
     }
 
     /// The whole state, to be given to [`Engine::restore`] of an engine with the same queries.
@@ -300,6 +301,7 @@ impl Engine {
                 }
             }
             node.share(&self.stores, &mut rooms);
+            self.screens.worked(number, node);
             let deadline = node.deadline();
             if let Some(noted) = self.deadline_of.get_mut(number) {
                 *noted = deadline;
@@ -373,4 +375,25 @@ impl Engine {
         });
         prints.collect()
     }
+}
+
+/// The nodes with deadlines on the way of rows; but those of which it is known how long after a row
+/// their first one comes, and of these the shortest time.
+fn timed(nodes: &[Node], reach: &Reach) -> (Vec<usize>, Option<i64>) {
+    let node_of = |stop: &Stop| nodes.iter().position(|node| node.is(*stop));
+    let reached: BTreeSet<usize> = reach.stops.iter().filter_map(node_of).collect();
+    let (mut timed, mut shortest_ms) = (Vec::new(), None);
+    for number in reached {
+        let Some(node) = nodes.get(number) else {
+            continue;
+        };
+        match node.delay_ms() {
+            Some(delay_ms) => {
+                shortest_ms = Some(shortest_ms.map_or(delay_ms, |ms: i64| ms.min(delay_ms)));
+            }
+            None if node.earliest(Timestamp(0)).is_some() => timed.push(number),
+            None => {}
+        }
+    }
+    (timed, shortest_ms)
 }

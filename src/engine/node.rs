@@ -8,6 +8,7 @@ use super::draws::Draws;
 use super::expr::Cx;
 use super::join::Lookup;
 use super::partition::Partition;
+use super::pattern::Matcher;
 use super::query::Running;
 use super::reach::Stop;
 use super::rollup::SharedRollup;
@@ -264,6 +265,23 @@ impl Node {
         }
     }
 
+    /// The same for a pattern that stands by itself, when it is known what the rows fit.
+    pub(super) fn push_fitting(&mut self, port: Port, rows: Rows<'_>, fits: &[(u32, u64)]) {
+        if let Node::Query(_, query) = self {
+            query.push_fitting(port.input, rows, fits);
+        }
+    }
+
+    /// What looks for the matches of a pattern that stands by itself.
+    pub(super) fn matcher(&self) -> Option<&Matcher> {
+        match self {
+            Node::Query(_, query) => query.matcher(),
+            Node::Table(..) | Node::Aggregation(..) | Node::Partition(..) | Node::Trigger(..) => {
+                None
+            }
+        }
+    }
+
     /// The clock has reached the deadline, on its way to `until`.
     pub(super) fn fire(&mut self, at: Stamp, until: Timestamp) {
         match self {
@@ -290,6 +308,16 @@ impl Node {
             Node::Query(_, query) => query.earliest(time),
             Node::Partition(_, partition) => partition.earliest(time),
             Node::Table(..) | Node::Aggregation(..) | Node::Trigger(..) => None,
+        }
+    }
+
+    /// How long after a row its first deadline comes, when that is always the same.
+    pub(super) fn delay_ms(&self) -> Option<i64> {
+        match self {
+            Node::Query(_, query) => query.delay_ms(),
+            Node::Table(..) | Node::Aggregation(..) | Node::Partition(..) | Node::Trigger(..) => {
+                None
+            }
         }
     }
 

@@ -202,6 +202,38 @@ impl Running {
         }
     }
 
+    /// What looks for the matches of a pattern.
+    pub(super) fn matcher(&self) -> Option<&Matcher> {
+        match &self.seat {
+            Seat::Own(Feed::Pattern(matcher), _) => Some(matcher),
+            Seat::Own(Feed::Stream(_) | Feed::Join(_), _) | Seat::Shared(_) => None,
+        }
+    }
+
+    /// Takes rows of an input of a pattern, of which it is known what they fit.
+    pub(super) fn push_fitting(&mut self, input: usize, rows: Rows<'_>, fits: &[(u32, u64)]) {
+        let (Some(first), Seat::Own(Feed::Pattern(matcher), stage)) =
+            (rows.stamps().first().copied(), &mut self.seat)
+        else {
+            return;
+        };
+        match stage {
+            Stage::Projected(stage) => matcher.push_fitting(input, rows, fits, &mut **stage),
+            Stage::Grouped(stage) => matcher.push_fitting(input, rows, fits, &mut **stage),
+        }
+        if let Some(tail) = &mut self.tail {
+            self.seat.look(|stage| tail.take(stage, first));
+        }
+        self.finish();
+    }
+
+    /// How long after a row its first deadline comes, when that is always the same.
+    pub(super) fn delay_ms(&self) -> Option<i64> {
+        let tail = self.tail.as_ref();
+        let timed = tail.is_some_and(|tail| tail.earliest(Timestamp(0)).is_some());
+        self.matcher().filter(|_| !timed)?.delay_ms()
+    }
+
     /// Takes rows of one of its inputs; what comes out is in [`Running::output`].
     pub(super) fn push(&mut self, input: usize, rows: Rows<'_>) {
         let Some(first) = rows.stamps().first().copied() else {

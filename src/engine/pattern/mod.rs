@@ -10,7 +10,10 @@
 //! A SEQUENCE looks at all partial matches of a key for each row, of which there are never more
 //! than elements.
 
+mod advance;
 mod automaton;
+mod begin;
+mod clock;
 mod code;
 mod partials;
 mod persist;
@@ -112,11 +115,10 @@ impl Matcher {
     /// The same with nothing to remember.
     pub(super) fn fresh(&self) -> Matcher {
         let windows = self.windows.iter();
-        let fresh = |feed: &Box<StreamFeed>| Box::new(feed.fresh());
         Matcher {
             state: State::new(&self.code),
             code: Arc::clone(&self.code),
-            windows: windows.map(|feed| feed.as_ref().map(fresh)).collect(),
+            windows: windows.map(|feed| feed.as_ref().map(|feed| Box::new(feed.fresh()))).collect(),
             widths: self.widths.clone(),
             filter: self.filter.clone(),
             analytics: self.analytics.as_ref().map(|one| Box::new(one.fresh())),
@@ -136,6 +138,52 @@ impl Matcher {
             _ => self.look(input, rows),
         }
         self.give(to);
+    }
+
+    /// Takes rows of an input of which it is known what they fit by themselves: their numbers,
+    /// ascending, each with elements.
+    pub(super) fn push_fitting(
+        &mut self,
+        input: usize,
+        rows: Rows<'_>,
+        fits: &[(u32, u64)],
+        to: &mut impl Changes,
+    ) {
+        for (number, mask) in fits {
+            if let Some(row) = rows.row(*number as usize) {
+                self.state.row(&self.code, input, row, *mask);
+            }
+        }
+        self.give(to);
+    }
+
+    /// Whether rows of an input that fit no element by themselves do not matter.
+    pub(super) fn can_be_screened(&self, input: usize) -> bool {
+        let windowed = self.windows.get(input).is_none_or(Option::is_some);
+        !windowed && !self.code.every_row
+    }
+
+    /// The elements with which a match can begin.
+    pub(super) fn begins_with(&self) -> u64 {
+        self.code.automaton.start.active
+    }
+
+    /// The elements that can take a row as things are, or whose rows spoil something; perhaps more.
+    /// For patterns to which nothing else matters.
+    pub(super) fn reacts(&self) -> u64 {
+        let awaited = self.state.waiting.awaited();
+        if self.state.may_begin(&self.code) {
+            awaited | self.begins_with()
+        } else {
+            awaited
+        }
+    }
+
+    /// How long after a row its first deadline comes, when that is always the same.
+    pub(super) fn delay_ms(&self) -> Option<i64> {
+        let windowed = self.windows.iter().any(Option::is_some);
+        let earliest = self.earliest(Timestamp(0)).filter(|_| !windowed);
+        earliest.map(|earliest| earliest.0)
     }
 
     fn look(&mut self, input: usize, rows: Rows<'_>) {

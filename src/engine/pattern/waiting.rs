@@ -40,6 +40,9 @@ pub(super) struct Waiting {
     by_key: HashTable<Slot>,
     /// How many lists of keys are empty.
     empty: usize,
+    /// How many wait for each element, and the elements that any waits for.
+    counts: Vec<u64>,
+    awaited: Elements,
     hasher: FixedState,
 }
 
@@ -88,8 +91,16 @@ impl Waiting {
             free_lists: Vec::new(),
             by_key: HashTable::new(),
             empty: 0,
+            counts: vec![0; elements],
+            awaited: 0,
             hasher: FixedState::default(),
         }
+    }
+
+    /// The elements that any partial match waits for.
+    #[inline]
+    pub(super) fn awaited(&self) -> Elements {
+        self.awaited
     }
 
     /// Lets a partial match wait for elements. One whose key has a NULL cannot be found, and waits
@@ -211,6 +222,10 @@ impl Waiting {
 
     #[inline]
     fn link(&mut self, partial: Slot, element: usize, list: Slot, next: Slot) -> Slot {
+        if let Some(count) = self.counts.get_mut(element) {
+            *count += 1;
+            self.awaited |= bit(element);
+        }
         let last = self.lists.get(list as usize).map_or(NONE, |list| list.last);
         let link = Link {
             partial,
@@ -266,6 +281,13 @@ impl Waiting {
 
     #[inline]
     fn unlink(&mut self, link: Link) {
+        let element = link.element as usize;
+        if let Some(count) = self.counts.get_mut(element) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.awaited &= !bit(element);
+            }
+        }
         if let Some(before) = self.links.get_mut(link.before as usize) {
             before.behind = link.behind;
         }

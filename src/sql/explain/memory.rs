@@ -5,6 +5,7 @@ use super::super::plan::{
     UniqueBound, Window,
 };
 use super::analytic::{show_analytic, wide_row};
+use super::pattern::show_limit;
 use super::{input_columns, kept_columns, show, stream_name};
 use crate::event::format_duration_ms as span;
 
@@ -27,12 +28,7 @@ pub(super) fn kept(query: &Query, application: &Application) -> Vec<String> {
         Input::Stream(input) => found.extend(window(input, query, &columns)),
         Input::Join(_) => sides(query, application, &mut found),
         Input::Pattern(input) => {
-            let most = input.pattern.matches_max;
-            let width = input.pattern.registers.len();
-            let plural = if width == 1 { "" } else { "s" };
-            found.push(format!(
-                "at most {most} partial matches, each of {width} column{plural}"
-            ));
+            found.push(show_limit(&input.pattern));
             for input in &input.pattern.inputs {
                 if let Some(window) = &input.window {
                     let columns = kept_columns(input, application);

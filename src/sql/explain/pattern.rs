@@ -119,12 +119,19 @@ fn show_bounds(pattern: &Pattern) -> String {
         Skip::PastLastRow => ", skips past the last row of a match",
         Skip::ToNextRow => ", skips to the row behind the first one of a match",
     };
+    format!("{kind}{within}{skip}")
+}
+
+/// How many partial matches there may be. Not part of the tree, and so of the fingerprint: they stay
+/// when the limit is another.
+pub(super) fn show_limit(pattern: &Pattern) -> String {
     let overflow = match pattern.overflow {
         Overflow::DropOldest => "drops the oldest",
         Overflow::DropNewest => "begins no other",
     };
-    let most = pattern.matches_max;
-    format!("{kind}{within}{skip}, at most {most} partial matches, then {overflow}")
+    let (most, width) = (pattern.matches_max, pattern.registers.len());
+    let plural = if width == 1 { "" } else { "s" };
+    format!("at most {most} partial matches, each of {width} column{plural}, then {overflow}")
 }
 
 struct Shower<'a> {

@@ -147,18 +147,21 @@ const TREES: &[(&str, &[&str])] = &[
 const SAID: &[(&str, &str)] = &[
     (
         "SELECT 1 AS one FROM PATTERN (S -> R WITHIN 1 MINUTE) AFTER MATCH SKIP PAST LAST ROW",
-        "pattern within 1 min, skips past the last row of a match, at most 100000 partial matches, \
-         then drops the oldest\n",
+        "pattern within 1 min, skips past the last row of a match\n",
     ),
     (
         "SELECT 1 AS one FROM SEQUENCE (S, R) WITHIN 9 EVENTS AFTER MATCH SKIP TO NEXT ROW \
          WITH ('pattern.matches_max' = '5', 'pattern.matches_policy' = 'drop_newest')",
-        "sequence within 9 events, skips to the row behind the first one of a match, at most 5 \
-         partial matches, then begins no other\n",
+        "sequence within 9 events, skips to the row behind the first one of a match\n",
+    ),
+    (
+        "SELECT 1 AS one FROM SEQUENCE (S, R) \
+         WITH ('pattern.matches_max' = '5', 'pattern.matches_policy' = 'drop_newest')",
+        "keeps at most 5 partial matches, each of 0 columns, then begins no other\n",
     ),
     (
         "SELECT a.x FROM PATTERN (a=S -> R)",
-        "  where 1 is 'a'\n  keeps at most 100000 partial matches, each of 1 column\n",
+        "  where 1 is 'a'\n  keeps at most 100000 partial matches, each of 1 column, then drops the oldest\n",
     ),
     (
         "SELECT a.x FROM PATTERN (a=S[k IN T] -> R) WHERE a.x > 3",
@@ -302,11 +305,10 @@ fn a_fingerprint_knows_what_a_pattern_means_and_not_what_its_elements_are_called
         ("SECONDS)", "SECONDS) AFTER MATCH SKIP TO NEXT ROW"),
         ("SECONDS)", "SECONDS) PARTITION BY k"),
         ("SECONDS)", "SECONDS) WHERE a.x > 5"),
-        (
-            "SECONDS)",
-            "SECONDS) WITH ('pattern.matches_policy' = 'drop_newest')",
-        ),
     ];
+    // What is remembered stays when the limit is another.
+    let limited = format!("{first} WITH ('pattern.matches_max' = '5')");
+    assert_eq!(of(first), of(&limited));
     let mut known = vec![of(first)];
     for (from, to) in changes {
         let query = first.replacen(from, to, 1);
