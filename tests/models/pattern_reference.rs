@@ -133,7 +133,6 @@ struct Offer<'a> {
     row: usize,
     /// The absences with which the pattern may start.
     starts: &'a [usize],
-    last: bool,
 }
 
 impl Offer<'_> {
@@ -194,20 +193,19 @@ fn begin_all(steps: &[Tree], now: i64) -> Vec<Tree> {
 }
 
 /// Offers a row to steps; none when it spoils them. Tells whether it was taken.
-fn offer_steps(
-    steps: &[Tree],
-    offer: Offer<'_>,
-    taken: &mut Taken,
-) -> Option<(Vec<Tree>, bool)> {
+fn offer_steps(steps: &[Tree], offer: Offer<'_>, taken: &mut Taken) -> Option<(Vec<Tree>, bool)> {
     let mut steps = steps.to_vec();
     // 6: what follows comes first.
     for place in (0..active(&steps)).rev() {
-        let last = offer.last && steps[place + 1..].iter().all(Tree::done);
-        let (step, took) = steps[place].offer(Offer { last, ..offer }, taken)?;
+        let (step, took) = steps[place].offer(offer, taken)?;
+        let changed = step != steps[place];
         steps[place] = step;
         if took {
             let now = offer.rows[offer.row].time;
             return Some((begin_behind(steps.split_off(place), now), true));
+        }
+        if changed {
+            break;
         }
     }
     Some((steps, false))
@@ -224,6 +222,19 @@ fn pass_steps(steps: &[Tree], now: i64, taken: &mut Taken) -> Vec<Tree> {
         }
     }
     steps
+}
+
+/// What is left of a chain. What is behind it is still known, for an OR that forgets it.
+fn rest_of(steps: &[Tree], left: Vec<Tree>) -> Tree {
+    let behind = steps[..steps.len() - left.len()].iter();
+    let behind = behind
+        .flat_map(Tree::elements)
+        .map(|element| Tree::Element {
+            element,
+            min: 0,
+            max: 0,
+        });
+    Tree::Chain(behind.chain(left).collect())
 }
 
 impl Tree {
@@ -254,7 +265,7 @@ impl Tree {
             Tree::Chain(steps) => Tree::Chain(begin_all(steps, now)),
             Tree::All(operands) => Tree::All(all(operands)),
             Tree::Any(operands) => Tree::Any(all(operands)),
-            Tree::Ended(tree) => tree.begin(now),
+            Tree::Ended(_) => self.clone(),
         }
     }
 
@@ -289,8 +300,8 @@ impl Tree {
                 }
             }
             Tree::Chain(steps) => {
-                let (steps, took) = offer_steps(steps, offer, taken)?;
-                Some((Tree::Chain(steps), took))
+                let (left, took) = offer_steps(steps, offer, taken)?;
+                Some((rest_of(steps, left), took))
             }
             Tree::All(operands) => offer_all(operands, offer, taken),
             Tree::Any(operands) => offer_any(operands, offer, taken),
@@ -313,7 +324,7 @@ impl Tree {
                 due: *due,
                 passed: *passed || due.is_some_and(|due| due <= now),
             },
-            Tree::Chain(steps) => Tree::Chain(pass_steps(steps, now, taken)),
+            Tree::Chain(steps) => rest_of(steps, pass_steps(steps, now, taken)),
             Tree::All(operands) => {
                 let operands = operands.iter().map(|operand| operand.pass(now, taken));
                 Tree::All(operands.collect())
@@ -323,7 +334,7 @@ impl Tree {
                 let operands: Vec<Tree> = operands.collect();
                 let done = operands.iter().position(Tree::done);
                 done.map_or(Tree::Any(operands.clone()), |done| {
-                    choose(&operands, done, taken, off("forgetmoment"))
+                    choose(&operands, done, taken)
                 })
             }
         }
@@ -355,7 +366,11 @@ impl Tree {
                 // 10: what only looks on does so until the others are done.
                 let done = self.done();
                 let looks = |one: &&Tree| !done || !matches!(one, Tree::Absent { .. });
-                operands.iter().filter(looks).flat_map(Tree::waits).collect()
+                operands
+                    .iter()
+                    .filter(looks)
+                    .flat_map(Tree::waits)
+                    .collect()
             }
             Tree::Any(operands) => operands.iter().flat_map(Tree::waits).collect(),
             Tree::Ended(_) => Vec::new(),
@@ -405,14 +420,8 @@ fn waits(steps: &[Tree]) -> Vec<usize> {
 /// the others are done.
 fn offer_all(operands: &[Tree], offer: Offer<'_>, taken: &mut Taken) -> Option<(Tree, bool)> {
     let (mut left, mut took, mut spoiled) = (Vec::new(), false, false);
-    for (place, operand) in operands.iter().enumerate() {
-        let rest = left.iter().chain(&operands[place + 1..]).all(Tree::done);
-        if off("allstop") && took && offer.last && rest && operand.done() {
-            left.extend(operands[place..].iter().cloned());
-            break;
-        }
-        let last = offer.last && rest;
-        match operand.offer(Offer { last, ..offer }, taken) {
+    for operand in operands {
+        match operand.offer(offer, taken) {
             Some((tree, took_it)) => {
                 left.push(tree);
                 took |= took_it;
@@ -428,38 +437,33 @@ fn offer_all(operands: &[Tree], offer: Offer<'_>, taken: &mut Taken) -> Option<(
     (!spoiled || all.done()).then_some((all, took))
 }
 
-/// 8: the first written takes it. 9: an absence that is spoiled ends its operand only.
+/// 8: the first written that a row completes counts. 9: an absence that is spoiled ends its operand only.
 fn offer_any(operands: &[Tree], offer: Offer<'_>, taken: &mut Taken) -> Option<(Tree, bool)> {
     let (mut left, mut took) = (Vec::new(), false);
     for operand in operands {
-        if off("anyall") && left.iter().any(Tree::done) {
+        if left.iter().any(Tree::done) {
             left.push(operand.clone());
             continue;
         }
-        let mut with_it = taken.clone();
-        left.push(match operand.offer(Offer { last: false, ..offer }, &mut with_it) {
+        left.push(match operand.offer(offer, taken) {
             None => Tree::Ended(Box::new(operand.clone())),
-            Some((_, true)) if took && !off("anyall") => operand.clone(),
             Some((tree, took_it)) => {
-                if took_it {
-                    *taken = with_it;
-                    took = true;
-                }
+                took |= took_it;
                 tree
             }
         });
     }
     if let Some(done) = left.iter().position(Tree::done) {
-        return Some((choose(&left, done, taken, offer.last && off("forget")), took));
+        return Some((choose(&left, done, taken), took));
     }
     let ended = left.iter().all(|tree| matches!(tree, Tree::Ended(_)));
     (!ended).then_some((Tree::Any(left), took))
 }
 
 /// 8: what the others have taken is forgotten.
-fn choose(operands: &[Tree], chosen: usize, taken: &mut Taken, last: bool) -> Tree {
+fn choose(operands: &[Tree], chosen: usize, taken: &mut Taken) -> Tree {
     for (place, operand) in operands.iter().enumerate() {
-        if place != chosen && !last {
+        if place != chosen {
             let elements = operand.elements();
             taken.retain(|(element, _)| !elements.contains(element));
         }
@@ -578,7 +582,7 @@ impl Run<'_> {
             // 12: can begin at each row.
             let at_each_row = self.pattern.sequence && *part == 0;
             *every
-                && if at_each_row && !off("seqrow") {
+                && if at_each_row {
                     !self.begun(old) && self.begun(&new)
                 } else {
                     settled
@@ -596,7 +600,7 @@ impl Run<'_> {
 
     /// 4, 12: what begins when a partial match has died.
     fn begins_again(&self, dead: &Partial) -> bool {
-        if self.pattern.sequence && !off("seqrow") {
+        if self.pattern.sequence {
             self.every() && !self.begun(dead)
         } else {
             self.every() && !self.settled(dead, 0)
@@ -645,7 +649,6 @@ impl Run<'_> {
             rows: self.rows,
             row,
             starts: &self.starts,
-            last: true,
         };
         let (left, took) = offer_steps(&old.left, offer, &mut taken)?;
         Some((Partial { left, taken }, took))
@@ -675,7 +678,7 @@ impl Run<'_> {
             self.expire(key, row.time);
             self.offer(number, key);
         }
-        self.tell(&mut keys, row.time, false);
+        self.tell(&mut keys, row.time);
         self.keys = keys;
     }
 
@@ -730,23 +733,17 @@ impl Run<'_> {
                     }
                 }
             }
-            self.tell(&mut keys, now, true);
+            self.tell(&mut keys, now);
             self.keys = keys;
         }
     }
 
     /// 5, 13: tells what is complete, and ends what that ends.
-    fn tell(&mut self, keys: &mut [Key], now: i64, moment: bool) {
+    fn tell(&mut self, keys: &mut [Key], now: i64) {
         let mut told = Vec::new();
         for key in keys {
             let mut complete = std::mem::take(&mut key.complete);
-            complete.sort_by_key(|one| {
-                let mut age = one.age();
-                if off("age") && !moment {
-                    age.pop();
-                }
-                age
-            });
+            complete.sort_by_key(Partial::age);
             key.told |= !complete.is_empty();
             while !complete.is_empty() {
                 let one = complete.remove(0);
@@ -761,8 +758,7 @@ impl Run<'_> {
                     }
                     Skip::ToNextRow => {
                         let other = |partial: &Partial| {
-                            let part = partial.left.len() < self.steps.len() && off("tonext");
-                            partial.first().is_none() && !part || partial.first().is_some() && partial.first() != one.first()
+                            partial.first().is_none() || partial.first() != one.first()
                         };
                         complete.retain(other);
                         key.partials.retain(other);
@@ -770,17 +766,9 @@ impl Run<'_> {
                 }
                 told.push(one);
             }
-            self.give_up(key, moment);
+            self.give_up(key);
         }
-        if !off("keyorder") {
-            told.sort_by_key(|one| {
-                let mut age = one.age();
-                if off("age") && !moment {
-                    age.pop();
-                }
-                age
-            });
-        }
+        told.sort_by_key(Partial::age);
         self.told.extend(told.into_iter().map(|one| Told {
             time: now,
             taken: one.taken,
@@ -788,8 +776,8 @@ impl Run<'_> {
     }
 
     /// 12: of those that wait for the same, the oldest stays.
-    fn give_up(&self, key: &mut Key, moment: bool) {
-        if !self.pattern.sequence || off("gumoment") && moment {
+    fn give_up(&self, key: &mut Key) {
+        if !self.pattern.sequence {
             return;
         }
         let mut partials = std::mem::take(&mut key.partials);
@@ -805,8 +793,4 @@ impl Run<'_> {
             }
         }
     }
-}
-
-pub(crate) fn off(what: &str) -> bool {
-    std::env::var("OFF").is_ok_and(|off| off.split(',').any(|one| one == what))
 }

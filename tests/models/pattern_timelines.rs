@@ -114,7 +114,10 @@ const C: usize = 2;
 const D: usize = 3;
 
 fn ab(every_a: bool) -> Pattern {
-    pattern(&[el(A), el(B)], vec![(every_a, vec![one(0)]), then(vec![one(1)])])
+    pattern(
+        &[el(A), el(B)],
+        vec![(every_a, vec![one(0)]), then(vec![one(1)])],
+    )
 }
 
 #[test]
@@ -128,7 +131,10 @@ fn rules_1_to_5() {
     check(&group, "a1 a2 b1 a3 b2", "(a1,b1) (a3,b2)");
     let group = pattern(&[el(A), el(A)], vec![every(vec![one(0), one(1)])]);
     check(&group, "a1 a2 a3 a4", "(a1,a2) (a3,a4)");
-    let later = pattern(&[el(A), el(B)], vec![then(vec![one(0)]), every(vec![one(1)])]);
+    let later = pattern(
+        &[el(A), el(B)],
+        vec![then(vec![one(0)]), every(vec![one(1)])],
+    );
     check(&later, "a1 b1 b2", "(a1,b1) (a1,b2)");
     let middle = pattern(
         &[el(A), el(B), el(C)],
@@ -147,7 +153,11 @@ fn rules_6_and_7() {
     };
     check(&plus(false, 2, MANY), "a1 a2 a3 b1", "(a1 a2 a3,b1)");
     check(&plus(true, 2, 2), "a1 a2 a3 a4 b1", "(a1 a2,b1) (a3 a4,b1)");
-    check(&plus(true, 2, MANY), "a1 a2 a3 a4 b1", "(a1 a2 a3 a4,b1) (a3 a4,b1)");
+    check(
+        &plus(true, 2, MANY),
+        "a1 a2 a3 a4 b1",
+        "(a1 a2 a3 a4,b1) (a3 a4,b1)",
+    );
     let last = |min, max| pattern(&[el(A), el(B)], vec![then(vec![one(0), many(1, min, max)])]);
     check(&last(2, 5), "a1 b1 b2 b3", "(a1,b1 b2)");
     check(&last(0, MANY), "a1 b1", "(a1,)");
@@ -184,8 +194,15 @@ fn rules_9_and_10() {
     check(&start, "tick@0 b1@99 b2@100", "(,b2)");
     check(&start, "tick@0 a1@50 b1@149 b2@150", "(,b2)");
     let quiet = pattern(&[el(A)], vec![every(vec![not(0, 100)])]);
-    check(&quiet, "tick@0 a1@250 tick@500", "()@100 ()@200 ()@350 ()@450");
-    let until = pattern(&[el(A), el(B)], vec![then(vec![one(0)]), every(vec![not(1, 100)])]);
+    check(
+        &quiet,
+        "tick@0 a1@250 tick@500",
+        "()@100 ()@200 ()@350 ()@450",
+    );
+    let until = pattern(
+        &[el(A), el(B)],
+        vec![then(vec![one(0)]), every(vec![not(1, 100)])],
+    );
     check(&until, "a1@0 b1@250 tick@900", "(a1,)@100 (a1,)@200");
     let and = |every| {
         let and = Tree::All(vec![not(0, 100), one(1)]);
@@ -193,8 +210,15 @@ fn rules_9_and_10() {
     };
     check(&and(false), "tick@0 b1@10 tick@200", "(,b1)@100");
     check(&and(false), "tick@0 a1@110 b1@120 tick@200", "(,b1)@120");
-    check(&and(true), "tick@0 b1@10 a1@20 b2@130 b3@240", "(,b1)@120 (,b2)@220");
-    let grows = pattern(&[el(A), el(B)], vec![then(vec![many(0, 1, MANY), not(1, 100)])]);
+    check(
+        &and(true),
+        "tick@0 b1@10 a1@20 b2@130 b3@240",
+        "(,b1)@120 (,b2)@220",
+    );
+    let grows = pattern(
+        &[el(A), el(B)],
+        vec![then(vec![many(0, 1, MANY), not(1, 100)])],
+    );
     check(&grows, "a1@0 a2@50 tick@900", "(a1 a2,)@150");
     let without = |every| {
         let and = Tree::All(vec![absent(0, None), one(1)]);
@@ -220,7 +244,12 @@ fn rule_11() {
 
 #[test]
 fn rule_12() {
-    let ab = |every| sequence(&[el(A), el(B)], vec![(every, vec![one(0)]), then(vec![one(1)])]);
+    let ab = |every| {
+        sequence(
+            &[el(A), el(B)],
+            vec![(every, vec![one(0)]), then(vec![one(1)])],
+        )
+    };
     check(&ab(false), "a1 x b1", "(a1,b1)");
     check(&ab(false), "a1 a2 b1 a3 b2", "(a2,b1)");
     check(&ab(true), "a1 a2 b1 a3 b2", "(a2,b1) (a3,b2)");
@@ -232,7 +261,10 @@ fn rule_12() {
     let mut within = ab(false);
     within.within_ms = Some(100);
     check(&within, "a1@0 b1@101 a2@110 b2@120", "(a2,b2)");
-    let last = sequence(&[el(A), el(B), el(C)], vec![then(vec![one(0), not(1, 100), one(2)])]);
+    let last = sequence(
+        &[el(A), el(B), el(C)],
+        vec![then(vec![one(0), not(1, 100), one(2)])],
+    );
     check(&last, "a1@0 c1@50 a2@60 c2@160", "(a2,,c2)");
 }
 
@@ -241,7 +273,10 @@ fn rules_13_and_14() {
     let mut past = ab(true);
     past.skip = Skip::PastLastRow;
     check(&past, "a1 a2 b1 b2 a3 b3", "(a1,b1) (a3,b3)");
-    let mut next = pattern(&[el(A), el(B)], vec![every(vec![one(0)]), every(vec![one(1)])]);
+    let mut next = pattern(
+        &[el(A), el(B)],
+        vec![every(vec![one(0)]), every(vec![one(1)])],
+    );
     next.skip = Skip::ToNextRow;
     check(&next, "a1 a2 b1 b2", "(a1,b1) (a2,b1)");
     let mut keys = ab(false);
@@ -274,11 +309,19 @@ fn shared_absences() {
     let middle = absence(vec![then(vec![one(0), not(1, 1000), one(2)])]);
     check(&middle, "tick@0 a1=15@7 c1=55@1107", "(a1,,c1)");
     let count = absence(vec![then(vec![not(0, 1000), many(1, 2, 5)])]);
-    check(&count, "tick@0 b1=35@1107 b2=45@1207 tick@1707", "(,b1 b2,)");
+    check(
+        &count,
+        "tick@0 b1=35@1107 b2=45@1207 tick@1707",
+        "(,b1 b2,)",
+    );
     let later = absence(vec![then(vec![not(0, 1000)]), every(vec![one(1)])]);
     check(&later, "tick@0 b1=55@1107 b2=55@1207", "(,b1,) (,b2,)");
     let later = absence(vec![then(vec![one(0), not(1, 1000)]), every(vec![one(2)])]);
-    check(&later, "tick@0 a1=55@7 c1=55@1107 c2=55@1207", "(a1,,c1) (a1,,c2)");
+    check(
+        &later,
+        "tick@0 a1=55@7 c1=55@1107 c2=55@1207",
+        "(a1,,c1) (a1,,c2)",
+    );
     let same = pattern(
         &[
             el_if(A, &[more(20)]),
@@ -292,7 +335,11 @@ fn shared_absences() {
         &[el(A), el_if(B, &[more_than(0)])],
         vec![then(vec![one(0)]), every(vec![not(1, 1000)])],
     );
-    check(&fires, "tick@0 a1=55@7 b1=58@2107 tick@3207", "(a1,)@1007 (a1,)@2007");
+    check(
+        &fires,
+        "tick@0 a1=55@7 b1=58@2107 tick@3207",
+        "(a1,)@1007 (a1,)@2007",
+    );
 }
 
 #[test]
@@ -311,11 +358,19 @@ fn shared_absences_with_others() {
     check(&repeats, "a1=15@7 c1=35@107 c2=45@207", "(a1,,c1) (a1,,c2)");
     let timed = |first, second| Tree::All(vec![not(first, 1000), one(second)]);
     let at_start = absence(vec![every(vec![timed(0, 1)]), then(vec![one(2)])]);
-    check(&at_start, "tick@0 a1=15@7 b1=25@1107 c1=35@1207", "(,b1,c1)");
+    check(
+        &at_start,
+        "tick@0 a1=15@7 b1=25@1107 c1=35@1207",
+        "(,b1,c1)",
+    );
     let too_soon = absence(vec![then(vec![one(0), timed(1, 2)])]);
     check(&too_soon, "tick@0 a1=15@7 c1=35@107 tick@207", "");
     let spoiled = absence(vec![then(vec![timed(0, 1), one(2)])]);
-    check(&spoiled, "tick@0 a1=15@507 b1=25@1107 c1=35@1207 tick@1307", "");
+    check(
+        &spoiled,
+        "tick@0 a1=15@507 b1=25@1107 c1=35@1207 tick@1307",
+        "",
+    );
     let or = Tree::Any(vec![not(1, 1000), one(2)]);
     let either = absence(vec![then(vec![one(0), or])]);
     check(&either, "tick@0 a1=15@7 c1=35@107", "(a1,,c1)");
@@ -345,7 +400,11 @@ fn shared_counts_and_every() {
                 a9=235/55 a10=517/180 a11=340/61 a12=246/45 a13=1816/40 a14=537/200";
     let found = "(a1,a2 a3,a4) (a5,a7 a8,a9) (a10,a11 a12,a13)";
     check(&falls(true, 2, MANY), line, found);
-    check(&falls(false, 0, 5), "a1=756/105 a2=210/61 a3=210/61", "(a1,,a2)");
+    check(
+        &falls(false, 0, 5),
+        "a1=756/105 a2=210/61 a3=210/61",
+        "(a1,,a2)",
+    );
     let named = |number| el_if(A, &[Term::Constant(1, Equal, number)]);
     let two = |first, second| Pattern {
         within_ms: Some(3000),
@@ -360,18 +419,23 @@ fn shared_counts_and_every() {
     check(&two(true, false), line, found);
     let line = "a1=1@1000 a2=1 a3=2 a4=2 a5=2 a6=2 a7=1 a8=2 a9=2@5007 a10=1 a11=1 a12=2 a13=2";
     check(&two(false, true), line, "(a1 a2,a3 a4) (a1 a2,a5 a6)");
-    let logins = pattern(
-        &[el(A), el(B)],
-        vec![every(vec![many(0, 3, MANY), one(1)])],
-    );
+    let logins = pattern(&[el(A), el(B)], vec![every(vec![many(0, 3, MANY), one(1)])]);
     let line = "a1 a2 a3 a4 b1 b2 a5 a6 a7 b3 a8 a9 b4 a10 a11 b5";
-    check(&logins, line, "(a1 a2 a3 a4,b1) (a5 a6 a7,b3) (a8 a9 a10 a11,b5)");
+    check(
+        &logins,
+        line,
+        "(a1 a2 a3 a4,b1) (a5 a6 a7,b3) (a8 a9 a10 a11,b5)",
+    );
     let same = |stream| el_if(stream, &[Term::Other(1, Equal, 0, Nth::Last, 1)]);
     let three = pattern(
         &[el(A), same(B), same(D)],
         vec![every(vec![one(0)]), then(vec![one(1), one(2)])],
     );
-    check(&three, "a1=7 a2=8 b3=8 b4=7 d5=7 d6=8", "(a1,b4,d5) (a2,b3,d6)");
+    check(
+        &three,
+        "a1=7 a2=8 b3=8 b4=7 d5=7 d6=8",
+        "(a1,b4,d5) (a2,b3,d6)",
+    );
     let mut pair = pattern(
         &[el(A), el(A), el_if(B, &[more_than(0)])],
         vec![every(vec![one(0), one(1)]), then(vec![one(2)])],
@@ -386,7 +450,10 @@ fn shared_logic() {
     let late = |sql| {
         let either = [el_if(A, &[more(20)]), el_if(B, &[more_than(0)]), el(B)];
         let or = Tree::Any(vec![one(1), one(2)]);
-        pattern(&either, vec![then(vec![one(0), if sql { or } else { one(1) }])])
+        pattern(
+            &either,
+            vec![then(vec![one(0), if sql { or } else { one(1) }])],
+        )
     };
     check(&late(true), "a1=55 b1=59", "(a1,b1,)");
     check(&late(true), "a1=55 b1=10", "(a1,,b1)");
@@ -394,15 +461,25 @@ fn shared_logic() {
     let and = [el_if(A, &[more(20)]), el_if(B, &[more(30)]), el(B)];
     let parts = |tree| vec![then(vec![tree, one(2)])];
     let all = Tree::All(vec![one(0), one(1)]);
-    check(&pattern(&and, parts(all.clone())), "a1=55 b1=72 b2=4", "(a1,b1,b2)");
+    check(
+        &pattern(&and, parts(all.clone())),
+        "a1=55 b1=72 b2=4",
+        "(a1,b1,b2)",
+    );
     let any = Tree::Any(vec![one(0), one(1)]);
     check(&pattern(&and, parts(any)), "b1=72 b2=4", "(,b1,b2)");
     let twice = pattern(
         &[el(A), el(B), el(C)],
-        vec![every(vec![one(0)]), then(vec![Tree::All(vec![one(1), one(2)])])],
+        vec![
+            every(vec![one(0)]),
+            then(vec![Tree::All(vec![one(1), one(2)])]),
+        ],
     );
     check(&twice, "a1 a2 b1 c1", "(a1,b1,c1) (a2,b1,c1)");
-    let first = pattern(&[el(A), el(B), el(C)], vec![every(vec![all]), then(vec![one(2)])]);
+    let first = pattern(
+        &[el(A), el(B), el(C)],
+        vec![every(vec![all]), then(vec![one(2)])],
+    );
     check(&first, "a1 b1 a2 b2 c1", "(a1,b1,c1) (a2,b2,c1)");
 }
 
@@ -421,7 +498,10 @@ fn shared_sequences() {
     );
     check(&or, "b1=596 b2=556 b3=550/1 b4=576", "(b2,,b3) (b3,b4,)");
     let plus = sequence(
-        &[el_if(B, &[more(20)]), el_if(A, &[Term::Other(1, Greater, 0, Nth::First, 1)])],
+        &[
+            el_if(B, &[more(20)]),
+            el_if(A, &[Term::Other(1, Greater, 0, Nth::First, 1)]),
+        ],
         vec![every(vec![many(0, 1, MANY)]), then(vec![one(1)])],
     );
     check(&plus, "a1=59 b1=55 a2=57", "(b1,a2)");
@@ -445,7 +525,11 @@ fn shared_sequences() {
 
 #[test]
 fn shared_sequences_with_absences() {
-    let elements = [el_if(A, &[more(10)]), el_if(B, &[more(20)]), el_if(C, &[more(30)])];
+    let elements = [
+        el_if(A, &[more(10)]),
+        el_if(B, &[more(20)]),
+        el_if(C, &[more(30)]),
+    ];
     let of = |parts| sequence(&elements, parts);
     let end = of(vec![every(vec![one(0)]), then(vec![not(1, 1000)])]);
     check(&end, "tick@0 a1=55@7 a2=55@107 tick@1207", "(a2,,)@1107");

@@ -118,7 +118,9 @@ impl Matcher {
         Matcher {
             state: State::new(&self.code),
             code: Arc::clone(&self.code),
-            windows: windows.map(|feed| feed.as_ref().map(|feed| Box::new(feed.fresh()))).collect(),
+            windows: windows
+                .map(|feed| feed.as_ref().map(|feed| Box::new(feed.fresh())))
+                .collect(),
             widths: self.widths.clone(),
             filter: self.filter.clone(),
             analytics: self.analytics.as_ref().map(|one| Box::new(one.fresh())),
