@@ -29,11 +29,18 @@ enum Test {
 
 impl Condition {
     pub(super) fn new(expr: &Expr, cx: Cx<'_>) -> Condition {
+        Condition::all([expr], cx)
+    }
+
+    /// All of these.
+    pub(super) fn all<'e>(exprs: impl IntoIterator<Item = &'e Expr>, cx: Cx<'_>) -> Condition {
         let mut condition = Condition {
             tests: Vec::new(),
             rest: Vec::new(),
         };
-        condition.add(expr, cx);
+        for expr in exprs {
+            condition.add(expr, cx);
+        }
         condition
     }
 

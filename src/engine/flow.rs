@@ -187,7 +187,12 @@ impl Engine {
     }
 
     /// Rows from `time` on may go together until this time: before it, nothing can fall due.
-    fn bound(&self, domain: usize, stream: StreamId, time: Timestamp) -> Option<Timestamp> {
+    pub(super) fn bound(
+        &self,
+        domain: usize,
+        stream: StreamId,
+        time: Timestamp,
+    ) -> Option<Timestamp> {
         let timed = self.timed.get(stream.0).into_iter().flatten();
         let earliest = timed
             .filter_map(|number| self.nodes.get(*number)?.earliest(time))

@@ -2,6 +2,7 @@
 //! part, or ends.
 
 use super::super::expr::Env;
+use super::Matches;
 use super::automaton::{Control, Effect, Spoiled, bit, bits};
 use super::code::{Code, Scoping, foremost};
 use super::partials::{NONE, Order, Slot};
@@ -257,13 +258,7 @@ impl State {
     pub(super) fn give(&mut self, code: &Code, slot: Slot, at: Stamp) {
         let values = self.partials.values(slot);
         let visible = values.get(..code.visible).unwrap_or_default();
-        self.found.push_with(at, |row| {
-            visible.iter().for_each(|value| value.copy_to(row));
-            if visible.is_empty() {
-                row.push(Value::Null);
-            }
-        });
-        self.found_at.push(self.moment);
+        self.found.matched(visible, at);
     }
 
     /// A complete match ends, and what it ends besides.

@@ -102,6 +102,7 @@ impl State {
         self.scratch.due = due;
         self.trim(code, at.time);
         self.let_go(code);
+        self.found.end(at);
     }
 
     /// Drops the oldest when there are too many.

@@ -35,15 +35,16 @@ use super::feed::StreamFeed;
 use super::node::Stores;
 use super::state::{Load, Save, StateError};
 use super::window::Changes;
-use crate::event::{Batch, Row, Rows, Stamp, Timestamp};
+use crate::event::{Batch, Row, Rows, Stamp, Timestamp, Value};
 use crate::sql::plan::{self, Emit, PatternInput, StreamInput, Within};
 use automaton::bit;
 use code::{Code, Scoping, mask_of};
 use state::State;
 use timers::Timers;
 
-/// Rows that are looked at in one go.
-const LOOK_ROWS_MAX: usize = 1024;
+/// Rows that are looked at in one go:
+/// few enough that they are still in the cache when they are looked at again.
+const LOOK_ROWS_MAX: usize = 128;
 /// The state of the windows in front is numbered from this on.
 const PORTS: u16 = 1;
 
@@ -74,6 +75,68 @@ impl Changes for Collect<'_> {
     fn leave(&mut self, _row: Row<'_>, _at: Stamp) {}
 
     fn close(&mut self, _at: Stamp) {}
+}
+
+/// Takes matches as they are found.
+trait Matches {
+    /// A match, by what is seen of its match row.
+    fn matched(&mut self, values: &[Value], at: Stamp);
+    /// The matches since the last call were completed by one row.
+    fn together(&mut self, at: Stamp);
+}
+
+/// Hands matches over at once.
+struct AtOnce<'a, C>(&'a mut C);
+
+impl<C: Changes> Matches for AtOnce<'_, C> {
+    fn matched(&mut self, values: &[Value], at: Stamp) {
+        let stamp = at;
+        self.0.enter(Row { stamp, values });
+    }
+
+    fn together(&mut self, at: Stamp) {
+        self.0.together(at);
+    }
+}
+
+/// Lets matches wait until somebody looks at them.
+impl Matches for Found {
+    fn matched(&mut self, values: &[Value], at: Stamp) {
+        self.rows.push_with(at, |row| {
+            values.iter().for_each(|value| value.copy_to(row));
+            if values.is_empty() {
+                row.push(Value::Null);
+            }
+        });
+    }
+
+    fn together(&mut self, _at: Stamp) {
+        self.ends.push(self.rows.len());
+    }
+}
+
+/// Matches that have been found.
+struct Found {
+    rows: Batch,
+    /// Behind which of them a row, or a moment, came that completed others.
+    ends: Vec<usize>,
+}
+
+impl Found {
+    /// What a row or moment completes has been found.
+    fn end(&mut self, at: Stamp) {
+        let known = self.ends.last().copied().unwrap_or(0);
+        if self.rows.len() > known {
+            self.together(at);
+        }
+    }
+
+    fn new(width: usize) -> Found {
+        Found {
+            rows: Batch::new(width.max(1)),
+            ends: Vec::new(),
+        }
+    }
 }
 
 /// Room for the rows that come out of the window in front of an input.
@@ -131,15 +194,32 @@ impl Matcher {
 
     /// Takes rows of an input, all before the next deadline.
     pub(super) fn push(&mut self, input: usize, rows: Rows<'_>, to: &mut impl Changes) {
-        match self.windows.get_mut(input) {
-            Some(Some(window)) => {
-                let mut come = come_out(&self.widths, input);
-                window.push(0, rows, &mut Collect(&mut come));
-                self.look(input, come.rows());
-            }
-            _ => self.look(input, rows),
+        if let Some(Some(window)) = self.windows.get_mut(input) {
+            let mut come = come_out(&self.widths, input);
+            window.push(0, rows, &mut Collect(&mut come));
+            self.look(input, come.rows());
+            self.give(to);
+            return;
         }
-        self.give(to);
+        if !self.gives_at_once() {
+            self.look(input, rows);
+            self.give(to);
+            return;
+        }
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (head, tail) = rest.split_at(LOOK_ROWS_MAX);
+            self.screen(input, head);
+            let masks = self.masks.iter().copied();
+            let rows = head.iter().zip(masks).filter(|(_, mask)| *mask != 0);
+            self.state.plain_rows(&self.code, rows, &mut AtOnce(to));
+            rest = tail;
+        }
+    }
+
+    /// Whether matches need not be looked at before they are handed over.
+    fn gives_at_once(&self) -> bool {
+        self.code.plain.is_some() && self.filter.is_none() && self.analytics.is_none()
     }
 
     /// Takes rows of an input of which it is known what they fit by themselves: their numbers,
@@ -151,11 +231,13 @@ impl Matcher {
         fits: &[(u32, u64)],
         to: &mut impl Changes,
     ) {
-        for (number, mask) in fits {
-            if let Some(row) = rows.row(*number as usize) {
-                self.state.row(&self.code, input, row, *mask);
-            }
+        let fits = fits.iter();
+        let fitting = fits.filter_map(|(number, mask)| Some((rows.row(*number as usize)?, *mask)));
+        if self.gives_at_once() {
+            self.state.plain_rows(&self.code, fitting, &mut AtOnce(to));
+            return;
         }
+        self.state.rows(&self.code, input, fitting);
         self.give(to);
     }
 
@@ -193,11 +275,10 @@ impl Matcher {
         while !rest.is_empty() {
             let (head, tail) = rest.split_at(LOOK_ROWS_MAX);
             self.screen(input, head);
-            for (row, mask) in head.iter().zip(&self.masks) {
-                if *mask != 0 || self.code.every_row {
-                    self.state.row(&self.code, input, row, *mask);
-                }
-            }
+            let masks = self.masks.iter().copied();
+            let all = self.code.every_row;
+            let rows = head.iter().zip(masks).filter(|(_, mask)| all || *mask != 0);
+            self.state.rows(&self.code, input, rows);
             rest = tail;
         }
     }
@@ -245,7 +326,7 @@ impl Matcher {
 
     /// Hands over the matches that have been found.
     fn give(&mut self, to: &mut impl Changes) {
-        if self.state.found.is_empty() {
+        if self.state.found.rows.is_empty() {
             return;
         }
         match self.analytics.take() {
@@ -255,17 +336,16 @@ impl Matcher {
                 self.analytics = Some(analytics);
             }
         }
-        self.state.found.clear();
-        self.state.found_at.clear();
+        self.state.found.rows.clear();
+        self.state.found.ends.clear();
     }
 
     fn give_to(&self, to: &mut impl Changes) {
-        let visible = self.code.visible;
-        let moments = self.state.found_at.iter();
-        let mut rows = self.state.found.rows().iter().zip(moments).peekable();
-        while let Some((row, moment)) = rows.next() {
+        let Found { rows, ends } = &self.state.found;
+        let mut ends = ends.iter().copied().peekable();
+        for (number, row) in (1..).zip(rows.rows().iter()) {
             let row = Row {
-                values: row.values.get(..visible).unwrap_or_default(),
+                values: row.values.get(..self.code.visible).unwrap_or_default(),
                 ..row
             };
             let passes = self.filter.as_ref().is_none_or(|filter| {
@@ -275,7 +355,7 @@ impl Matcher {
             if passes {
                 to.enter(row);
             }
-            if rows.peek().is_none_or(|(_, next)| *next != moment) {
+            if ends.next_if_eq(&number).is_some() {
                 to.together(row.stamp);
             }
         }

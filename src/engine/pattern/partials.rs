@@ -184,8 +184,14 @@ impl Partials {
     /// Gives a slot free that stands nowhere any more.
     #[inline]
     pub(super) fn close(&mut self, slot: Slot) {
-        self.at_mut(slot).live = false;
         self.values_mut(slot).iter_mut().for_each(Value::clear);
+        self.close_with_values(slot);
+    }
+
+    /// The same, and leaves the values until the slot is given to another.
+    #[inline]
+    pub(super) fn close_with_values(&mut self, slot: Slot) {
+        self.at_mut(slot).live = false;
         self.free.push(slot);
     }
 

@@ -3,50 +3,53 @@
 //! next is known beforehand; nothing else is different from any other pattern.
 
 use super::super::expr::Env;
+use super::Matches;
 use super::automaton::{Control, bit};
 use super::code::Code;
-use super::partials::{NONE, Slot};
+use super::partials::Slot;
 use super::state::State;
-use crate::event::{Row, Timestamp, Value};
+use crate::event::{Row, Stamp, Timestamp};
 
 impl State {
-    /// A row that fits the elements of `mask` by itself. `stands`: how far a partial match has come,
-    /// by the last element that has its row.
-    pub(super) fn plain_row(&mut self, code: &Code, stands: &[Control], row: Row<'_>, mask: u64) {
-        self.expire(code, row.stamp.time);
-        self.moment += 1;
-        // From the last to the first, so that none takes the row twice.
-        let mut rest = mask & !1;
-        while rest != 0 {
-            let element = 63 - rest.leading_zeros() as usize;
-            rest &= !bit(element);
-            self.find_waiting(code, element, row);
-            if self.scratch.slots.is_empty() {
-                continue;
+    /// Rows, each with the elements that it fits by itself: at least one.
+    pub(super) fn plain_rows<'r>(
+        &mut self,
+        code: &Code,
+        rows: impl Iterator<Item = (Row<'r>, u64)>,
+        to: &mut dyn Matches,
+    ) {
+        let Some(stands) = &code.plain else {
+            return;
+        };
+        for (row, mask) in rows {
+            self.expire(code, row.stamp.time);
+            self.moment += 1;
+            // From the last to the first, so that none takes the row twice.
+            let mut rest = mask & !1;
+            while rest != 0 {
+                let element = 63 - rest.leading_zeros() as usize;
+                rest &= !bit(element);
+                if self.find_waiting(code, element, row) {
+                    self.advance(code, stands, element, row, to);
+                }
             }
-            let slots = std::mem::take(&mut self.scratch.slots);
-            for slot in &slots {
-                self.advance(code, stands, *slot, element, row);
+            if mask & 1 != 0 {
+                self.begin_plain(code, stands, row, to);
             }
-            self.scratch.slots = slots;
-        }
-        if mask & 1 != 0 {
-            self.begin_plain(code, stands, row);
-            self.trim(code, row.stamp.time);
         }
     }
 
-    /// Finds those that wait for an element and can take the row; oldest first.
+    /// Finds those that wait for an element and can take the row; oldest first. Whether there are
+    /// any.
     #[inline]
-    fn find_waiting(&mut self, code: &Code, element: usize, row: Row<'_>) {
+    fn find_waiting(&mut self, code: &Code, element: usize, row: Row<'_>) -> bool {
         let (scratch, faults) = (&mut self.scratch, &self.faults);
         scratch.slots.clear();
         let (Some(asks), Some(place)) = (code.elements.get(element), code.places.get(element))
         else {
-            return;
+            return false;
         };
-        let single = asks.key.as_slice();
-        let column = match single {
+        let column = match asks.key.as_slice() {
             [key] => key.column().and_then(|column| row.values.get(column)),
             _ => None,
         };
@@ -58,10 +61,9 @@ impl State {
             None => {
                 scratch.key.clear();
                 let env = Env::new(row.values, row.stamp, row.stamp, faults);
-                asks.key
-                    .iter()
-                    .for_each(|expr| expr.push_to(&env, &mut scratch.key));
-                self.waiting.first(element, 0, place, scratch.key.iter())
+                let key = &mut scratch.key;
+                asks.key.iter().for_each(|expr| expr.push_to(&env, key));
+                self.waiting.first(element, 0, place, key.iter())
             }
         };
         let mut ordered = true;
@@ -82,29 +84,43 @@ impl State {
             let partials = &self.partials;
             scratch.slots.sort_by_key(|slot| partials.at(*slot).birth);
         }
+        !scratch.slots.is_empty()
     }
 
-    /// A partial match takes the row for this element.
+    /// The partial matches that were found take the row for this element.
     #[inline]
     fn advance(
         &mut self,
         code: &Code,
         stands: &[Control],
-        slot: Slot,
         element: usize,
         row: Row<'_>,
+        to: &mut dyn Matches,
     ) {
-        let env = Env::new(row.values, row.stamp, row.stamp, &self.faults);
-        code.registers
-            .take(element, row, self.partials.values_mut(slot), &env);
-        self.waiting.remove(slot, !0, &mut self.partials);
-        if element + 1 == stands.len() {
-            self.give(code, slot, row.stamp);
-            self.partials.end(slot);
-            self.partials.close(slot);
-        } else {
-            self.wait_plainly(code, stands, slot, element, row.stamp.time);
+        let slots = std::mem::take(&mut self.scratch.slots);
+        let completes = element + 1 == stands.len();
+        for slot in slots.iter().copied() {
+            let env = Env::new(row.values, row.stamp, row.stamp, &self.faults);
+            let values = self.partials.values_mut(slot);
+            code.registers.take(element, row, values, &env);
+            self.waiting.remove(slot, !0, &mut self.partials);
+            if completes {
+                self.tell(code, slot, row.stamp, to);
+                self.partials.end(slot);
+                self.partials.close_with_values(slot);
+            } else {
+                self.wait_plainly(code, stands, slot, element, row.stamp.time);
+            }
         }
+        if completes {
+            to.together(row.stamp);
+        }
+        self.scratch.slots = slots;
+    }
+
+    fn tell(&self, code: &Code, slot: Slot, at: Stamp, to: &mut dyn Matches) {
+        let values = self.partials.values(slot);
+        to.matched(values.get(..code.visible).unwrap_or_default(), at);
     }
 
     /// An element has its row: the next one is waited for.
@@ -122,12 +138,14 @@ impl State {
         }
         let next = element + 1;
         self.compute_known(code, slot, next, time);
+        let places = &code.places;
         self.waiting
-            .add(slot, bit(next), &code.places, &mut self.partials);
+            .add(slot, bit(next), places, &mut self.partials);
     }
 
     /// The row fits the first element by itself, and may begin a match.
-    fn begin_plain(&mut self, code: &Code, stands: &[Control], row: Row<'_>) {
+    #[inline]
+    fn begin_plain(&mut self, code: &Code, stands: &[Control], row: Row<'_>, to: &mut dyn Matches) {
         let slot = self.open(code, 0);
         let fits = self.set_own_key(code, slot, row, 1)
             && self.checked_at_start(code, slot, row, 1) != 0
@@ -137,16 +155,17 @@ impl State {
             return;
         }
         let env = Env::new(row.values, row.stamp, row.stamp, &self.faults);
-        let values: &mut [Value] = self.partials.values_mut(slot);
+        let values = self.partials.values_mut(slot);
         code.registers.take(0, row, values, &env);
-        debug_assert_ne!(slot, NONE, "a slot was opened");
         if stands.len() == 1 {
-            self.give(code, slot, row.stamp);
+            self.tell(code, slot, row.stamp, to);
+            to.together(row.stamp);
             self.partials.close(slot);
             return;
         }
         self.partials.first_row(slot, row.stamp.time, 0);
         self.partials.begin(slot, None);
         self.wait_plainly(code, stands, slot, 0, row.stamp.time);
+        self.trim(code, row.stamp.time);
     }
 }

@@ -3,13 +3,14 @@
 use std::cell::Cell;
 
 use super::super::expr::Env;
+use super::Found;
 use super::automaton::{bit, bits};
 use super::code::{Code, Scoping};
 use super::partials::{NONE, Order, Partials, Slot};
 use super::scopes::Scopes;
 use super::timers::Timers;
 use super::waiting::Waiting;
-use crate::event::{Batch, Row, Stamp, Value};
+use crate::event::{Row, Stamp, Value};
 
 /// All partial matches of one instance of a query.
 pub(super) struct State {
@@ -22,9 +23,7 @@ pub(super) struct State {
     /// Whether an absence at the start has begun to wait.
     pub(super) started: bool,
     /// Matches that have been found and not been taken yet.
-    pub(super) found: Batch,
-    /// The moment of each.
-    pub(super) found_at: Vec<u64>,
+    pub(super) found: Found,
     /// Partial matches that were dropped since there were too many.
     pub(super) dropped: u64,
     pub(super) faults: Cell<u64>,
@@ -64,20 +63,32 @@ impl State {
             scopes: Scopes::new(code.scoping == Scoping::Keyed),
             timers: Timers::new(elements),
             started: false,
-            found: Batch::new(code.visible.max(1)),
-            found_at: Vec::new(),
+            found: Found::new(code.visible),
             dropped: 0,
             faults: Cell::new(0),
             scratch: Scratch::default(),
         }
     }
 
-    /// A row of an input that fits the elements of `mask` by itself.
-    pub(super) fn row(&mut self, code: &Code, input: usize, row: Row<'_>, mask: u64) {
-        if let Some(stands) = &code.plain {
-            self.plain_row(code, stands, row, mask);
+    /// Rows of an input, each with the elements that it fits by itself.
+    pub(super) fn rows<'r>(
+        &mut self,
+        code: &Code,
+        input: usize,
+        rows: impl Iterator<Item = (Row<'r>, u64)>,
+    ) {
+        if code.plain.is_some() {
+            let mut found = std::mem::replace(&mut self.found, Found::new(code.visible));
+            self.plain_rows(code, rows, &mut found);
+            self.found = found;
             return;
         }
+        for (row, mask) in rows {
+            self.row(code, input, row, mask);
+        }
+    }
+
+    fn row(&mut self, code: &Code, input: usize, row: Row<'_>, mask: u64) {
         while let Some(time) = self.timers.next().filter(|_| code.timed) {
             if time > row.stamp.time {
                 break;
@@ -98,6 +109,7 @@ impl State {
         }
         self.trim(code, row.stamp.time);
         self.let_go(code);
+        self.found.end(row.stamp);
     }
 
     /// The scopes that a row reaches.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::super::expr::predicate;
+use super::super::condition::Condition;
 use super::super::node::{Node, Port, Stores};
 use super::asks::{Asked, Equality, asked};
 use super::run::Run;
@@ -135,7 +135,7 @@ impl Build {
             let cx = stores.cx(&[]);
             filters.push(Filter {
                 bucket,
-                conditions: conditions.map(|(_, expr)| predicate(expr, cx)).collect(),
+                condition: Condition::all(conditions.map(|(_, expr)| expr), cx),
                 wanting: BTreeSet::new(),
             });
         }

@@ -26,7 +26,7 @@ use std::collections::BTreeSet;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::expr::Operand;
+use super::condition::Condition;
 use super::node::{Node, Port, Stores};
 use crate::event::{Rows, Value};
 use crate::sql::Application;
@@ -72,8 +72,8 @@ struct Screen {
 /// The condition of some elements.
 struct Filter {
     bucket: usize,
-    /// All of these must be true, besides what the bucket says.
-    conditions: Vec<Operand<bool>>,
+    /// What a row in the bucket must fulfil.
+    condition: Condition,
     /// The readers that can do something with a row that fulfils it.
     wanting: BTreeSet<usize>,
 }

@@ -1,8 +1,9 @@
 //! Rows on their way through a screen: which conditions they fulfil, as far as anybody asks, and
 //! who must be given them.
 
-use super::super::expr::Env;
-use super::{EVERYTHING, Screen};
+use std::cell::Cell;
+
+use super::{EVERYTHING, Filter, Screen};
 use crate::event::Rows;
 
 /// What is known of the rows at hand.
@@ -16,6 +17,7 @@ pub(super) struct Run {
     asked: Vec<usize>,
     /// Lists that are used again.
     spare: Vec<Vec<u32>>,
+    masks: Vec<u64>,
     /// The readers that want what some row fulfils, ascending, and how many have had their turn.
     called: Vec<usize>,
     calls: usize,
@@ -165,40 +167,42 @@ impl Screen {
     }
 }
 
-impl super::Filter {
+impl Filter {
     /// Finds the rows that fulfil it, unless they are known.
-    fn ask(&self, number: usize, rows: Rows<'_>, run: &mut Run, faults: &std::cell::Cell<u64>) {
+    fn ask(&self, number: usize, rows: Rows<'_>, run: &mut Run, faults: &Cell<u64>) {
         let Run {
             rows_of,
             passed,
             asked,
             spare,
+            masks,
             ..
         } = run;
         let Some(passed @ None) = passed.get_mut(number) else {
             return;
         };
-        let fulfils = |row: u32| {
-            let row = rows.row(row as usize);
-            row.is_some_and(|row| {
-                let env = Env::new(row.values, row.stamp, row.stamp, faults);
-                let mut conditions = self.conditions.iter();
-                conditions.all(|condition| condition.get(&env) == Some(true))
-            })
-        };
+        let mut found;
         if self.bucket == EVERYTHING {
-            let mut found = spare.pop().unwrap_or_default();
-            let all = (0_u32..).zip(rows.stamps()).map(|(row, _)| row);
-            found.extend(all.filter(|row| fulfils(*row)));
-            *passed = Some(found);
+            masks.clear();
+            masks.resize(rows.len(), 0);
+            self.condition.mark(rows, 1, masks, faults);
+            let passing = (0_u32..).zip(masks.iter()).filter(|(_, mask)| **mask != 0);
+            found = spare.pop().unwrap_or_default();
+            found.extend(passing.map(|(row, _)| row));
         } else {
             let Some(candidates) = rows_of.get(self.bucket).filter(|rows| !rows.is_empty()) else {
                 return;
             };
-            let mut found = spare.pop().unwrap_or_default();
-            found.extend(candidates.iter().filter(|row| fulfils(**row)));
-            *passed = Some(found);
+            let passes = |row: &&u32| {
+                let (row, _) = rows.split_at(**row as usize).1.split_at(1);
+                let mut mask = [0];
+                self.condition.mark(row, 1, &mut mask, faults);
+                mask != [0]
+            };
+            found = spare.pop().unwrap_or_default();
+            found.extend(candidates.iter().filter(passes));
         }
+        *passed = Some(found);
         asked.push(number);
     }
 }

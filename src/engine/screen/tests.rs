@@ -1,5 +1,6 @@
-//! Patterns behind a screen against the same patterns that are given every row: nobody can tell
-//! them apart by what comes out.
+//! Patterns behind a screen against the same patterns that are given every row, and against those
+//! behind a screen that come to see each row by itself: nobody can tell them apart by what comes
+//! out.
 
 use std::sync::Arc;
 
@@ -218,55 +219,80 @@ fn unscreened(mut engine: Engine) -> Engine {
     engine
 }
 
-/// Both engines, and what has come out of them.
-struct Pair {
+/// The engines, and what has come out of them.
+struct Three {
     screened: Engine,
     alone: Engine,
+    /// Screened, and given row by row.
+    cut: Engine,
     watch: bool,
-    seen: [Seen; 2],
+    seen: [Seen; 3],
 }
 
-impl Pair {
-    fn new(plan: Application, watch: bool) -> Pair {
+impl Three {
+    fn new(plan: Application, watch: bool) -> Three {
         let plan = Arc::new(plan);
-        Pair {
+        Three {
             screened: engine(&plan, watch),
             alone: unscreened(engine(&plan, watch)),
+            cut: engine(&plan, watch),
             watch,
             seen: Default::default(),
         }
     }
 
-    fn each(&mut self, act: impl Fn(&mut Engine, &mut Seen)) {
-        let [screened, alone] = &mut self.seen;
-        act(&mut self.screened, screened);
-        act(&mut self.alone, alone);
+    fn push(&mut self, stream: StreamId, batch: &Batch) {
+        let [screened, alone, cut] = &mut self.seen;
+        self.screened.push(stream, batch.rows(), screened);
+        self.alone.push(stream, batch.rows(), alone);
+        let mut rest = batch.rows();
+        while !rest.is_empty() {
+            let (row, tail) = rest.split_at(1);
+            self.cut.push(stream, row, cut);
+            rest = tail;
+        }
+    }
+
+    fn advance(&mut self, time: Timestamp, seq: Seq) {
+        let [screened, alone, cut] = &mut self.seen;
+        self.screened.advance(time, seq, screened);
+        self.alone.advance(time, seq, alone);
+        self.cut.advance(time, seq, cut);
     }
 
     fn check(&mut self) {
-        let [screened, alone] = &mut self.seen;
-        assert_eq!(
-            std::mem::take(&mut screened.0),
-            std::mem::take(&mut alone.0)
-        );
-        assert_eq!(self.screened.deadline(), self.alone.deadline());
-        let dropped = [&mut self.screened, &mut self.alone]
+        let [mut screened, alone, mut cut] = std::mem::take(&mut self.seen).map(|seen| seen.0);
+        assert_eq!(screened, alone);
+        // Streams have an order, but not among each other.
+        let by_stream = |(stream, _, ordinal, stamp, _): &Given| (*stream, stamp.seq, *ordinal);
+        screened.sort_by_key(by_stream);
+        cut.sort_by_key(by_stream);
+        assert_eq!(screened, cut);
+        let dropped = [&mut self.screened, &mut self.alone, &mut self.cut]
             .map(|engine| engine.take_counts().matches_dropped);
-        assert_eq!(dropped[0], dropped[1]);
+        assert_eq!(dropped, [dropped[0]; 3]);
     }
 
-    fn restart(self, plan: Application) -> Pair {
+    /// When the clock has come to rest, all know alike when something is due next. Before that a
+    /// match can have ended whose rows are past by the time that it is found out.
+    fn check_deadlines(&self) {
+        assert_eq!(self.screened.deadline(), self.alone.deadline());
+        assert_eq!(self.screened.deadline(), self.cut.deadline());
+    }
+
+    fn restart(self, plan: Application) -> Three {
         let state = self.screened.save().unwrap();
         let clock = self.screened.clock();
-        let mut pair = Pair::new(plan, self.watch);
-        pair.screened.restore(&state, clock);
-        pair.alone.restore(&state, clock);
-        pair
+        let mut three = Three::new(plan, self.watch);
+        three.screened.restore(&state, clock);
+        three.alone.restore(&state, clock);
+        three.cut.restore(&state, clock);
+        three
     }
 }
 
 fn run(queries: &[Written], steps: &[Step], watch: bool) {
-    let mut pair = Pair::new(plan(queries, 0x7F), watch);
+    let mut three = Three::new(plan(queries, 0x7F), watch);
     let (mut seq, mut time) = (0, 1_000);
     for step in steps {
         seq += 1;
@@ -283,16 +309,17 @@ fn run(queries: &[Written], steps: &[Step], watch: bool) {
                     batch.push(stamp, row(*key, *x, *n, *b));
                 }
                 let stream = if *other { "T" } else { "S" };
-                let (stream, _) = pair.screened.plan().stream_named(stream).unwrap();
-                pair.each(|engine, seen| engine.push(stream, batch.rows(), seen));
+                let (stream, _) = three.screened.plan().stream_named(stream).unwrap();
+                three.push(stream, &batch);
             }
             Step::Tick(later) => {
                 time += i64::from(*later);
-                pair.each(|engine, seen| engine.advance(Timestamp(time), Seq(seq), seen));
+                three.advance(Timestamp(time), Seq(seq));
+                three.check_deadlines();
             }
-            Step::Restart(mask) => pair = pair.restart(plan(queries, *mask)),
+            Step::Restart(mask) => three = three.restart(plan(queries, *mask)),
         }
-        pair.check();
+        three.check();
     }
 }
 
@@ -348,5 +375,105 @@ fn what_is_tried_is_in_the_dialect() {
     for behind in 0..BEHIND.len() {
         written.behind = behind;
         try_all(&written);
+    }
+}
+
+const SENSORS: i64 = 50;
+
+/// Patterns of as many sensors, whose next rows are found in different ways.
+fn sensors() -> Engine {
+    let pattern = |number: i64| {
+        let next = ["n = a.n", "n = a.n AND x > a.x", "n IN (-1, ?)", "x > 90"];
+        let next = next[usize::try_from(number % 4).unwrap()].replace('?', &number.to_string());
+        format!(
+            "INSERT INTO Out SELECT b.n AS n FROM PATTERN (EVERY a=S[n = {number} AND x > 40] \
+             -> b=S[x < 95 AND {next}] WITHIN 10 SECONDS);\n"
+        )
+    };
+    let patterns: String = (0..SENSORS).map(pattern).collect();
+    let plain = "INSERT INTO Other SELECT n FROM S;\n";
+    engine(
+        &Arc::new(compiled(&format!("{STREAMS}{plain}{patterns}")).unwrap()),
+        false,
+    )
+}
+
+/// The readers of S that are given a row of these values, as things are. The first two are not
+/// patterns.
+fn called(engine: &mut Engine, n: i64, x: f64) -> Vec<usize> {
+    let mut batch = Batch::new(4);
+    let values = [Value::Null, Value::Float(x), Value::Int(n), Value::Null];
+    batch.push(Stamp::default(), values);
+    let (stream, _) = engine.plan().stream_named("S").unwrap();
+    assert!(engine.screens.begin(stream, batch.rows()), "it is screened");
+    std::iter::from_fn(|| engine.screens.next(stream)).collect()
+}
+
+#[test]
+fn only_those_that_react_are_called() {
+    let mut engine = sensors();
+    assert_eq!(called(&mut engine, 7, 41.0), [0, 1, 9]);
+    assert_eq!(called(&mut engine, 7, 40.0), [0, 1]);
+    assert_eq!(called(&mut engine, -1, 41.0), [0, 1]);
+    let mut batch = Batch::new(4);
+    for number in 0..SENSORS {
+        let n = Value::Int(number);
+        batch.push(
+            Stamp::default(),
+            [Value::Null, Value::Float(96.0), n, Value::Null],
+        );
+    }
+    let (stream, _) = engine.plan().stream_named("S").unwrap();
+    engine.push(stream, batch.rows(), &mut Seen::default());
+    // By what the first row has asked, with no condition of its own on the column.
+    assert_eq!(called(&mut engine, 4, 20.0), [0, 1, 6]);
+    assert_eq!(called(&mut engine, 5, 20.0), [0, 1, 7]);
+    // By one of several values.
+    let every_fourth: Vec<usize> = [0, 1].into_iter().chain((4..52).step_by(4)).collect();
+    assert_eq!(called(&mut engine, -1, 20.0), every_fourth);
+    // Any of a condition that has no equality wakes those alone that wait for it.
+    let every_fourth: Vec<usize> = [0, 1].into_iter().chain((5..52).step_by(4)).collect();
+    assert_eq!(called(&mut engine, 99, 91.0), every_fourth);
+    engine.advance(Timestamp(20_000), Seq(1), &mut Seen::default());
+    assert_eq!(called(&mut engine, 5, 20.0), [0, 1]);
+    assert_eq!(called(&mut engine, 99, 91.0), [0, 1]);
+}
+
+#[test]
+fn what_several_ask_is_asked_once() {
+    let pattern = |number: u32| {
+        format!(
+            "INSERT INTO Out SELECT b.n AS n FROM PATTERN (EVERY a=S[x > 40 AND b] \
+             -> b=S[k = 'a' AND n = {number}]);\n"
+        )
+    };
+    let patterns: String = (0..9).map(pattern).collect();
+    let plan = compiled(&format!("{STREAMS}{patterns}")).unwrap();
+    let engine = engine(&Arc::new(plan), false);
+    let screen = engine.screens.by_stream[0].as_deref().unwrap();
+    assert_eq!(screen.filters.len(), 10);
+    // All have one key, each has another number.
+    let columns: Vec<usize> = screen.indexes.iter().map(|index| index.column).collect();
+    assert_eq!(columns, [2]);
+}
+
+/// How far rows may go together does not depend on who is asked about it.
+#[test]
+fn patterns_bound_a_run_together() {
+    for within in ["WITHIN 10 SECONDS", "", "WITHIN 4 EVENTS"] {
+        let text = format!(
+            "{STREAMS}INSERT INTO Out SELECT a.n FROM PATTERN (EVERY a=S -> b=S {within});\n\
+             INSERT INTO Out SELECT a.n FROM PATTERN (EVERY a=S -> NOT S[x > 1] FOR 30 SECONDS);\n\
+             INSERT INTO Out SELECT a.n FROM PATTERN (EVERY a=S -> NOT T FOR 1 SECOND)\n\
+             OUTPUT ALL EVERY 500 MS;\n"
+        );
+        let engine = engine(&Arc::new(compiled(&text).unwrap()), false);
+        let (stream, _) = engine.plan().stream_named("S").unwrap();
+        for time in [0, 1_700].map(Timestamp) {
+            let nodes = engine.nodes.iter();
+            let earliest = nodes.filter_map(|node| node.earliest(time)).min();
+            assert!(earliest.is_some(), "there is one");
+            assert_eq!(engine.bound(0, stream, time), earliest);
+        }
     }
 }
