@@ -277,12 +277,12 @@ fn settle(pattern: &mut Pattern) {
     }
     // Operands that see no row any more, and those that are not forgotten, when a match is complete.
     let last = pattern.parts.last_mut().unwrap();
-    let plain = |step: &Tree| match step {
+    let takes = |step: &Tree| match step {
         Tree::Element { min, .. } => *min > 0,
         Tree::Absent { .. } => true,
         Tree::Chain(_) | Tree::All(_) | Tree::Any(_) | Tree::Ended(_) => false,
     };
-    if !last.1.last().is_some_and(plain) {
+    if !last.1.last().is_some_and(takes) {
         last.1.push(Tree::Element {
             element: pattern.elements.len(),
             min: 1,
@@ -295,11 +295,11 @@ fn settle(pattern: &mut Pattern) {
         });
     }
     let first = &pattern.parts[0].1[..1];
+    let plain = matches!(first, [Tree::Element { min: 1.., .. }]);
     // What SKIP does to those that have no row yet.
     if !plain {
         pattern.skip = Skip::Nothing;
     }
-    let plain = matches!(first, [Tree::Element { min: 1.., .. }]);
     // From where WITHIN counts when an OR has forgotten the first row.
     if !plain && pattern.parts.iter().any(|(_, steps)| has_or(steps)) {
         (pattern.within_ms, pattern.within_events) = (None, None);
