@@ -1,7 +1,8 @@
 //! What a pattern may do next: elements as bits, and how one thing that is done lets others begin.
 //!
-//! The pattern is a tree. A partial match knows which elements wait for a row ([`Control`]); when one
-//! is done, this is told to what it stands in, up to a chain that has another step or to the end.
+//! The pattern is a tree. A partial match knows which elements wait for a row ([`Control`]); when
+//! one is done, this is told to what it stands in, up to a chain that has another step or to the
+//! end.
 
 use crate::sql::plan::{Pattern, PatternKind, PatternStep, Takes};
 

@@ -155,35 +155,17 @@ impl Code {
         };
         let own_key = (0..width.unwrap_or(0)).map(|_| registers.hidden(None, Value::Null));
         let own_key: Vec<usize> = own_key.collect();
-        let (mut elements, mut places) = (Vec::new(), Vec::new());
-        for (number, element) in plan.elements.iter().enumerate() {
-            let by_key = plan.keys.get(element.input).and_then(Option::as_ref);
-            let mut place = Place {
-                columns: Vec::new(),
-                scoped: scoping == Scoping::Keyed && by_key.is_some(),
-            };
-            let mut key = Vec::new();
-            if let (Scoping::Indexed, Some(exprs)) = (scoping, by_key) {
-                place.columns.extend(&own_key);
-                key.extend(exprs.iter().map(|expr| compile(expr, cx)));
-            }
-            let known = known(number, element, &mut place, &mut registers, cx);
-            key.extend(element.keys.iter().map(|(row, _)| compile(row, cx)));
-            elements.push(ElementCode {
-                input: element.input,
-                filter: element
-                    .filter
-                    .as_ref()
-                    .map(|filter| Condition::new(filter, cx)),
-                key,
-                known,
-                rest: element
-                    .rest
-                    .as_ref()
-                    .map(|rest| Rest::new(rest, plan.registers.len(), cx)),
-            });
-            places.push(place);
-        }
+        let mut about = About {
+            plan,
+            scoping,
+            own_key: &own_key,
+            registers: &mut registers,
+            cx,
+        };
+        let elements = (0..).zip(&plan.elements);
+        let (elements, places): (Vec<_>, Vec<_>) = elements
+            .map(|(number, element)| about.element(number, element))
+            .unzip();
         let of_input = |input: usize| {
             let all = elements.iter().enumerate();
             let these = all.filter(|(_, element)| element.input == input);
@@ -215,6 +197,44 @@ impl Code {
             automaton,
             registers,
         }
+    }
+}
+
+/// What is needed to compile elements.
+struct About<'a> {
+    plan: &'a Pattern,
+    scoping: Scoping,
+    own_key: &'a [usize],
+    registers: &'a mut Registers,
+    cx: Cx<'a>,
+}
+
+impl About<'_> {
+    /// What an element asks of rows, and where those wait that wait for it.
+    fn element(&mut self, number: usize, element: &Element) -> (ElementCode, Place) {
+        let cx = self.cx;
+        let by_key = self.plan.keys.get(element.input).and_then(Option::as_ref);
+        let mut place = Place {
+            columns: Vec::new(),
+            scoped: self.scoping == Scoping::Keyed && by_key.is_some(),
+        };
+        let mut key = Vec::new();
+        if let (Scoping::Indexed, Some(exprs)) = (self.scoping, by_key) {
+            place.columns.extend(self.own_key);
+            key.extend(exprs.iter().map(|expr| compile(expr, cx)));
+        }
+        let known = known(number, element, &mut place, self.registers, cx);
+        key.extend(element.keys.iter().map(|(row, _)| compile(row, cx)));
+        let (filter, rest) = (element.filter.as_ref(), element.rest.as_ref());
+        let registers = self.plan.registers.len();
+        let code = ElementCode {
+            input: element.input,
+            filter: filter.map(|filter| Condition::new(filter, cx)),
+            key,
+            known,
+            rest: rest.map(|rest| Rest::new(rest, registers, cx)),
+        };
+        (code, place)
     }
 }
 
@@ -270,8 +290,8 @@ fn scoping(plan: &Pattern, automaton: &Automaton) -> Scoping {
     }
 }
 
-/// What nearly all patterns are: one row after another, each of one element, begun again by each row
-/// that fits the first.
+/// What nearly all patterns are: one row after another, each of one element, begun again by each
+/// row that fits the first.
 fn plain(plan: &Pattern, automaton: &Automaton, scoping: Scoping) -> Option<Vec<Control>> {
     let single = |element: &Element| {
         let once = Takes::Rows {

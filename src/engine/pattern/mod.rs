@@ -1,11 +1,13 @@
 //! Patterns: rows that belong together, found as they come.
 //!
-//! The pattern is compiled once ([`code`]): the automaton ([`automaton`]) knows what may follow what,
-//! elements write what is read of their rows into a match row of fixed width ([`registers`]). A
-//! partial match ([`partials`]) is such a row and the elements that it waits for. Those that wait
-//! lie in lists by element and key ([`waiting`]), so that a row touches only those that it can
-//! complete further; what outlives WITHIN stands in front of the order of age, what waits for an
-//! absence in a queue ([`timers`]).
+//! The pattern is compiled once ([`code`]): the automaton ([`automaton`]) knows what may follow
+//! what, elements write what is read of their rows into a match row of fixed width ([`registers`]).
+//! A partial match ([`partials`]) is such a row and the elements that it waits for. Those that wait
+//! lie in lists by element and key ([`waiting`]), so that a row touches only those that can take
+//! it; what outlives WITHIN stands in front of the order of age, what waits for an absence in a
+//! queue ([`timers`]).
+//!
+//! Rows come in by [`state`]; partial matches [`begin`], [`advance`] and end by the [`clock`].
 //!
 //! A SEQUENCE looks at all partial matches of a key for each row, of which there are never more
 //! than elements.

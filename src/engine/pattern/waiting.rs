@@ -10,8 +10,8 @@ use super::automaton::{Elements, bit, bits};
 use super::partials::{NONE, Partials, Slot};
 use crate::event::Value;
 
-/// So many empty lists may stay, besides three for each that is not: who waits for a key will mostly
-/// wait for it again.
+/// So many empty lists may stay, besides three for each that is not: who waits for a key will
+/// mostly wait for it again.
 const EMPTY_MAX: usize = if cfg!(test) { 2 } else { 64 };
 
 /// How those that wait for an element are told apart.

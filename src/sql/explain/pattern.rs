@@ -122,8 +122,8 @@ fn show_bounds(pattern: &Pattern) -> String {
     format!("{kind}{within}{skip}")
 }
 
-/// How many partial matches there may be. Not part of the tree, and so of the fingerprint: they stay
-/// when the limit is another.
+/// How many partial matches there may be. Not part of the tree, and so of the fingerprint: they
+/// stay when the limit is another.
 pub(super) fn show_limit(pattern: &Pattern) -> String {
     let overflow = match pattern.overflow {
         Overflow::DropOldest => "drops the oldest",

@@ -161,7 +161,8 @@ const SAID: &[(&str, &str)] = &[
     ),
     (
         "SELECT a.x FROM PATTERN (a=S -> R)",
-        "  where 1 is 'a'\n  keeps at most 100000 partial matches, each of 1 column, then drops the oldest\n",
+        "  where 1 is 'a'\n  keeps at most 100000 partial matches, each of 1 column, then drops \
+         the oldest\n",
     ),
     (
         "SELECT a.x FROM PATTERN (a=S[k IN T] -> R) WHERE a.x > 3",
