@@ -258,8 +258,8 @@ fn has_absence(trees: &[Tree]) -> bool {
     all > trees.iter().flat_map(takers_of).count()
 }
 
-/// Makes another pattern of one for which the engine and the rules do not say the same yet. Whatever
-/// is settled goes from here.
+/// Makes another pattern of one for which the engine and the rules do not say the same yet.
+/// Whatever is settled goes from here.
 fn settle(pattern: &mut Pattern) {
     let sequence = pattern.sequence;
     let moments = pattern.parts.iter().any(|(_, steps)| waits(steps));
@@ -275,7 +275,7 @@ fn settle(pattern: &mut Pattern) {
             settle_all(step);
         }
     }
-    // Operands that see no row any more, and those that are not forgotten, when a match is complete.
+    // Operands that see no row any more when a match is complete.
     let last = pattern.parts.last_mut().unwrap();
     let takes = |step: &Tree| match step {
         Tree::Element { min, .. } => *min > 0,

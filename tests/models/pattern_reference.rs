@@ -1,6 +1,6 @@
 //! Patterns and sequences as plainly as they can be written down from `docs/patterns.md`: a partial
-//! match is a value, which says what is still to come and which rows it has taken. Each row and each
-//! moment gives its successors. Numbers in comments are those of the rules.
+//! match is a value, which says what is still to come and which rows it has taken. Each row and
+//! each moment gives its successors. Numbers in comments are those of the rules.
 
 use std::cmp::Ordering;
 
@@ -416,8 +416,8 @@ fn waits(steps: &[Tree]) -> Vec<usize> {
     active.iter().flat_map(Tree::waits).collect()
 }
 
-/// 8: a row may fill several operands. 10: an absence without a time is spoiled by what comes before
-/// the others are done.
+/// 8: a row may fill several operands. 10: an absence without a time is spoiled by what comes
+/// before the others are done.
 fn offer_all(operands: &[Tree], offer: Offer<'_>, taken: &mut Taken) -> Option<(Tree, bool)> {
     let (mut left, mut took, mut spoiled) = (Vec::new(), false, false);
     for operand in operands {
@@ -437,7 +437,8 @@ fn offer_all(operands: &[Tree], offer: Offer<'_>, taken: &mut Taken) -> Option<(
     (!spoiled || all.done()).then_some((all, took))
 }
 
-/// 8: the first written that a row completes counts. 9: an absence that is spoiled ends its operand only.
+/// 8: the first written that a row completes counts. 9: an absence that is spoiled ends its operand
+/// only.
 fn offer_any(operands: &[Tree], offer: Offer<'_>, taken: &mut Taken) -> Option<(Tree, bool)> {
     let (mut left, mut took) = (Vec::new(), false);
     for operand in operands {
@@ -505,8 +506,8 @@ pub(crate) fn matches(pattern: &Pattern, rows: &[Row]) -> Vec<Told> {
     if let (None, Some(first)) = (&pattern.partition, rows.first()) {
         run.open(None, first.time);
     }
-    for number in 0..rows.len() {
-        run.advance(rows[number].time);
+    for (number, row) in rows.iter().enumerate() {
+        run.advance(row.time);
         run.row(number);
     }
     run.told
@@ -620,19 +621,19 @@ impl Run<'_> {
                     died = true;
                     if self.begins_again(&old) {
                         // The row that spoiled it may begin the next.
-                        self.from_start(number, key);
+                        self.begin_with(number, key);
                     }
                 }
             }
         }
         let over = key.partials.is_empty() && key.complete.is_empty() && !key.told;
         if died && over && self.pattern.sequence {
-            self.from_start(number, key);
+            self.begin_with(number, key);
         }
     }
 
     /// A row that may begin a match.
-    fn from_start(&self, number: usize, key: &mut Key) {
+    fn begin_with(&self, number: usize, key: &mut Key) {
         let now = self.rows[number].time;
         let start = self.start(now);
         match self.offered(&start, number) {
