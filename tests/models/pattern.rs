@@ -311,6 +311,8 @@ fn settle(pattern: &mut Pattern) {
         pattern.within_events = None;
     }
     pattern.parts[0].0 &= !mixed;
+    // Whether what is spoiled in an OR at the start comes back.
+    pattern.sequence &= !mixed;
     // A stream without the key that stands twice; when a key is there.
     if pattern.partition.is_some() {
         pattern.partition = Some(vec![0, 1, 2]);

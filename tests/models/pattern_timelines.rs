@@ -1,4 +1,4 @@
-//! The reference of patterns gives what the timelines of `docs/patterns.md` and well-known cases say.
+//! The reference of patterns gives what the timelines of `docs/patterns.md` and known cases say.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 
@@ -76,8 +76,8 @@ fn then(steps: Vec<Tree>) -> (bool, Vec<Tree>) {
     (false, steps)
 }
 
-/// `name=value/key@time`, all but the name may be left out; `tick@time`. The first letter of the name
-/// is the stream. Matches as in the documentation.
+/// `name=value/key@time`, all but the name may be left out; `tick@time`. The first letter of the
+/// name is the stream. Matches as in the documentation.
 fn check(pattern: &Pattern, line: &str, expected: &str) {
     let (mut rows, mut names, mut time) = (Vec::new(), Vec::new(), 0);
     for word in line.split_whitespace() {
@@ -413,8 +413,8 @@ fn shared_counts_and_every() {
             vec![(first, vec![many(0, 2, 2)]), (second, vec![many(1, 2, 2)])],
         )
     };
-    let line = "a1=1@1000 a2=1 b3=2 a3=2 a4=2 a5=2 a6=1 a7=1 a8=2 a9=2 a10=1 a11=1@5009 a12=2 a13=2 \
-                a14=1 a15=1 a16=2 a17=2";
+    let line = "a1=1@1000 a2=1 b3=2 a3=2 a4=2 a5=2 a6=1 a7=1 a8=2 a9=2 a10=1 a11=1@5009 a12=2 \
+                a13=2 a14=1 a15=1 a16=2 a17=2";
     let found = "(a1 a2,a3 a4) (a6 a7,a8 a9) (a11 a14,a16 a17)";
     check(&two(true, false), line, found);
     let line = "a1=1@1000 a2=1 a3=2 a4=2 a5=2 a6=2 a7=1 a8=2 a9=2@5007 a10=1 a11=1 a12=2 a13=2";
