@@ -261,6 +261,9 @@ fn has_absence(trees: &[Tree]) -> bool {
 /// Makes another pattern of one for which the engine and the rules do not say the same yet.
 /// Whatever is settled goes from here.
 fn settle(pattern: &mut Pattern) {
+    // What a row does to a SEQUENCE that spoils an operand of an OR.
+    let either = |(_, steps): &(bool, Vec<Tree>)| has_or(steps) && has_absence(steps);
+    pattern.sequence &= !pattern.parts.iter().any(either);
     let sequence = pattern.sequence;
     let moments = pattern.parts.iter().any(|(_, steps)| waits(steps));
     for (number, (every, steps)) in pattern.parts.iter_mut().enumerate() {
@@ -311,8 +314,6 @@ fn settle(pattern: &mut Pattern) {
         pattern.within_events = None;
     }
     pattern.parts[0].0 &= !mixed;
-    // Whether what is spoiled in an OR at the start comes back.
-    pattern.sequence &= !mixed;
     // A stream without the key that stands twice; when a key is there.
     if pattern.partition.is_some() {
         pattern.partition = Some(vec![0, 1, 2]);
