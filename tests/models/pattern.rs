@@ -308,7 +308,7 @@ fn settle(pattern: &mut Pattern) {
         (pattern.within_ms, pattern.within_events) = (None, None);
     }
     // The order of those that begin with a row and those that begin at a moment.
-    let mixed = has_or(first) && waits(first);
+    let mixed = waits(first) && pattern.parts.iter().any(|(_, steps)| has_or(steps));
     // A row that is taken twice.
     if waits(first) {
         pattern.within_events = None;
