@@ -337,10 +337,11 @@ fn settle_all(tree: &mut Tree) {
     }
 }
 
-/// Whether the order of matches is known: not yet where some begin at a moment.
+/// Whether the order of matches is known: not yet where some begin at a moment, or with a row that an
+/// OR forgets.
 fn ordered(pattern: &Pattern) -> bool {
     let first = &pattern.parts[0].1;
-    !waits(&first[..1]) && !first[0].done()
+    !waits(&first[..1]) && !has_or(&first[..1]) && !first[0].done()
 }
 
 /// The pattern as SQL.
