@@ -14,6 +14,9 @@ mod join;
 mod one_stream;
 mod output;
 mod partition;
+mod pattern;
+mod pattern_reference;
+mod pattern_timelines;
 mod readings;
 mod table;
 #[path = "../common/tape.rs"]
