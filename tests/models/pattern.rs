@@ -261,87 +261,28 @@ fn has_absence(trees: &[Tree]) -> bool {
 /// Makes another pattern of one for which the engine and the rules do not say the same yet.
 /// Whatever is settled goes from here.
 fn settle(pattern: &mut Pattern) {
-    // What a row does to a SEQUENCE that spoils an operand of an OR.
-    let either = |(_, steps): &(bool, Vec<Tree>)| has_or(steps) && has_absence(steps);
-    pattern.sequence &= !pattern.parts.iter().any(either);
-    let sequence = pattern.sequence;
-    let moments = pattern.parts.iter().any(|(_, steps)| waits(steps));
     for (number, (every, steps)) in pattern.parts.iter_mut().enumerate() {
-        // Where a SEQUENCE begins again while a part of several rows is open; the younger one at a
-        // moment.
-        let single = matches!(steps.as_slice(), [Tree::Element { min: 1, .. }]);
-        *every &= !sequence || single && !moments;
         // Whether a later part begins again when an absence in it is spoiled.
         let alone = matches!(steps.as_slice(), [Tree::Absent { .. }]);
         *every &= number == 0 || alone || !has_absence(steps);
-        for step in steps {
-            settle_all(step);
-        }
+        // When a SEQUENCE that waits for an absence and more begins again.
+        *every &= !pattern.sequence || alone || !waits(steps);
     }
-    // Operands that see no row any more when a match is complete.
-    let last = pattern.parts.last_mut().unwrap();
-    let takes = |step: &Tree| match step {
-        Tree::Element { min, .. } => *min > 0,
-        Tree::Absent { .. } => true,
-        Tree::Chain(_) | Tree::All(_) | Tree::Any(_) | Tree::Ended(_) => false,
-    };
-    if !last.1.last().is_some_and(takes) {
-        last.1.push(Tree::Element {
-            element: pattern.elements.len(),
-            min: 1,
-            max: 1,
-        });
-        pattern.elements.push(Element {
-            stream: 0,
-            quantified: false,
-            condition: Vec::new(),
-        });
-    }
+    // Whether an operand of an OR at the start that a row has ended is back for the next row.
+    let start = &pattern.parts[0].1;
+    pattern.sequence &= !(has_or(start) && has_absence(start));
     let first = &pattern.parts[0].1[..1];
     let plain = matches!(first, [Tree::Element { min: 1.., .. }]);
     // What SKIP does to those that have no row yet.
     if !plain {
         pattern.skip = Skip::Nothing;
     }
-    // From where WITHIN counts when an OR has forgotten the first row.
-    if !plain && pattern.parts.iter().any(|(_, steps)| has_or(steps)) {
-        (pattern.within_ms, pattern.within_events) = (None, None);
-    }
-    // The order of those that begin with a row and those that begin at a moment.
-    let mixed = waits(first) && pattern.parts.iter().any(|(_, steps)| has_or(steps));
-    // A row that is taken twice.
-    if waits(first) {
-        pattern.within_events = None;
-    }
-    pattern.parts[0].0 &= !mixed;
-    // A stream without the key that stands twice; when a key is there.
-    if pattern.partition.is_some() {
-        pattern.partition = Some(vec![0, 1, 2]);
-    }
 }
 
-/// A row that spoils one absence where another has a time.
-fn settle_all(tree: &mut Tree) {
-    match tree {
-        Tree::Element { .. } | Tree::Absent { .. } | Tree::Ended(_) => {}
-        Tree::Chain(trees) | Tree::Any(trees) => trees.iter_mut().for_each(settle_all),
-        Tree::All(trees) => {
-            let timed = waits(trees);
-            for tree in trees {
-                match tree {
-                    Tree::Absent { for_ms, .. } if timed => *for_ms = for_ms.or(Some(20)),
-                    _ => settle_all(tree),
-                }
-            }
-        }
-    }
-}
-
-/// Whether the order of matches is known: not yet where some begin at a moment, or with a row that an
-/// OR forgets.
+/// Whether the order of matches is known: not of those of several keys at one moment, which have no
+/// first row.
 fn ordered(pattern: &Pattern) -> bool {
-    let first = &pattern.parts[0].1;
-    !waits(&first[..1]) && !has_or(&first[..1]) && !first[0].done()
+    pattern.partition.is_none() || !waits(&pattern.parts[0].1)
 }
 
 /// The pattern as SQL.

@@ -4,7 +4,7 @@
 use super::super::expr::Env;
 use super::Matches;
 use super::automaton::{Control, Effect, Spoiled, bit, bits};
-use super::code::{Code, Scoping, foremost};
+use super::code::{Code, FIRST_COLUMNS, Scoping, foremost};
 use super::partials::{NONE, Order, Slot};
 use super::state::State;
 use crate::event::{Row, Stamp, Timestamp, Value};
@@ -38,7 +38,7 @@ impl State {
         let mut effect = Effect::default();
         let fits = foremost(automaton, mask) & !automaton.absent;
         for element in bits(fits) {
-            if control.active & bit(element) != 0 && !effect.matched {
+            if control.active & bit(element) != 0 {
                 effect.add(self.take(code, slot, element, &mut control, row));
             }
         }
@@ -85,10 +85,58 @@ impl State {
             self.partials.first_row(slot, row.stamp.time, events);
             self.stand_last(code, slot);
         }
+        if control.taken & bit(element) == 0 {
+            self.note_first(code, slot, element, row.stamp.time);
+        }
         let env = Env::new(row.values, row.stamp, row.stamp, &self.faults);
         let values = self.partials.values_mut(slot);
         let count = code.registers.take(element, row, values, &env);
         code.automaton.take(element, count, control)
+    }
+
+    /// Notes the first row of an element, when rows may be forgotten.
+    fn note_first(&mut self, code: &Code, slot: Slot, element: usize, time: Timestamp) {
+        let Some(column) = code.firsts.map(|column| column + element * FIRST_COLUMNS) else {
+            return;
+        };
+        let events = self.scopes.at(self.partials.at(slot).scope).events;
+        let number = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
+        let noted = [number(self.moment), Value::Int(time.0), number(events)];
+        let values = self.partials.values_mut(slot);
+        let places = values.get_mut(column..column + FIRST_COLUMNS);
+        for (place, value) in places.into_iter().flatten().zip(noted) {
+            *place = value;
+        }
+    }
+
+    /// The first row may be one that has been forgotten: another one is then.
+    fn find_first(&mut self, code: &Code, slot: Slot, control: Control) {
+        if code.firsts.is_none() && control.taken != 0 {
+            return;
+        }
+        let values = self.partials.values(slot);
+        let noted = |element: usize| {
+            let column = code.firsts? + element * FIRST_COLUMNS;
+            let number = |place: usize| values.get(column + place).and_then(Value::as_int);
+            Some((number(0)?, number(1)?, number(2)?))
+        };
+        let first = bits(control.taken).filter_map(noted).min();
+        let number = |number: i64| u64::try_from(number).unwrap_or_default();
+        let partial = self.partials.at(slot);
+        let (birth, time, event) = first.map_or(
+            (partial.birth, Timestamp::MAX, 0),
+            |(birth, time, event)| (number(birth), Timestamp(time), number(event)),
+        );
+        if (partial.birth, partial.first) == (birth, time) {
+            return;
+        }
+        let scope = partial.scope;
+        self.partials.stand(slot, birth, time, event);
+        let mut list = self.scopes.at(scope).list;
+        if code.lists {
+            self.partials.put_in_order(&mut list, Order::Scope, slot);
+            self.scopes.at_mut(scope).list = list;
+        }
     }
 
     /// One that has its first row is the youngest of its scope.
@@ -121,6 +169,7 @@ impl State {
         if effect.forgotten != 0 {
             let values = self.partials.values_mut(slot);
             code.registers.forget(effect.forgotten, values);
+            self.find_first(code, slot, control);
         }
         if effect.matched {
             self.give(code, slot, happens.at);
@@ -273,11 +322,14 @@ impl State {
                 at = self.partials.newer(Order::Scope, at);
             }
         }
-        others.retain(|slot| self.partials.at(*slot).begun);
         match code.skip {
             Skip::Nothing => {}
+            // What waits to begin, too: its wait begins anew.
             Skip::PastLastRow => self.scopes.at_mut(scope).skipped = self.moment,
-            Skip::ToNextRow => others.retain(|slot| self.partials.at(*slot).birth == birth),
+            Skip::ToNextRow => others.retain(|slot| {
+                let other = self.partials.at(*slot);
+                other.begun && other.birth == birth
+            }),
         }
         for slot in others {
             self.die(code, slot, time);

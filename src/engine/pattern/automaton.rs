@@ -91,8 +91,8 @@ pub(super) struct Automaton {
     /// Elements of which no row may come, and of these those that have no time.
     pub(super) absent: Elements,
     pub(super) untimed: Elements,
-    /// Whether the first part has EVERY and any row with which it begins also completes it: then
-    /// it can always begin.
+    /// Whether a match can begin with any row: the first part has EVERY and is done with its first
+    /// row, or the pattern is a SEQUENCE.
     pub(super) always: bool,
     /// The parts that need no row.
     optional: u64,
@@ -206,13 +206,14 @@ impl Automaton {
         self.activate(root, &mut start, &mut effect);
         self.start_waits = effect.started;
         let first = self.parts.first();
+        let completes = |element| {
+            let mut control = start;
+            self.take(element, 1, &mut control);
+            self.absent & bit(element) == 0 && control.finished & 1 != 0
+        };
         self.always = first.is_some_and(|part| part.every)
-            && start.active & self.absent == 0
-            && bits(start.active).all(|element| {
-                let mut control = start;
-                self.take(element, 1, &mut control);
-                control.finished & 1 != 0
-            });
+            && self.start_waits == 0
+            && (self.sequence || bits(start.active).all(completes));
         if self.always {
             start.armed &= !1;
         }
@@ -245,6 +246,30 @@ impl Automaton {
     /// Whether a part but the first has EVERY.
     pub(super) fn repeats_inside(&self) -> bool {
         self.every_from(1) != 0
+    }
+
+    /// Whether rows that were taken may be forgotten: by an OR of which one operand is done when
+    /// another has taken some.
+    pub(super) fn may_forget(&self) -> bool {
+        let at_once = |operand: &usize| match self.nodes.get(*operand).map(|node| &node.kind) {
+            Some(Kind::Chain(steps, _)) => {
+                steps.len() == 1 && {
+                    let element = steps.first().and_then(|step| self.nodes.get(*step));
+                    match element.map(|node| &node.kind) {
+                        Some(Kind::Leaf(element)) => {
+                            let takes = self.elements.get(*element).map(|fact| fact.takes);
+                            !matches!(takes, Some(Takes::Rows { min: 2.., .. }))
+                        }
+                        Some(Kind::Chain(..) | Kind::All(..) | Kind::Any(_)) | None => false,
+                    }
+                }
+            }
+            Some(Kind::Leaf(_) | Kind::All(..) | Kind::Any(_)) | None => false,
+        };
+        self.nodes.iter().any(|node| match &node.kind {
+            Kind::Any(operands) => !operands.iter().all(at_once),
+            Kind::Leaf(_) | Kind::Chain(..) | Kind::All(..) => false,
+        })
     }
 
     /// How many parts there are.

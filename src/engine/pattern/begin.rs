@@ -59,11 +59,11 @@ impl State {
         for slot in fresh.drain(..) {
             let partial = self.partials.at(slot);
             let skipped = self.scopes.at(partial.scope).skipped == self.moment;
-            let takes = mask & partial.control.active & !code.automaton.absent;
-            if !partial.live || skipped || takes == 0 {
+            let fits = mask & partial.control.active;
+            if !partial.live || skipped || fits == 0 {
                 continue;
             }
-            let mask = self.checked(code, slot, row, takes);
+            let mask = self.checked(code, slot, row, fits);
             if mask != 0 {
                 self.apply(code, slot, mask, row);
             }
@@ -114,7 +114,9 @@ impl State {
     pub(super) fn begin(&mut self, code: &Code, scope: Slot, row: Row<'_>, mask: u64) {
         let automaton = &code.automaton;
         let mask = mask & automaton.start.active;
-        if mask == 0 || self.scopes.at(scope).skipped == self.moment {
+        // What is spoiled where a match can begin with any row is the wish to begin with this one.
+        let idle = automaton.always && mask & !automaton.absent == 0;
+        if mask == 0 || idle || self.scopes.at(scope).skipped == self.moment {
             return;
         }
         let slot = self.open(code, scope);

@@ -96,7 +96,11 @@ impl State {
                 let mut control = partial.control;
                 let effect = code.automaton.passed(element, &mut control);
                 let happens = Happens { row: None, at };
+                let scope = partial.scope;
                 self.settle(code, slot, control, effect, happens);
+                if code.automaton.sequence {
+                    self.give_way(code, scope, at.time);
+                }
             }
         }
         self.scratch.due = due;

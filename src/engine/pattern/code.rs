@@ -27,6 +27,9 @@ pub(super) struct Code {
     pub(super) scoping: Scoping,
     /// Where a partial match keeps its own key, when it is found by it.
     pub(super) own_key: Vec<usize>,
+    /// Where it is noted which row of each element was the first, when rows may be forgotten: its
+    /// moment, its time and its number among those of the scope.
+    pub(super) firsts: Option<usize>,
     /// Where it is noted when parts were done.
     pub(super) trail: std::ops::Range<usize>,
     pub(super) within: Option<Within>,
@@ -132,6 +135,9 @@ impl Rest {
     }
 }
 
+/// What is noted of the first row of an element.
+pub(super) const FIRST_COLUMNS: usize = 3;
+
 impl Code {
     pub(super) fn new(plan: &Pattern, stores: &Stores) -> Code {
         let cx = stores.cx(&[]);
@@ -145,6 +151,12 @@ impl Code {
         let trail = registers.width()..registers.width() + parts;
         for _ in trail.clone() {
             registers.hidden(None, Value::Null);
+        }
+        let firsts = automaton.may_forget().then(|| registers.width());
+        for element in (0..plan.elements.len()).filter(|_| firsts.is_some()) {
+            for _ in 0..FIRST_COLUMNS {
+                registers.hidden(Some(element), Value::Null);
+            }
         }
         let scoping = scoping(plan, &automaton);
         let width = match scoping {
@@ -186,6 +198,7 @@ impl Code {
             scoping,
             own_key,
             plain: plain(plan, &automaton, scoping),
+            firsts,
             trail,
             elements,
             places,
@@ -270,9 +283,9 @@ fn known(
     computed
 }
 
-/// Whether rows that reach every key can begin a match.
+/// Whether rows that reach every key can begin a match, or keep one from beginning.
 fn begins_without_key(plan: &Pattern, automaton: &Automaton) -> bool {
-    bits(automaton.start.active & !automaton.absent).any(|element| {
+    bits(automaton.start.active).any(|element| {
         let input = plan.elements.get(element).map(|element| element.input);
         let key = input.and_then(|input| plan.keys.get(input));
         key.is_none_or(Option::is_none)

@@ -210,17 +210,18 @@ impl Partials {
         self.free.push(slot);
     }
 
-    /// Which of two comes first when both are told: the one that began first; of those that began
-    /// with the same row, the one whose parts were done first.
+    /// Which of two comes first when both are told: the one with the older first row; of those with
+    /// the same, the one whose parts were done first. One without a row is younger than all.
     pub(super) fn order(&self, a: Slot, b: Slot) -> Ordering {
         let (x, y) = (self.at(a), self.at(b));
+        let rowless = |one: &Partial| one.first == Timestamp::MAX;
         let done = |slot: Slot| {
             let values = &self.values(slot)[self.trail.clone()];
             values
                 .iter()
                 .map(|value| value.as_int().unwrap_or(i64::MAX))
         };
-        let births = x.birth.cmp(&y.birth);
+        let births = (rowless(x), x.birth).cmp(&(rowless(y), y.birth));
         births
             .then_with(|| done(a).cmp(done(b)))
             .then(x.scope_number.cmp(&y.scope_number))
@@ -234,7 +235,7 @@ impl Partials {
         }
     }
 
-    /// Puts one into a list, behind another; behind the last when that is none.
+    /// Puts one into a list, behind another; behind the last when none is named.
     pub(super) fn attach(
         &mut self,
         ends: &mut Ends,
@@ -244,7 +245,7 @@ impl Partials {
     ) {
         let older = behind.unwrap_or(ends.newest);
         let newer = if older == NONE {
-            NONE
+            if behind.is_some() { ends.oldest } else { NONE }
         } else {
             self.neighbours(older, order).newer
         };
@@ -327,6 +328,36 @@ impl Partials {
         let mut ends = self.aged;
         self.attach(&mut ends, Order::Age, slot, None);
         self.aged = ends;
+    }
+
+    /// Its first row is another one.
+    pub(super) fn stand(&mut self, slot: Slot, birth: u64, first: Timestamp, event: u64) {
+        let begun = self.at(slot).begun;
+        self.end(slot);
+        let partial = self.at_mut(slot);
+        (partial.birth, partial.first, partial.first_event) = (birth, first, event);
+        if !begun {
+            return;
+        }
+        self.begun += 1;
+        let with_row = first != Timestamp::MAX;
+        let mut ends = if with_row { self.aged } else { self.rowless };
+        self.put_in_order(&mut ends, Order::Age, slot);
+        *(if with_row {
+            &mut self.aged
+        } else {
+            &mut self.rowless
+        }) = ends;
+    }
+
+    /// Puts one where its order says, in a list in which it may stand.
+    pub(super) fn put_in_order(&mut self, ends: &mut Ends, order: Order, slot: Slot) {
+        self.detach(ends, order, slot);
+        let mut behind = ends.newest;
+        while behind != NONE && self.order(behind, slot).is_gt() {
+            behind = self.neighbours(behind, order).older;
+        }
+        self.attach(ends, order, slot, Some(behind));
     }
 
     /// It ends.

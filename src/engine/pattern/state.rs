@@ -5,7 +5,7 @@ use std::cell::Cell;
 use super::super::expr::Env;
 use super::Found;
 use super::automaton::{bit, bits};
-use super::code::{Code, Scoping};
+use super::code::{Code, Scoping, foremost};
 use super::partials::{NONE, Order, Partials, Slot};
 use super::scopes::Scopes;
 use super::timers::Timers;
@@ -144,6 +144,8 @@ impl State {
         for scope in scopes {
             self.count_event(code, *scope, row.stamp.time);
         }
+        // What begins again by that is there like any other.
+        self.scratch.fresh.clear();
         let mut hits = std::mem::take(&mut self.scratch.hits);
         hits.clear();
         if code.automaton.sequence {
@@ -285,7 +287,8 @@ impl State {
                 continue;
             }
             // A SEQUENCE ends by what it does not take.
-            let idle = code.automaton.sequence && hit.mask & !code.automaton.absent == 0;
+            let takes = foremost(&code.automaton, hit.mask) & !code.automaton.absent;
+            let idle = code.automaton.sequence && takes == 0;
             if !(idle && partial.begun) {
                 self.apply(code, hit.slot, hit.mask, row);
             } else {

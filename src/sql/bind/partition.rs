@@ -304,6 +304,7 @@ impl Binder<'_> {
         let mut keys: Vec<(StreamId, PartitionKey)> = Vec::new();
         let before = self.diagnostics.len();
         let mut lacking = Vec::new();
+        let mut torn = Vec::new();
         for origin in origins {
             let Some(stream) = origin.stream() else {
                 continue;
@@ -315,23 +316,26 @@ impl Binder<'_> {
             };
             let bind = |expr| self.key_over(path, source, expr, false, &progress);
             let bound: Result<Vec<Expr>, Failed> = by.iter().map(bind).collect();
-            let twice = origins.iter().filter(|one| one.stream() == Some(stream));
             match bound {
                 Ok(exprs) if !keys.iter().any(|(known, _)| *known == stream) => {
                     keys.push((stream, PartitionKey::Values(exprs)));
                 }
                 Ok(_) => {}
                 Err(Failed) if !progress.unknown.get() => return Err(Failed),
-                Err(Failed) if twice.count() > 1 => {
-                    // A row has one key, whatever reads it.
-                    let hint = "name the columns of the key without the stream";
-                    let fault = self.diagnostics.drain(before..).next_back();
-                    let fault = fault.map(|fault| fault.with_hint(hint));
-                    self.diagnostics.extend(fault);
-                    return Err(Failed);
+                Err(Failed) => {
+                    let faults = self.diagnostics.drain(before..);
+                    torn.extend(faults.map(|fault| (stream, fault)));
                 }
-                Err(Failed) => lacking.extend(self.diagnostics.drain(before..)),
             }
+        }
+        for (stream, fault) in torn {
+            if keys.iter().any(|(known, _)| *known == stream) {
+                // A row has one key, whatever reads it.
+                let hint = "name the columns of the key without the stream";
+                self.diagnostics.push(fault.with_hint(hint));
+                return Err(Failed);
+            }
+            lacking.push(fault);
         }
         if keys.is_empty() && origins.len() > 1 {
             let at = by.first().map_or(Place::default(), place);

@@ -408,6 +408,10 @@ impl StatementParser<'_> {
     }
 }
 
+fn is_absent(node: &PatternNode) -> bool {
+    matches!(node.what, PatternWhat::Absent(..))
+}
+
 /// One piece of several: a group of the same kind inside it says the same without parentheses.
 pub(super) fn joined(joint: Joint, nodes: Vec<PatternNode>) -> PatternNode {
     let mut place = Place::default();
@@ -418,9 +422,13 @@ pub(super) fn joined(joint: Joint, nodes: Vec<PatternNode>) -> PatternNode {
             place = node.place;
         }
         match (joint, node.what) {
-            (Joint::Chain, PatternWhat::Chain(inner))
-            | (Joint::All, PatternWhat::All(inner))
-            | (Joint::Any, PatternWhat::Any(inner)) => flat.extend(inner),
+            (Joint::Chain, PatternWhat::Chain(inner)) | (Joint::Any, PatternWhat::Any(inner)) => {
+                flat.extend(inner)
+            }
+            // An absence looks at rows until what stands beside it is done.
+            (Joint::All, PatternWhat::All(inner)) if !inner.iter().any(is_absent) => {
+                flat.extend(inner);
+            }
             (_, what) if count == 1 => return PatternNode { what, place },
             (_, what) => flat.push(PatternNode {
                 what,
