@@ -113,10 +113,13 @@ struct Partial {
 }
 
 impl Partial {
-    /// 5: each row once, as they were taken.
+    /// 5: each row once, as they were taken. One without a row comes last.
     fn age(&self) -> Vec<usize> {
         let mut rows: Vec<usize> = self.taken.iter().map(|(_, row)| *row).collect();
         rows.dedup();
+        if rows.is_empty() {
+            rows.push(usize::MAX);
+        }
         rows
     }
 

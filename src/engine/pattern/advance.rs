@@ -83,7 +83,7 @@ impl State {
             partial.birth = self.moment;
             let events = self.scopes.at(partial.scope).events;
             self.partials.first_row(slot, row.stamp.time, events);
-            self.stand_last(code, slot);
+            self.stand(code, slot);
         }
         if control.taken & bit(element) == 0 {
             self.note_first(code, slot, element, row.stamp.time);
@@ -130,22 +130,16 @@ impl State {
         if (partial.birth, partial.first) == (birth, time) {
             return;
         }
-        let scope = partial.scope;
         self.partials.stand(slot, birth, time, event);
-        let mut list = self.scopes.at(scope).list;
-        if code.lists {
-            self.partials.put_in_order(&mut list, Order::Scope, slot);
-            self.scopes.at_mut(scope).list = list;
-        }
+        self.stand(code, slot);
     }
 
-    /// One that has its first row is the youngest of its scope.
-    fn stand_last(&mut self, code: &Code, slot: Slot) {
-        let scope = self.partials.at(slot).scope;
-        let mut list = self.scopes.at(scope).list;
-        if code.lists && list.newest != slot {
-            self.partials.detach(&mut list, Order::Scope, slot);
-            self.partials.attach(&mut list, Order::Scope, slot, None);
+    /// Puts one where it belongs among those of its scope.
+    pub(super) fn stand(&mut self, code: &Code, slot: Slot) {
+        if code.lists {
+            let scope = self.partials.at(slot).scope;
+            let mut list = self.scopes.at(scope).list;
+            self.partials.put_in_order(&mut list, Order::Scope, slot);
             self.scopes.at_mut(scope).list = list;
         }
     }
@@ -294,7 +288,7 @@ impl State {
             self.partials.at_mut(slot).first = Timestamp::MAX;
         }
         self.partials.begin(slot, Some(of));
-        self.join(code, slot, Some(of));
+        self.join(code, slot);
         effect.forgotten = 0;
         self.change(code, slot, 0, again, effect, time);
         if effect.matched {

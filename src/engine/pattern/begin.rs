@@ -3,7 +3,7 @@
 use super::super::expr::Env;
 use super::automaton::{Control, Effect, bits};
 use super::code::{Code, Scoping};
-use super::partials::{Order, Slot};
+use super::partials::Slot;
 use super::state::State;
 use crate::event::{Row, Timestamp};
 use crate::sql::plan::Overflow;
@@ -72,15 +72,10 @@ impl State {
     }
 
     /// Puts a new partial match into its scope.
-    pub(super) fn join(&mut self, code: &Code, slot: Slot, behind: Option<Slot>) {
+    pub(super) fn join(&mut self, code: &Code, slot: Slot) {
         let scope = self.partials.at(slot).scope;
-        let scope = self.scopes.at_mut(scope);
-        scope.partials += 1;
-        if code.lists {
-            let mut list = scope.list;
-            self.partials.attach(&mut list, Order::Scope, slot, behind);
-            scope.list = list;
-        }
+        self.scopes.at_mut(scope).partials += 1;
+        self.stand(code, slot);
     }
 
     /// A match may begin (again) in a scope. Gives what waits to begin, when an absence at the
@@ -91,7 +86,7 @@ impl State {
             return None;
         }
         let slot = self.open(code, scope);
-        self.join(code, slot, None);
+        self.join(code, slot);
         let control = self.partials.at(slot).control;
         let effect = Effect {
             started: code.automaton.start_waits,
@@ -130,7 +125,7 @@ impl State {
             return;
         }
         self.scopes.at_mut(scope).armed = automaton.always;
-        self.join(code, slot, None);
+        self.join(code, slot);
         let nowhere = Control {
             active: 0,
             ..automaton.start

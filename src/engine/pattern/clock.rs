@@ -69,7 +69,8 @@ impl State {
             if self.partials.at(oldest).first.plus_ms(span_ms) >= now {
                 break;
             }
-            self.die(code, oldest, now);
+            let ended = self.partials.at(oldest).first.plus_ms(span_ms).plus_ms(1);
+            self.die(code, oldest, ended.min(now));
         }
     }
 
@@ -141,11 +142,19 @@ impl State {
     /// When something happens, if no row comes.
     pub(super) fn deadline(&self, code: &Code) -> Option<Timestamp> {
         let ends = match code.within {
-            Some(Within::Time(span_ms)) if self.partials.aged.newest != NONE => {
-                let newest = self.partials.at(self.partials.aged.newest);
-                Some(newest.first.plus_ms(span_ms).plus_ms(1))
+            Some(Within::Time(span_ms)) => {
+                // Nobody can tell when one ends, unless a wait begins with that: then all may end
+                // with the youngest.
+                let aged = self.partials.aged;
+                let next = if code.tokens {
+                    aged.oldest
+                } else {
+                    aged.newest
+                };
+                let next = (next != NONE).then(|| self.partials.at(next).first);
+                next.map(|first| first.plus_ms(span_ms).plus_ms(1))
             }
-            Some(Within::Time(_) | Within::Events(_)) | None => None,
+            Some(Within::Events(_)) | None => None,
         };
         self.timers.next().into_iter().chain(ends).min()
     }

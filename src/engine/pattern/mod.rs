@@ -140,6 +140,19 @@ impl Found {
     }
 }
 
+/// The places of the masks that are not empty, and these. Found without a branch: which rows fit is
+/// nothing that a processor could guess.
+fn fitting<'p>(masks: &[u64], places: &'p mut [(usize, u64); LOOK_ROWS_MAX]) -> &'p [(usize, u64)] {
+    let mut count = 0;
+    for (number, mask) in masks.iter().enumerate() {
+        if let Some(place) = places.get_mut(count) {
+            *place = (number, *mask);
+        }
+        count += usize::from(*mask != 0);
+    }
+    places.get(..count).unwrap_or_default()
+}
+
 /// Room for the rows that come out of the window in front of an input.
 fn come_out(widths: &[usize], input: usize) -> Batch {
     Batch::new(widths.get(input).copied().unwrap_or(1).max(1))
@@ -211,8 +224,9 @@ impl Matcher {
         while !rest.is_empty() {
             let (head, tail) = rest.split_at(LOOK_ROWS_MAX);
             self.screen(input, head);
-            let masks = self.masks.iter().copied();
-            let rows = head.iter().zip(masks).filter(|(_, mask)| *mask != 0);
+            let mut places = [(0, 0); LOOK_ROWS_MAX];
+            let fitting = fitting(&self.masks, &mut places).iter();
+            let rows = fitting.filter_map(|(place, mask)| Some((head.row(*place)?, *mask)));
             self.state.plain_rows(&self.code, rows, &mut AtOnce(to));
             rest = tail;
         }

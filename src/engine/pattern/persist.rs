@@ -177,7 +177,7 @@ impl State {
             if self.partials.at(slot).begun {
                 self.partials.begin(slot, None);
             }
-            self.join(code, slot, None);
+            self.join(code, slot);
             let active = self.partials.at(slot).control.active;
             if !code.automaton.sequence {
                 self.waiting

@@ -39,8 +39,8 @@ impl State {
         }
     }
 
-    /// Finds those that wait for an element and can take the row; oldest first. Whether there are
-    /// any.
+    /// Finds those that wait for an element and can take the row; oldest first. They wait no
+    /// longer. Whether there are any.
     #[inline]
     fn find_waiting(&mut self, code: &Code, element: usize, row: Row<'_>) -> bool {
         let (scratch, faults) = (&mut self.scratch, &self.faults);
@@ -66,6 +66,16 @@ impl State {
                 self.waiting.first(element, 0, place, key.iter())
             }
         };
+        if asks.rest.is_none() {
+            let (slots, partials) = (&mut scratch.slots, &mut self.partials);
+            self.waiting.empty_list(link, slots, partials);
+            let births = |slots: &[Slot]| slots.is_sorted_by_key(|slot| partials.at(*slot).birth);
+            // Those that wait for the second element stand as they began.
+            if element > 1 && !births(slots) {
+                slots.sort_by_key(|slot| partials.at(*slot).birth);
+            }
+            return !slots.is_empty();
+        }
         let mut ordered = true;
         let mut last = 0;
         while let Some((slot, next)) = self.waiting.at(link) {
@@ -83,6 +93,9 @@ impl State {
         if !ordered {
             let partials = &self.partials;
             scratch.slots.sort_by_key(|slot| partials.at(*slot).birth);
+        }
+        for slot in &scratch.slots {
+            self.waiting.remove(*slot, !0, &mut self.partials);
         }
         !scratch.slots.is_empty()
     }
@@ -103,7 +116,6 @@ impl State {
             let env = Env::new(row.values, row.stamp, row.stamp, &self.faults);
             let values = self.partials.values_mut(slot);
             code.registers.take(element, row, values, &env);
-            self.waiting.remove(slot, !0, &mut self.partials);
             if completes {
                 self.tell(code, slot, row.stamp, to);
                 self.partials.end(slot);
