@@ -258,19 +258,21 @@ fn has_absence(trees: &[Tree]) -> bool {
     all > trees.iter().flat_map(takers_of).count()
 }
 
-/// Makes another pattern of one for which the engine and the rules do not say the same yet.
-/// Whatever is settled goes from here.
+/// Makes another pattern of one for which the rules leave something open.
 fn settle(pattern: &mut Pattern) {
+    let moments = waits(&pattern.parts[0].1);
     for (number, (every, steps)) in pattern.parts.iter_mut().enumerate() {
         // Whether a later part begins again when an absence in it is spoiled.
         let alone = matches!(steps.as_slice(), [Tree::Absent { .. }]);
         *every &= number == 0 || alone || !has_absence(steps);
-        // When a SEQUENCE that waits for an absence and more begins again.
+        // When a SEQUENCE that waits for an absence and more begins again, and who is younger where
+        // one of its parts does.
         *every &= !pattern.sequence || alone || !waits(steps);
+        *every &= !(pattern.sequence && moments) || number == 0;
     }
-    // Whether an operand of an OR at the start that a row has ended is back for the next row.
-    let start = &pattern.parts[0].1;
-    pattern.sequence &= !(has_or(start) && has_absence(start));
+    // What a row does to a SEQUENCE that ends an operand of an OR.
+    let either = |(_, steps): &(bool, Vec<Tree>)| has_or(steps) && has_absence(steps);
+    pattern.sequence &= !pattern.parts.iter().any(either);
     let first = &pattern.parts[0].1[..1];
     let plain = matches!(first, [Tree::Element { min: 1.., .. }]);
     // What SKIP does to those that have no row yet.
@@ -279,10 +281,11 @@ fn settle(pattern: &mut Pattern) {
     }
 }
 
-/// Whether the order of matches is known: not of those of several keys at one moment, which have no
-/// first row.
+/// Whether the order of matches is known by their rows: not of those that begin at a moment, whose
+/// first row may be one that another has, too, nor when one row begins them for several keys.
 fn ordered(pattern: &Pattern) -> bool {
-    pattern.partition.is_none() || !waits(&pattern.parts[0].1)
+    let keyed = pattern.partition.as_ref();
+    !waits(&pattern.parts[0].1) && keyed.is_none_or(|streams| streams.len() == STREAMS.len())
 }
 
 /// The pattern as SQL.

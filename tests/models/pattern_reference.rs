@@ -594,8 +594,10 @@ impl Run<'_> {
         });
         let again = again.map(|(part, _)| self.again(part, &new.taken, now));
         let again: Vec<Partial> = again.collect();
+        // 12: one that an older one is complete by gives way.
+        let young = self.pattern.sequence && !self.begun(old) && !key.complete.is_empty();
         if new.left.iter().all(Tree::done) {
-            key.complete.push(new);
+            key.complete.extend((!young).then_some(new));
         } else {
             key.partials.push(new);
         }

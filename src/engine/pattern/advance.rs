@@ -169,7 +169,7 @@ impl State {
             self.give(code, slot, happens.at);
         }
         for part in bits(due & !1) {
-            self.note_done(code, slot, part);
+            self.note_done(code, slot, part, control.taken);
         }
         let before = self.partials.at(slot).control.active;
         let repeat = due & !1 != 0 && !(effect.matched && code.skip != Skip::Nothing);
@@ -185,7 +185,8 @@ impl State {
                 active: before,
                 ..control
             };
-            self.scopes.at_mut(scope).matched = true;
+            let of = self.scopes.at_mut(scope);
+            (of.matched, of.matched_at) = (true, self.moment);
             self.after_match(code, slot, time);
         } else {
             self.change(code, slot, before, control, effect, time);
@@ -222,7 +223,11 @@ impl State {
         }
         let generation = self.partials.at(slot).generation;
         for element in bits(effect.started & control.active) {
-            let until = time.plus_ms(automaton.waits_ms(element).unwrap_or(0));
+            // Beyond the end of time nothing passes.
+            let until = time.0.checked_add(automaton.waits_ms(element).unwrap_or(0));
+            let Some(until) = until.map(Timestamp) else {
+                continue;
+            };
             code.registers
                 .set_until(element, self.partials.values_mut(slot), until);
             self.timers.add(element, slot, generation, until);
@@ -258,8 +263,12 @@ impl State {
         }
     }
 
-    fn note_done(&mut self, code: &Code, slot: Slot, part: usize) {
-        let moment = i64::try_from(self.moment).unwrap_or(i64::MAX);
+    /// Notes when a part was done; that nothing was, when no row was: matches are told apart by
+    /// their rows.
+    fn note_done(&mut self, code: &Code, slot: Slot, part: usize, taken: u64) {
+        let rowless = code.automaton.elements_of(part) & taken == 0;
+        let moment = if rowless { 0 } else { self.moment };
+        let moment = i64::try_from(moment).unwrap_or(i64::MAX);
         let column = code.trail.start + part;
         if let Some(value) = self.partials.values_mut(slot).get_mut(column) {
             *value = Value::Int(moment);
@@ -278,7 +287,9 @@ impl State {
         if self.is_full(code) {
             return;
         }
-        let (again, mut effect) = code.automaton.again(part, &control);
+        let (mut again, mut effect) = code.automaton.again(part, &control);
+        // Only one of them begins the parts before again.
+        again.armed &= !(bit(part) - 1);
         let slot = self.partials.copy(of);
         let values = self.partials.values_mut(slot);
         code.registers.forget(effect.forgotten, values);

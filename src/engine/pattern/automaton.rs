@@ -272,6 +272,11 @@ impl Automaton {
         })
     }
 
+    /// The elements of a part.
+    pub(super) fn elements_of(&self, part: usize) -> Elements {
+        self.parts.get(part).map_or(0, |part| part.elements)
+    }
+
     /// How many parts there are.
     pub(super) fn parts(&self) -> usize {
         self.parts.len()

@@ -2,7 +2,7 @@
 
 use super::super::expr::Env;
 use super::automaton::{Control, Effect, bits};
-use super::code::{Code, Scoping};
+use super::code::{Code, Scoping, foremost};
 use super::partials::Slot;
 use super::state::State;
 use crate::event::{Row, Timestamp};
@@ -99,9 +99,7 @@ impl State {
     pub(super) fn open(&mut self, code: &Code, scope: Slot) -> Slot {
         let (start, initial) = (code.automaton.start, code.registers.initial());
         let slot = self.partials.open(scope, start, initial);
-        let number = self.scopes.at(scope).number;
-        let partial = self.partials.at_mut(slot);
-        (partial.birth, partial.scope_number) = (self.moment, number);
+        self.partials.at_mut(slot).birth = self.moment;
         slot
     }
 
@@ -120,7 +118,10 @@ impl State {
             return;
         }
         let mask = self.checked_at_start(code, slot, row, mask);
-        if mask & !automaton.absent != 0 && self.is_full(code) || mask == 0 {
+        if self.comes_second(code, scope, mask)
+            || mask & !automaton.absent != 0 && self.is_full(code)
+            || mask == 0
+        {
             self.partials.close(slot);
             return;
         }
@@ -132,6 +133,18 @@ impl State {
         };
         self.partials.at_mut(slot).control = nowhere;
         self.apply_from(code, slot, automaton.start, mask, row);
+    }
+
+    /// Whether a match of a SEQUENCE would be complete with the row with which it begins, when an
+    /// older one is complete by that: it gives way.
+    fn comes_second(&self, code: &Code, scope: Slot, mask: u64) -> bool {
+        let automaton = &code.automaton;
+        if !automaton.sequence || self.scopes.at(scope).matched_at != self.moment {
+            return false;
+        }
+        let mut control = automaton.start;
+        let mut takes = bits(foremost(automaton, mask) & !automaton.absent);
+        takes.any(|element| automaton.take(element, 1, &mut control).matched)
     }
 
     /// What `checked` says of one that has only just been opened: its key is the row's own.

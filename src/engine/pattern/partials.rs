@@ -20,8 +20,8 @@ pub(super) struct Partial {
     pub(super) control: Control,
     /// What it belongs to: the key's scope.
     pub(super) scope: Slot,
-    /// The number of the scope.
-    pub(super) scope_number: u64,
+    /// Tells it from all others; counts up.
+    pub(super) number: u64,
     /// Counts up when the slot is given to another.
     pub(super) generation: u32,
     /// The number of the moment at which it began: of its first row, or before.
@@ -83,6 +83,8 @@ pub(super) struct Partials {
     /// Where the columns lie that say when parts were done.
     trail: std::ops::Range<usize>,
     free: Vec<Slot>,
+    /// The number of the next one.
+    pub(super) next: u64,
     /// How many have begun.
     pub(super) begun: u64,
     /// Those that have a row, by age.
@@ -103,6 +105,7 @@ impl Partials {
             width,
             trail,
             free: Vec::new(),
+            next: 0,
             begun: 0,
             aged: Ends::EMPTY,
             rowless: Ends::EMPTY,
@@ -134,10 +137,12 @@ impl Partials {
     /// A new one, which stands nowhere yet.
     #[inline]
     pub(super) fn open(&mut self, scope: Slot, control: Control, initial: &[Value]) -> Slot {
+        let number = self.next;
+        self.next += 1;
         let partial = |generation| Partial {
             control,
             scope,
-            scope_number: 0,
+            number,
             generation,
             birth: 0,
             first: Timestamp::MAX,
@@ -184,7 +189,6 @@ impl Partials {
         let values = self.values(of).to_vec();
         let slot = self.open(scope, control, &values);
         let Partial {
-            scope_number,
             birth,
             first,
             first_event,
@@ -192,7 +196,6 @@ impl Partials {
         } = *self.at(of);
         let copy = self.at_mut(slot);
         (copy.birth, copy.first, copy.first_event) = (birth, first, first_event);
-        copy.scope_number = scope_number;
         slot
     }
 
@@ -211,7 +214,8 @@ impl Partials {
     }
 
     /// Which of two comes first when both are told: the one with the older first row; of those with
-    /// the same, the one whose parts were done first. One without a row is younger than all.
+    /// the same, the one whose parts were done first, and then the one that was there first. One
+    /// without a row is younger than all.
     pub(super) fn order(&self, a: Slot, b: Slot) -> Ordering {
         let (x, y) = (self.at(a), self.at(b));
         let rowless = |one: &Partial| one.first == Timestamp::MAX;
@@ -224,7 +228,7 @@ impl Partials {
         let births = (rowless(x), x.birth).cmp(&(rowless(y), y.birth));
         births
             .then_with(|| done(a).cmp(done(b)))
-            .then(x.scope_number.cmp(&y.scope_number))
+            .then(x.number.cmp(&y.number))
     }
 
     fn neighbours(&mut self, slot: Slot, order: Order) -> &mut Neighbours {

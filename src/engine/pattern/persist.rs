@@ -20,6 +20,7 @@ struct Head {
     moment: u64,
     started: bool,
     scopes: u64,
+    partials: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -35,6 +36,7 @@ struct SavedScope {
 #[derive(Serialize, Deserialize)]
 struct SavedPartial {
     scope: Slot,
+    number: u64,
     active: u64,
     taken: u64,
     done: u64,
@@ -53,6 +55,7 @@ impl State {
             moment: self.moment,
             started: self.started,
             scopes: self.scopes.next,
+            partials: self.partials.next,
         };
         save.put(Part::Holder, 0, &head)?;
         let mut scopes: BTreeMap<u64, Vec<SavedScope>> = BTreeMap::new();
@@ -93,6 +96,7 @@ impl State {
         } = partial.control;
         SavedPartial {
             scope: partial.scope,
+            number: partial.number,
             active,
             taken,
             done,
@@ -126,6 +130,7 @@ impl State {
                 matched: one.matched,
                 events: one.events,
                 partials: 0,
+                matched_at: 0,
                 freed: 0,
                 skipped: 0,
                 list: Ends::EMPTY,
@@ -146,6 +151,7 @@ impl State {
             }
             found.push(self.restore(&one, scope));
         }
+        self.partials.next = head.partials;
         self.link_all(code, found);
         Ok(())
     }
@@ -159,13 +165,12 @@ impl State {
             armed: one.armed,
         };
         let slot = self.partials.open(scope, control, &one.values);
-        let number = self.scopes.at(scope).number;
         let partial = self.partials.at_mut(slot);
         partial.birth = one.birth;
         partial.first = Timestamp(one.first);
         partial.first_event = one.first_event;
         partial.begun = one.begun;
-        partial.scope_number = number;
+        partial.number = one.number;
         slot
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Scope {
     pub(super) armed: bool,
     /// Whether it has given a match.
     pub(super) matched: bool,
+    /// The moment of its last match.
+    pub(super) matched_at: u64,
     /// Partial matches that belong to it.
     pub(super) partials: u64,
     /// How many rows it has had; as far as anybody counts.
@@ -37,6 +39,7 @@ impl Scope {
             number,
             armed: true,
             matched: false,
+            matched_at: 0,
             partials: 0,
             events: 0,
             freed: 0,
