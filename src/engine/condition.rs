@@ -238,7 +238,8 @@ mod tests {
     /// Each comparison by its interval is what it is by itself, at the ends of both kinds too.
     #[test]
     fn intervals_are_comparisons() {
-        let ops: [(CompareOp, fn(f64, f64) -> bool, fn(i64, i64) -> bool); 5] = [
+        type Holds<T> = fn(T, T) -> bool;
+        let ops: [(CompareOp, Holds<f64>, Holds<i64>); 5] = [
             (CompareOp::Less, |x, y| x < y, |x, y| x < y),
             (CompareOp::LessOrEqual, |x, y| x <= y, |x, y| x <= y),
             (CompareOp::Greater, |x, y| x > y, |x, y| x > y),

@@ -7,6 +7,7 @@ use eventflux::event::{Batch, Seq, Stamp, Timestamp, Value};
 use eventflux::sql::plan::StreamId;
 use eventflux::sql::{Application, SqlText, compile};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 /// What an application is given, at a time that does not go back.
 #[derive(Clone, Debug, PartialEq)]
@@ -212,6 +213,20 @@ fn near(a: &Value, b: &Value) -> bool {
 pub(crate) fn lines<T: std::fmt::Debug>(all: &[T]) -> String {
     let lines: Vec<String> = all.iter().map(|one| format!("  {one:?}")).collect();
     lines.join("\n")
+}
+
+/// The same cases in each run, unless another number of them is asked for: where the shapes are so
+/// many that one of them may always be new.
+pub(crate) fn same_cases(count: u32) -> ProptestConfig {
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig {
+        rng_seed: if asked {
+            RngSeed::Random
+        } else {
+            RngSeed::Fixed(1)
+        },
+        ..cases(count)
+    }
 }
 
 /// So many cases of a model; `PROPTEST_CASES` asks for more.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use eventflux::event::Value;
 use proptest::prelude::{TestCaseError, prop, proptest};
 
-use crate::drive::{Given, Input, cases, expect, expect_unordered};
+use crate::drive::{Given, Input, expect, expect_unordered, same_cases};
 use crate::pattern_reference::{Element, Nth, Pattern, Row, Skip, Term, Tree, matches};
 use crate::tape::Tape;
 
@@ -604,7 +604,7 @@ fn patterns(bytes: &[u8], row_bytes: &[u8], count: usize) -> Result<(), TestCase
 }
 
 proptest! {
-    #![proptest_config(cases(1_000))]
+    #![proptest_config(same_cases(1_000))]
 
     #[test]
     fn patterns_follow_the_rules(
