@@ -125,12 +125,10 @@ impl Conditions {
 impl<T: PartialOrd + Copy> Column<T> {
     #[inline]
     fn mark(&self, rows: Rows<'_>, masks: &mut [u64], read: impl Fn(&Value) -> Option<T>) {
+        // Without a branch: which rows pass is nothing that a processor could guess.
         let fails = |x: T, one: &Interval<T>| {
-            if (x >= one.low) & (x <= one.high) {
-                0
-            } else {
-                one.bit
-            }
+            let passes = u64::from(x >= one.low) & u64::from(x <= one.high);
+            passes.wrapping_sub(1) & one.bit
         };
         let marked = rows.column(self.column).zip(masks);
         match self.within.as_slice() {

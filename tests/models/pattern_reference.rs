@@ -117,9 +117,7 @@ impl Partial {
     fn age(&self) -> Vec<usize> {
         let mut rows: Vec<usize> = self.taken.iter().map(|(_, row)| *row).collect();
         rows.dedup();
-        if rows.is_empty() {
-            rows.push(usize::MAX);
-        }
+        rows.resize(rows.len().max(1), usize::MAX);
         rows
     }
 

@@ -140,16 +140,23 @@ impl Waiting {
                 element_number(element)
             } else {
                 let values = partials.values(slot);
-                let key = place
-                    .columns
-                    .iter()
-                    .filter_map(|column| values.get(*column));
                 let scope = if place.scoped {
                     partials.at(slot).scope
                 } else {
                     NONE
                 };
-                match self.list_for(element, scope, key) {
+                let list = match place.columns.as_slice() {
+                    // The most common.
+                    [column] => {
+                        let key = values.get(*column).into_iter();
+                        self.list_for(element, scope, key)
+                    }
+                    columns => {
+                        let key = columns.iter().filter_map(|column| values.get(*column));
+                        self.list_for(element, scope, key)
+                    }
+                };
+                match list {
                     Some(list) => list,
                     None => continue,
                 }
