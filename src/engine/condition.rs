@@ -14,28 +14,66 @@ use crate::sql::plan::{CompareOp, Expr, ExprKind};
 /// Several conditions on the rows of one stream, each with a bit of its own.
 #[derive(Default)]
 pub(super) struct Conditions {
-    /// All bits.
+    /// All bits but those of conditions that no row fulfils.
     bits: u64,
-    floats: Vec<Column<f64>>,
-    ints: Vec<Column<i64>>,
+    columns: Vec<Column>,
     /// Columns that must be equal to a text.
     texts: Vec<(usize, EcoString, u64)>,
     /// What costs more.
     rest: Vec<(Operand<bool>, u64)>,
 }
 
-/// The intervals in which a column must lie.
-struct Column<T> {
+/// The intervals in which the numbers of a column must lie.
+struct Column {
     column: usize,
-    within: Vec<Interval<T>>,
+    /// Of floats; else of integers.
+    floats: bool,
+    within: Vec<Interval>,
 }
 
-/// From `low` to `high`, both included.
+/// From `low` on so many numbers further, by their ranks: one comparison tells whether a number
+/// lies in it, and no branch, since which rows pass is nothing that a processor could guess.
 #[derive(Clone, Copy)]
-struct Interval<T> {
-    low: T,
-    high: T,
+struct Interval {
+    low: i64,
+    span: u64,
     bit: u64,
+}
+
+impl Interval {
+    /// None when it is empty.
+    fn new(low: i64, high: i64, bit: u64) -> Option<Interval> {
+        (low <= high).then(|| Interval {
+            low,
+            span: high.abs_diff(low),
+            bit,
+        })
+    }
+
+    fn high(self) -> i64 {
+        self.low.wrapping_add_unsigned(self.span)
+    }
+
+    /// Its bit when a number does not lie in it, else nothing.
+    #[inline]
+    fn fails(self, rank: i64) -> u64 {
+        let further = unsigned(rank.wrapping_sub(self.low));
+        u64::from(further > self.span).wrapping_neg() & self.bit
+    }
+}
+
+/// The place of a finite float among all: the rank of a larger one is larger.
+#[inline]
+fn rank(x: f64) -> i64 {
+    // Adding zero makes both zeros one.
+    let bits = i64::from_le_bytes((x + 0.0).to_le_bytes());
+    bits ^ i64::from_le_bytes((unsigned(bits >> 63) >> 1).to_le_bytes())
+}
+
+/// The same bits.
+#[inline]
+fn unsigned(number: i64) -> u64 {
+    u64::from_le_bytes(number.to_le_bytes())
 }
 
 impl Conditions {
@@ -63,20 +101,10 @@ impl Conditions {
         }
         match compared(expr) {
             Some((column, op, Value::Float(constant))) if op != CompareOp::NotEqual => {
-                let (low, high) = floats(op, *constant);
-                narrow(
-                    &mut self.floats,
-                    cx.place(column),
-                    Interval { low, high, bit },
-                );
+                self.narrow(cx.place(column), true, ranks(op, rank(*constant)), bit);
             }
             Some((column, op, Value::Int(constant))) if op != CompareOp::NotEqual => {
-                let (low, high) = ints(op, *constant);
-                narrow(
-                    &mut self.ints,
-                    cx.place(column),
-                    Interval { low, high, bit },
-                );
+                self.narrow(cx.place(column), false, ranks(op, *constant), bit);
             }
             Some((column, CompareOp::Equal, Value::Str(text))) => {
                 self.texts.push((cx.place(column), text.clone(), bit));
@@ -85,21 +113,46 @@ impl Conditions {
         }
     }
 
+    /// A column must lie in an interval, too.
+    fn narrow(&mut self, column: usize, floats: bool, (low, high): (i64, i64), bit: u64) {
+        let place = self.columns.iter().position(|known| known.column == column);
+        let place = place.unwrap_or_else(|| {
+            self.columns.push(Column {
+                column,
+                floats,
+                within: Vec::new(),
+            });
+            self.columns.len() - 1
+        });
+        let Some(known) = self.columns.get_mut(place) else {
+            return;
+        };
+        let before = known.within.iter().position(|one| one.bit == bit);
+        let before = before.map(|place| known.within.remove(place));
+        let (low, high) =
+            before.map_or((low, high), |one| (low.max(one.low), high.min(one.high())));
+        match Interval::new(low, high, bit) {
+            Some(interval) => known.within.push(interval),
+            None => self.bits &= !bit,
+        }
+    }
+
     /// Gives each row the bits of the conditions that it fulfils.
     pub(super) fn mark(&self, rows: Rows<'_>, masks: &mut Vec<u64>, faults: &Cell<u64>) {
         masks.clear();
         masks.resize(rows.len(), self.bits);
-        for column in &self.floats {
-            column.mark(rows, masks, |value| match value {
-                Value::Float(number) => Some(*number),
-                _ => None,
-            });
-        }
-        for column in &self.ints {
-            column.mark(rows, masks, |value| match value {
-                Value::Int(number) => Some(*number),
-                _ => None,
-            });
+        for column in &self.columns {
+            if column.floats {
+                column.mark(rows, masks, |value| match value {
+                    Value::Float(number) => Some(rank(*number)),
+                    _ => None,
+                });
+            } else {
+                column.mark(rows, masks, |value| match value {
+                    Value::Int(number) => Some(*number),
+                    _ => None,
+                });
+            }
         }
         for (column, text, bit) in &self.texts {
             for (value, mask) in rows.column(*column).zip(masks.iter_mut()) {
@@ -122,50 +175,24 @@ impl Conditions {
     }
 }
 
-impl<T: PartialOrd + Copy> Column<T> {
+impl Column {
     #[inline]
-    fn mark(&self, rows: Rows<'_>, masks: &mut [u64], read: impl Fn(&Value) -> Option<T>) {
-        // Without a branch: which rows pass is nothing that a processor could guess.
-        let fails = |x: T, one: &Interval<T>| {
-            let passes = u64::from(x >= one.low) & u64::from(x <= one.high);
-            passes.wrapping_sub(1) & one.bit
-        };
+    fn mark(&self, rows: Rows<'_>, masks: &mut [u64], rank: impl Fn(&Value) -> Option<i64>) {
         let marked = rows.column(self.column).zip(masks);
         match self.within.as_slice() {
             [one] => marked.for_each(|(value, mask)| {
-                *mask &= !read(value).map_or(one.bit, |x| fails(x, one));
+                *mask &= !rank(value).map_or(one.bit, |rank| one.fails(rank));
             }),
             [one, two] => marked.for_each(|(value, mask)| {
                 let both = one.bit | two.bit;
-                *mask &= !read(value).map_or(both, |x| fails(x, one) | fails(x, two));
+                *mask &= !rank(value).map_or(both, |rank| one.fails(rank) | two.fails(rank));
             }),
             many => marked.for_each(|(value, mask)| {
-                let x = read(value);
+                let rank = rank(value);
                 for one in many {
-                    *mask &= !x.map_or(one.bit, |x| fails(x, one));
+                    *mask &= !rank.map_or(one.bit, |rank| one.fails(rank));
                 }
             }),
-        }
-    }
-}
-
-/// A column must lie in an interval, too.
-fn narrow<T: PartialOrd + Copy>(columns: &mut Vec<Column<T>>, column: usize, by: Interval<T>) {
-    let place = columns.iter().position(|known| known.column == column);
-    let Some(known) = place.and_then(|place| columns.get_mut(place)) else {
-        let within = vec![by];
-        columns.push(Column { column, within });
-        return;
-    };
-    match known.within.iter_mut().find(|one| one.bit == by.bit) {
-        None => known.within.push(by),
-        Some(one) => {
-            one.low = if by.low > one.low { by.low } else { one.low };
-            one.high = if by.high < one.high {
-                by.high
-            } else {
-                one.high
-            };
         }
     }
 }
@@ -193,30 +220,8 @@ fn turned(op: CompareOp) -> CompareOp {
     }
 }
 
-/// The floats for which a comparison holds.
-fn floats(op: CompareOp, constant: f64) -> (f64, f64) {
-    match op {
-        CompareOp::Less => (f64::NEG_INFINITY, -above(-constant)),
-        CompareOp::LessOrEqual => (f64::NEG_INFINITY, constant),
-        CompareOp::Greater => (above(constant), f64::INFINITY),
-        CompareOp::GreaterOrEqual => (constant, f64::INFINITY),
-        CompareOp::Equal | CompareOp::NotEqual => (constant, constant),
-    }
-}
-
-/// The least float above a finite one.
-fn above(x: f64) -> f64 {
-    if x == 0.0 {
-        f64::from_bits(1)
-    } else if x > 0.0 {
-        f64::from_bits(x.to_bits() + 1)
-    } else {
-        f64::from_bits(x.to_bits() - 1)
-    }
-}
-
-/// The integers for which a comparison holds.
-fn ints(op: CompareOp, constant: i64) -> (i64, i64) {
+/// The first and the last rank for which a comparison holds; none when the first is larger.
+fn ranks(op: CompareOp, constant: i64) -> (i64, i64) {
     const NONE: (i64, i64) = (1, 0);
     match op {
         CompareOp::Less => constant
@@ -258,26 +263,16 @@ mod tests {
             f64::MAX,
         ];
         let wholes = [i64::MIN, -1, 0, 1, 7, i64::MAX - 1, i64::MAX];
+        let lies = |x: i64, (low, high): (i64, i64)| {
+            Interval::new(low, high, 1).is_some_and(|interval| interval.fails(x) == 0)
+        };
         for (op, of_floats, of_ints) in ops {
-            for constant in numbers {
-                let (low, high) = floats(op, constant);
-                for x in numbers {
-                    assert_eq!(
-                        low <= x && x <= high,
-                        of_floats(x, constant),
-                        "{x} {op:?} {constant}"
-                    );
-                }
+            for (x, y) in numbers.iter().flat_map(|x| numbers.map(|y| (*x, y))) {
+                let found = lies(rank(x), ranks(op, rank(y)));
+                assert_eq!(found, of_floats(x, y), "{x} {op:?} {y}");
             }
-            for constant in wholes {
-                let (low, high) = ints(op, constant);
-                for x in wholes {
-                    assert_eq!(
-                        low <= x && x <= high,
-                        of_ints(x, constant),
-                        "{x} {op:?} {constant}"
-                    );
-                }
+            for (x, y) in wholes.iter().flat_map(|x| wholes.map(|y| (*x, y))) {
+                assert_eq!(lies(x, ranks(op, y)), of_ints(x, y), "{x} {op:?} {y}");
             }
         }
     }
