@@ -10,13 +10,6 @@ use super::state::State;
 use crate::event::{Row, Stamp, Timestamp, Value};
 use crate::sql::plan::Skip;
 
-/// What happens: a row, or nothing but that time passes.
-#[derive(Clone, Copy)]
-pub(super) struct Happens<'a> {
-    pub(super) row: Option<Row<'a>>,
-    pub(super) at: Stamp,
-}
-
 impl State {
     /// A row comes to a partial match, and fits these elements of it.
     pub(super) fn apply(&mut self, code: &Code, slot: Slot, mask: u64, row: Row<'_>) {
@@ -62,11 +55,7 @@ impl State {
             self.die(code, slot, row.stamp.time);
             return;
         }
-        let happens = Happens {
-            row: Some(row),
-            at: row.stamp,
-        };
-        self.settle(code, slot, control, effect, happens);
+        self.settle(code, slot, control, effect, row.stamp);
     }
 
     /// An element of a partial match takes a row.
@@ -144,20 +133,19 @@ impl State {
         }
     }
 
-    /// A partial match has come further.
+    /// A partial match has come further, at this moment.
     pub(super) fn settle(
         &mut self,
         code: &Code,
         slot: Slot,
         control: Control,
         effect: Effect,
-        happens: Happens<'_>,
+        at: Stamp,
     ) {
         let mut control = control;
-        let (due, time) = (code.automaton.due(&control), happens.at.time);
+        let (due, time) = (code.automaton.due(&control), at.time);
         control.armed &= !due;
-        let moves = happens.row.is_none() || control.taken != 0;
-        if !self.partials.at(slot).begun && moves {
+        if !self.partials.at(slot).begun && control.taken != 0 {
             self.partials.begin(slot, None);
         }
         if effect.forgotten != 0 {
@@ -166,7 +154,7 @@ impl State {
             self.find_first(code, slot, control);
         }
         if effect.matched {
-            self.give(code, slot, happens.at);
+            self.give(code, slot, at);
         }
         for part in bits(due & !1) {
             self.note_done(code, slot, part, control.taken);

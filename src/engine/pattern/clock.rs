@@ -1,6 +1,5 @@
 //! What time does: waits end, matches outlive WITHIN, and what there is too much of goes.
 
-use super::advance::Happens;
 use super::automaton::bit;
 use super::code::{Code, Scoping};
 use super::partials::{NONE, Order, Slot};
@@ -96,9 +95,11 @@ impl State {
             if same && partial.control.active & bit(element) != 0 {
                 let mut control = partial.control;
                 let effect = code.automaton.passed(element, &mut control);
-                let happens = Happens { row: None, at };
-                let scope = partial.scope;
-                self.settle(code, slot, control, effect, happens);
+                let (scope, begun) = (partial.scope, partial.begun);
+                if !begun {
+                    self.partials.begin(slot, None);
+                }
+                self.settle(code, slot, control, effect, at);
                 if code.automaton.sequence {
                     self.give_way(code, scope, at.time);
                 }

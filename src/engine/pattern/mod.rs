@@ -23,8 +23,6 @@ mod plain;
 mod registers;
 mod scopes;
 mod state;
-#[cfg(test)]
-mod tests;
 mod timers;
 mod waiting;
 

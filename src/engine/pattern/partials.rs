@@ -380,7 +380,7 @@ impl Partials {
         }) = ends;
     }
 
-    /// The one that began first of all, but for `spared`.
+    /// The one that began first of all.
     pub(super) fn oldest(&self) -> Option<Slot> {
         let ends = [self.aged.oldest, self.rowless.oldest];
         let both = ends.into_iter().filter(|slot| *slot != NONE);

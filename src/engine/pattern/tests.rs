@@ -1,1 +1,0 @@
-//! Patterns against their rules.
