@@ -407,7 +407,7 @@ impl Groups {
         }
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         let width = self.keys.len();
         let mut place_of = vec![None; self.slot_rows.len()];
         for (place, slot) in self.order.iter().enumerate() {
@@ -418,6 +418,8 @@ impl Groups {
         let free: std::collections::BTreeSet<usize> = self.free.iter().copied().collect();
         let slots: Vec<usize> = (0..self.slot_rows.len()).collect();
         let mut pieces = 0;
+        save.renew(Part::Groups);
+        save.renew(Part::GroupAggregates);
         for (number, slots) in (0..).zip(slots.chunks(CHUNK_SLOTS)) {
             let mut groups: Vec<GroupState> = Vec::with_capacity(slots.len());
             for slot in slots.iter().filter(|slot| !free.contains(slot)) {
@@ -444,7 +446,7 @@ impl Groups {
     fn save_aggregates(
         &self,
         slot: usize,
-        save: &mut Save<'_>,
+        save: &mut Save<'_, '_>,
         pieces: &mut u64,
     ) -> Result<Vec<Vec<Value>>, StateError> {
         let mut first = Vec::with_capacity(self.aggregates.len());

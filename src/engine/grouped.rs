@@ -162,7 +162,7 @@ impl Grouped {
 }
 
 impl Grouped {
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.groups.save(save)?;
         self.output.save(save)
     }

@@ -149,7 +149,7 @@ fn run(sql: &str, rows: &Batch, sizes: &[usize], restart: bool) -> Seen {
         let (head, tail) = rest.split_at(*sizes.next().unwrap());
         engine.push(stream, head, &mut seen);
         if restart {
-            let (state, clock) = (engine.save().unwrap(), engine.clock());
+            let (state, clock) = (engine.state().unwrap(), engine.clock());
             (engine, _) = start(sql);
             assert!(engine.restore(&state, clock).is_empty());
         }

@@ -207,8 +207,7 @@ impl GrowingState {
     pub fn apply(&mut self, changes: &StateChanges) {
         for (first, last) in changes.emptied() {
             // What is left out of the range stays.
-            self.pieces
-                .retain(|place, _| place < first || place > last);
+            self.pieces.retain(|place, _| place < first || place > last);
         }
         for (place, piece) in changes.pieces() {
             match piece {
@@ -223,6 +222,15 @@ impl GrowingState {
         self.pieces
             .iter()
             .map(|(place, piece)| (*place, piece.as_slice()))
+    }
+
+    /// The state as it is now.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let blocks = self.pieces.values().cloned();
+        let pieces = self.pieces.iter().enumerate();
+        let pieces = pieces.map(|(number, (place, piece))| (*place, number, 0..piece.len()));
+        State::of(blocks.collect(), pieces.collect())
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::turn::{Core, Gather, PipelineError, SinkStream};
 use crate::checkpoint::{Checkpoints, Snapshot};
-use crate::engine::{Empty, Engine, StateChunk};
-use crate::event::Seq;
+use crate::engine::{Empty, Engine, Saving};
+use crate::event::{Place, Seq, State, StateChanges, Timestamp};
 use crate::outbox::{Limits, Outbox, Stray};
 use crate::sql::{self, Application, Setting, SqlText};
 use crate::store::{Store, WriteBatch};
@@ -69,7 +69,15 @@ impl Core {
         let marks = snapshot.marks.clone();
         let saved = snapshot.seq;
         let (plan, sinks) = plan_of(open, &first, &wanted, &mut found);
-        let engine = restored(plan, open.identity, &sinks, &snapshot, &mut found);
+        let state = state_of(&snapshot);
+        let engine = restored(
+            plan,
+            open.identity,
+            &sinks,
+            &state,
+            snapshot.time,
+            &mut found,
+        );
         let mut core = Core {
             store: Arc::clone(&open.store),
             wal,
@@ -196,20 +204,18 @@ impl Core {
     /// Goes over to another plan; operators that did not change keep their state.
     fn take_plan(&mut self, open: &Open<'_>, text: &str, wanted: &str, found: &mut Recovered) {
         let (plan, sinks) = plan_of(open, text, wanted, found);
-        let snapshot = match self.engine.save() {
-            Ok(chunks) => Snapshot {
-                chunks: chunks.into_iter().map(to_chunk).collect(),
-                time: self.engine.clock(),
-                ..Snapshot::default()
-            },
+        let mut changes = StateChanges::new();
+        let clock = self.engine.clock();
+        let state = match self.engine.save(Saving::Whole, &mut changes) {
+            Ok(_) => State::from_changes(changes),
             Err(error) => {
                 found
                     .warnings
                     .push(format!("the state is left out: {error}"));
-                Snapshot::default()
+                State::default()
             }
         };
-        self.engine = restored(plan, open.identity, &sinks, &snapshot, found);
+        self.engine = restored(plan, open.identity, &sinks, &state, clock, found);
         self.sinks = sinks;
         text.clone_into(&mut self.application);
     }
@@ -322,21 +328,13 @@ fn restored(
     plan: Arc<Application>,
     identity: u64,
     sinks: &[SinkStream],
-    snapshot: &Snapshot,
+    state: &State,
+    clock: Timestamp,
     found: &mut Recovered,
 ) -> Engine {
     let watched = |stream| sinks.iter().any(|sink| sink.stream == stream);
     let mut engine = Engine::new(Arc::clone(&plan), watched).of_log(identity);
-    let chunks: Vec<StateChunk> = snapshot
-        .chunks
-        .iter()
-        .map(|chunk| StateChunk {
-            operator: chunk.operator,
-            key: chunk.key,
-            bytes: chunk.bytes.clone(),
-        })
-        .collect();
-    for (what, why) in engine.restore(&chunks, snapshot.time) {
+    for (what, why) in engine.restore(state, clock) {
         let why = match why {
             Empty::New => "is new or changed and starts empty".to_owned(),
             Empty::Damaged(why) => format!("starts empty: {why}"),
@@ -346,17 +344,18 @@ fn restored(
     engine
 }
 
-fn to_chunk(chunk: StateChunk) -> crate::checkpoint::Chunk {
-    let StateChunk {
-        operator,
-        key,
-        bytes,
-    } = chunk;
-    crate::checkpoint::Chunk {
-        operator,
-        key,
-        bytes,
-    }
+fn state_of(snapshot: &Snapshot) -> State {
+    let chunks = snapshot.chunks.iter().enumerate();
+    let pieces = chunks.map(|(number, chunk)| {
+        let place = Place {
+            operator: chunk.operator,
+            key: chunk.key,
+        };
+        (place, number, 0..chunk.bytes.len())
+    });
+    let pieces = pieces.collect();
+    let blocks = snapshot.chunks.iter().map(|chunk| chunk.bytes.clone());
+    State::of(blocks.collect(), pieces)
 }
 
 /// An application as the log keeps it: path and text of each file, then the settings of streams

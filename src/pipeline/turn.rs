@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::checkpoint::{Checkpoints, Chunk, Snapshot};
-use crate::engine::{Engine, EngineCounts, Outputs, StateError};
-use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Timestamp, Value};
+use crate::engine::{Engine, EngineCounts, Outputs, Saving, StateError};
+use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, StateChanges, Timestamp, Value};
 use crate::outbox::{Entry, Outbox};
 use crate::sql::Application;
 use crate::sql::plan::StreamId;
@@ -302,7 +302,9 @@ impl Core {
     /// # Errors
     /// When the store fails; the older checkpoints are still there.
     pub fn checkpoint(&mut self) -> Result<(), PipelineError> {
-        let chunks = self.engine.save()?.into_iter();
+        let mut changes = StateChanges::new();
+        self.engine.save(Saving::Whole, &mut changes)?;
+        changes.sort();
         let last_marks = |marks: &Vec<DeliveryMark>| {
             let start = marks.len().saturating_sub(MARKS_MAX);
             marks.get(start..).unwrap_or_default().to_vec()
@@ -311,11 +313,14 @@ impl Core {
             seq: self.last(),
             time: self.wal.last_time(),
             application: self.application.clone(),
-            chunks: chunks
-                .map(|chunk| Chunk {
-                    operator: chunk.operator,
-                    key: chunk.key,
-                    bytes: chunk.bytes,
+            chunks: changes
+                .pieces()
+                .filter_map(|(place, piece)| {
+                    Some(Chunk {
+                        operator: place.operator,
+                        key: place.key,
+                        bytes: piece?.to_vec(),
+                    })
                 })
                 .collect(),
             marks: self
