@@ -10,6 +10,7 @@
 
 mod aggregates;
 mod drive;
+mod incremental;
 mod join;
 mod one_stream;
 mod output;

@@ -196,11 +196,12 @@ impl Rate {
 
     /// The period is over: what waits goes on, in order.
     fn release(&mut self, at: Stamp, to: &mut Batch) {
-        for slot in self.held.iter() {
+        while let Some(slot) = self.held.first(0) {
             let values = self.held.row(slot);
             give(Row { stamp: at, values }, at, to);
+            self.held.remove(slot);
         }
-        self.held = self.held.fresh();
+        self.held.tidy();
         self.number = 0;
     }
 
