@@ -7,6 +7,7 @@
 //! the outbox is as far as the log or behind it, never ahead; recovery brings both to one place.
 
 mod feed;
+mod own;
 mod recover;
 mod run;
 mod turn;
