@@ -10,7 +10,7 @@ use crate::engine::{Empty, Engine, Saving};
 use crate::event::{Place, Seq, State, StateChanges, Timestamp};
 use crate::outbox::{Limits, Outbox, Stray};
 use crate::sql::{self, Application, Setting, SqlText};
-use crate::store::{Store, WriteBatch};
+use crate::store::{Store, WriteBatch, format};
 use crate::wal::{Body, ReadEnd, Record, Wal};
 
 /// What is opened.
@@ -48,6 +48,7 @@ impl Core {
     /// When the store fails. Damage is not an error: it is in the warnings.
     pub fn open(open: &Open<'_>) -> Result<(Core, Recovered), PipelineError> {
         let mut found = Recovered::default();
+        format::claim(&*open.store)?;
         let mut checkpoints = Checkpoints::open(Arc::clone(&open.store), open.checkpoints_kept)?;
         let loaded = checkpoints.load_latest()?;
         found.warnings.extend(loaded.skipped);
