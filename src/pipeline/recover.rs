@@ -81,6 +81,7 @@ impl Core {
             unlogged: BTreeMap::new(),
             application: first,
             saved,
+            clock: None,
         };
         core.replay(open, &wanted, &mut found)?;
         if core.application != wanted || core.wal.next() == Seq(1) {
@@ -183,6 +184,10 @@ impl Core {
                 }
             }
             Body::Tick | Body::Config { .. } => self.engine.advance(time, first, &mut gather),
+            Body::Clock(state) => {
+                self.engine.advance(time, first, &mut gather);
+                self.engine.trust_clock(state.trusted);
+            }
         }
         let mut batch = WriteBatch::new();
         for (sink, entries) in gather.by_sink.iter().enumerate() {

@@ -118,7 +118,7 @@ pub fn run(core: Core, handles: Handles, limits: Limits) -> Result<Outcome, Pipe
         why: error.to_string(),
     })?;
     let now = Instant::now();
-    let clock = LogClock::new(core.last_time());
+    let clock = LogClock::new(core.last_time(), 30 * 86_400_000);
     let outcome = Pipeline {
         written: core.last(),
         durable: core.last(),
