@@ -239,7 +239,7 @@ impl Core {
         if self.application != wanted {
             self.take_plan(open, wanted, wanted, found);
         }
-        self.checkpoint()
+        self.checkpoint().map(drop)
     }
 }
 

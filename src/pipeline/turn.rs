@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::checkpoint::{CheckpointError, Checkpoints, Chunk, Snapshot};
+use crate::checkpoint::{CheckpointError, Checkpoints, Chunk, Saved, Snapshot};
 use crate::engine::{Engine, EngineCounts, Outputs, StateError};
 use crate::event::{Batch, ClockState, DeliveryMark, OutputKey, Rejected, Seq, Timestamp, Value};
 use crate::outbox::{Entry, Outbox, OutboxError};
@@ -348,7 +348,7 @@ impl Core {
     ///
     /// # Errors
     /// When the store fails; the older checkpoints are still there.
-    pub fn checkpoint(&mut self) -> Result<(), PipelineError> {
+    pub fn checkpoint(&mut self) -> Result<Saved, PipelineError> {
         let chunks = self.engine.save()?.into_iter();
         let last_marks = |marks: &Vec<DeliveryMark>| {
             let start = marks.len().saturating_sub(MARKS_MAX);
@@ -372,12 +372,12 @@ impl Core {
                 .collect(),
         };
         let mut batch = WriteBatch::new();
-        self.checkpoints.save(&snapshot, &mut batch)?;
+        let saved = self.checkpoints.save(&snapshot, &mut batch)?;
         self.store.write(batch)?;
         self.saved = snapshot.seq;
         // The checkpoint knows these marks; a record that had them too would have them twice.
         self.unlogged.clear();
-        Ok(())
+        Ok(saved)
     }
 
     /// Lets go of some of the log that no retained checkpoint needs, so little that a turn need not
