@@ -194,7 +194,7 @@ fn values_come_in_every_spelling() {
     assert_eq!(settings.store.path, folder.path().join("s/north"));
     assert_eq!(settings.store.cache_bytes, 2 << 20);
     assert_eq!(settings.store.durability, Durability::Always);
-    assert_eq!(settings.checkpoint.interval_ms, 90_000);
+    assert_eq!(settings.checkpoint.interval_ms, Some(90_000));
     assert_eq!(settings.checkpoint.keep, 3);
     assert_eq!(settings.outbox.bytes_max, 1_000_000);
     let warnings: Vec<&str> = loaded

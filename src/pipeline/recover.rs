@@ -90,6 +90,7 @@ impl Core {
             unlogged: BTreeMap::new(),
             application: first,
             saved,
+            clock: None,
         };
         core.replay(open, &wanted, &mut found)?;
         if core.application != wanted || core.wal.next() == Seq(1) {
@@ -192,6 +193,10 @@ impl Core {
                 }
             }
             Body::Tick | Body::Config { .. } => self.engine.advance(time, first, &mut gather),
+            Body::Clock(state) => {
+                self.engine.advance(time, first, &mut gather);
+                self.engine.trust_clock(state.trusted);
+            }
         }
         let mut batch = WriteBatch::new();
         for (sink, entries) in gather.by_sink.iter().enumerate() {
@@ -241,7 +246,7 @@ impl Core {
         if self.application != wanted {
             self.take_plan(open, wanted, wanted, found);
         }
-        self.checkpoint()
+        self.checkpoint().map(drop)
     }
 }
 

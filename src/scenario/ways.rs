@@ -215,6 +215,10 @@ impl Run<'_> {
                     }
                 }
                 Body::Tick => engine.advance(time, first, &mut gather),
+                Body::Clock(state) => {
+                    engine.advance(time, first, &mut gather);
+                    engine.trust_clock(state.trusted);
+                }
                 // It is written before anything has happened, when no clock is known.
                 Body::Config { .. } => {}
             }
