@@ -11,6 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Exit, Terminal, prepare};
 use crate::daemon::DaemonError;
+use crate::pipeline::PipelineError;
 use crate::store::StoreError;
 
 pub(super) fn run(app: &Path, store: Option<PathBuf>, terminal: &mut Terminal<'_>) -> Exit {
@@ -100,6 +101,7 @@ fn exit_of(error: &DaemonError) -> Exit {
         {
             Exit::Store
         }
+        DaemonError::Pipeline(PipelineError::StateWouldBeLost { .. }) => Exit::Configuration,
         DaemonError::Late { .. } => Exit::Forced,
         DaemonError::Store(_) | DaemonError::Pipeline(_) | DaemonError::Start { .. } => {
             Exit::Failure

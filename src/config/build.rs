@@ -8,7 +8,7 @@ use super::options::Options;
 use super::settings::{
     ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability, LogLevel,
     LogSettings, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
-    ShutdownSettings, SimulatorSettings, SqlText, StoreSettings, TurnSettings,
+    ShutdownSettings, SimulatorSettings, SqlText, StatePolicy, StoreSettings, TurnSettings,
 };
 use crate::diagnostic::{Diagnostic, Place};
 
@@ -39,6 +39,11 @@ pub(super) fn settings(
         application: ApplicationSettings {
             name: keys.text("application.name")?.to_owned(),
             sql: written.sql,
+            state_policy: match keys.text("application.state_policy")? {
+                "keep_or_fail" => StatePolicy::KeepOrFail,
+                "discard" => StatePolicy::Discard,
+                _ => StatePolicy::KeepCompatible,
+            },
             options: written.application,
         },
         store: StoreSettings {

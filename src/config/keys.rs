@@ -83,6 +83,15 @@ pub const KEYS: &[KeySpec] = &[
         "A file with SQL, a list of files, or the SQL itself: text with a `;` or a line break.",
     ),
     key(
+        "application.state_policy",
+        OptionKind::Choice(&["keep_compatible", "keep_or_fail", "discard"]),
+        Some("keep_compatible"),
+        "What becomes of the state (windows, groups, tables, patterns under way) when the SQL is \
+         another one than before: whatever did not change keeps its state and what did starts \
+         empty, with a warning; or nothing is started when some state would be lost; or \
+         everything starts empty.",
+    ),
+    key(
         "store.path",
         OptionKind::Text,
         Some("/var/lib/eventflux"),

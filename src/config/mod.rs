@@ -29,6 +29,7 @@ pub use resolve::{
 pub use settings::{
     ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability, LogLevel,
     LogSettings, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
-    ShutdownSettings, SimulatorSettings, SqlText, StoreSettings, TurnSettings, WrittenOption,
+    ShutdownSettings, SimulatorSettings, SqlText, StatePolicy, StoreSettings, TurnSettings,
+    WrittenOption,
 };
 pub use value::{WrittenValue, format_bytes, parse_bytes};

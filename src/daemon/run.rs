@@ -18,7 +18,7 @@ use crate::outbox::{Full, Limits as OutboxLimits};
 use crate::pace::Backoff;
 use crate::pipeline::{
     self, Core, Disk, Durability, Feed, Handles, Limits, Open, Opened, Outcome, PipelineError,
-    Recovered, RoomLimits, SourceHandle,
+    Recovered, RoomLimits, SourceHandle, StatePolicy,
 };
 use crate::sink::{self, Sink};
 use crate::source::{self, Source};
@@ -69,6 +69,7 @@ impl Prepared {
             texts: self.sql.clone(),
             outboxes: names.map(|name| (name, limits)).collect(),
             checkpoints_kept: usize::try_from(self.settings.checkpoint.keep).unwrap_or(2),
+            state_policy: state_policy(&self.settings),
         };
         Disk {
             open: Box::new(move || store.open()),
@@ -189,6 +190,14 @@ fn first_open(
     }
 }
 
+fn state_policy(settings: &Settings) -> StatePolicy {
+    match settings.application.state_policy {
+        config::StatePolicy::KeepCompatible => StatePolicy::KeepCompatible,
+        config::StatePolicy::KeepOrFail => StatePolicy::KeepOrFail,
+        config::StatePolicy::Discard => StatePolicy::Discard,
+    }
+}
+
 fn opening(error: PipelineError) -> DaemonError {
     match error {
         PipelineError::Store(error) => DaemonError::Store(error),
@@ -204,6 +213,7 @@ struct StoreToOpen {
     texts: Vec<SqlText>,
     outboxes: Vec<(String, OutboxLimits)>,
     checkpoints_kept: usize,
+    state_policy: StatePolicy,
 }
 
 impl StoreToOpen {
@@ -217,6 +227,7 @@ impl StoreToOpen {
             texts: &self.texts,
             sinks: &self.outboxes,
             checkpoints_kept: self.checkpoints_kept,
+            state_policy: self.state_policy,
         })?;
         let Recovered {
             checkpoint,

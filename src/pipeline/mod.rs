@@ -19,6 +19,6 @@ mod turn;
 pub use disk::{Disk, Opened, RoomLimits};
 pub use feed::Feed;
 pub use lasting::{Durability, Handles, Limits, SourceHandle};
-pub use recover::{Open, Recovered};
+pub use recover::{Open, Recovered, StatePolicy};
 pub use run::{Outcome, run};
 pub use turn::{Core, Input, PipelineError, SinkStream, TurnDone};

@@ -72,6 +72,15 @@ pub enum PipelineError {
     /// The outbox failed.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
+    /// The application has changed, and not all state can be kept.
+    #[error(
+        "the application has changed, and the state of {lost} would be lost: change it back, or \
+         set application.state_policy to `keep_compatible`"
+    )]
+    StateWouldBeLost {
+        /// What has the state.
+        lost: String,
+    },
     /// The state could not be written.
     #[error("the state cannot be saved: {0}")]
     State(#[from] StateError),
@@ -89,6 +98,7 @@ impl PipelineError {
             PipelineError::Wal(_)
             | PipelineError::Checkpoint(_)
             | PipelineError::Outbox(_)
+            | PipelineError::StateWouldBeLost { .. }
             | PipelineError::State(_) => None,
         }
     }
