@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use eventflux::event::{Batch, Timestamp};
 use eventflux::pipeline::{
-    Core, Durability, Handles, Input, Limits, Open, Recovered, SourceHandle, run,
+    Core, Disk, Durability, Handles, Input, Limits, Open, Opened, Recovered, RoomLimits,
+    SourceHandle, run,
 };
 use eventflux::source::Arrival;
 use eventflux::sql::{SqlText, compile};
