@@ -58,7 +58,7 @@ pub(super) enum Part {
     Groups = 3,
     /// Nothing but that there is a state.
     Present = 4,
-    /// Rows of a table or of a join's side, in runs of numbers.
+    /// Rows of a table or of a join's side, by slot.
     Rows = 16,
     /// What a table or a join knows besides rows.
     Holder = 17,
@@ -70,16 +70,14 @@ pub(super) enum Part {
     Before = 7,
     /// The states of aggregates beyond what lies in their groups.
     GroupAggregates = 24,
-    /// Partial matches of a pattern, in runs of slots.
+    /// Partial matches of a pattern, by slot.
     Partials = 40,
-    /// The keys of a pattern, in runs of slots.
+    /// The keys of a pattern, by slot.
     Scopes = 41,
     /// What an aggregation knows besides rows.
     Rollup = 32,
-    /// The rows of an aggregation's buckets, in runs of slots.
+    /// The groups of an aggregation's buckets, by number.
     BucketRows = 33,
-    /// The states of aggregates beyond what lies in their groups.
-    BucketAggregates = 34,
 }
 
 impl Part {
