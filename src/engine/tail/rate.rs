@@ -196,12 +196,11 @@ impl Rate {
 
     /// The period is over: what waits goes on, in order.
     fn release(&mut self, at: Stamp, to: &mut Batch) {
-        while let Some(slot) = self.held.first(0) {
+        for slot in self.held.iter() {
             let values = self.held.row(slot);
             give(Row { stamp: at, values }, at, to);
-            self.held.remove(slot);
         }
-        self.held.tidy();
+        self.held.clear();
         self.number = 0;
     }
 
