@@ -30,7 +30,7 @@ mod rollup;
 mod rows;
 mod screen;
 mod share;
-mod slots;
+mod slab;
 mod stage;
 mod state;
 mod table;

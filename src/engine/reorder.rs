@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::slots::Slots;
+use super::slab::Slab;
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Timestamp, Value};
 use crate::sql::Application;
@@ -89,7 +89,7 @@ pub(super) struct Reorder {
     /// By time, then in the order in which they came.
     waiting: BTreeMap<Turn, Waiting>,
     /// Those of each stream by slot.
-    turns: Vec<Slots<Turn>>,
+    turns: Vec<Slab<Turn>>,
     next: u64,
     watermark: Timestamp,
     /// The largest time that any stream has said.
@@ -158,7 +158,7 @@ impl Reorder {
             },
             sources,
             waiting: BTreeMap::new(),
-            turns: plan.streams.iter().map(|_| Slots::default()).collect(),
+            turns: plan.streams.iter().map(|_| Slab::default()).collect(),
             next: 0,
             watermark: Timestamp::MIN,
             largest: Timestamp::MIN,
@@ -389,11 +389,11 @@ impl Reorder {
         if rows.iter().any(|(_, (.., values))| values.len() != width) {
             return Err(StateError::Inconsistent("a waiting row has another width"));
         }
-        let mut turns = Slots::default();
+        let mut turns = Slab::default();
         let as_saved = rows.iter().map(|(slot, row)| Ok((*slot, (row.0, row.1))));
         turns.load(as_saved)?;
-        for (slot, (time, saved, ahead, values)) in rows {
-            let slot = usize::try_from(slot).unwrap_or(usize::MAX);
+        let slots: Vec<usize> = turns.iter().map(|(slot, _)| slot).collect();
+        for (slot, (_, (time, saved, ahead, values))) in slots.into_iter().zip(rows) {
             let mut number = saved;
             // Streams that had clocks of their own before may have the same numbers.
             while self.waiting.contains_key(&(time, number)) {

@@ -97,6 +97,48 @@ const KINDS: &[(&str, &str)] = &[
          INSERT INTO Timed SELECT id, v, ts FROM S;
          INSERT INTO Out SELECT id FROM Timed;",
     ),
+    (
+        "the latest row of each key",
+        "INSERT INTO Out SELECT sum(v) AS s FROM S WINDOW('unique', k);",
+    ),
+    (
+        "keys that come often",
+        "INSERT INTO Out SELECT sum(v) AS s FROM S WINDOW('frequent', 30000, k);",
+    ),
+    (
+        "all that ever came",
+        "INSERT INTO Out SELECT DISTINCT id FROM S;",
+    ),
+    (
+        "what is there once",
+        "INSERT INTO Out SELECT DISTINCT id FROM S WINDOW('time', 19 SECONDS);",
+    ),
+    (
+        "a window that is shown again and again",
+        "INSERT INTO Out SELECT id, v FROM S WINDOW('time', 19 SECONDS)
+         OUTPUT SNAPSHOT EVERY 1 HOUR;",
+    ),
+    (
+        "rows that wait for the end of a period",
+        "INSERT INTO Out SELECT id, v FROM S OUTPUT ALL EVERY 1 HOUR;",
+    ),
+    (
+        "the last row of each group in a period",
+        "INSERT INTO Out SELECT k, v FROM S GROUP BY k OUTPUT LAST EVERY 1 HOUR;",
+    ),
+    (
+        "groups that have given their first row",
+        "INSERT INTO Out SELECT k, v FROM S GROUP BY k OUTPUT FIRST EVERY 1 HOUR;",
+    ),
+    (
+        "what is remembered of each key",
+        "INSERT INTO Out SELECT lag(v) OVER (PARTITION BY k) AS p,
+           acc_sum(v) OVER (PARTITION BY k) AS s FROM S;",
+    ),
+    (
+        "a window of each key",
+        "INSERT INTO Out SELECT k, sum(v) AS s FROM S WINDOW('length', 3) PARTITION BY k;",
+    ),
 ];
 
 struct Nobody;

@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 
 use super::super::expr::{Compiled, Env};
 use super::super::packed::{PIECE_ROWS, Packed, Unpacked, unpack};
-use super::super::slots::Slots;
+use super::super::slab::Slab;
 use super::super::state::{Load, Part, Save, StateError};
 use super::{Changes, Picked, Window};
 use crate::event::{Row, Stamp, Timestamp, Value};
@@ -78,7 +78,7 @@ pub(super) struct Sessions {
     /// Every session by its number, in the order in which they began.
     sessions: BTreeMap<u64, Session>,
     /// The runs of rows of which the sessions are made.
-    runs: Slots<Run>,
+    runs: Slab<Run>,
     /// The latest session of each key.
     latest: HashMap<Value, u64, FixedState>,
     /// When each session closes.
@@ -153,7 +153,7 @@ impl Sessions {
             keep,
             key,
             sessions: BTreeMap::new(),
-            runs: Slots::default(),
+            runs: Slab::default(),
             latest: HashMap::default(),
             due: BTreeSet::new(),
             next: 0,
@@ -288,10 +288,13 @@ impl Window for Sessions {
         let mut pieces = Vec::new();
         let runs = load.numbered::<RunState>(Part::WindowRows).map(|state| {
             let (slot, (session, place, key, rows)) = state?;
-            pieces.push((session, place, slot, key, rows));
+            pieces.push((session, place, 0, key, rows));
             Ok((slot, Run { session, place }))
         });
         self.runs.load(runs)?;
+        for ((slot, _), piece) in self.runs.iter().zip(&mut pieces) {
+            piece.2 = slot;
+        }
         pieces.sort_unstable_by_key(|(session, place, ..)| (*session, *place));
         let mut pieces = pieces.into_iter().peekable();
         while let Some((number, _, _, key, _)) = pieces.peek() {

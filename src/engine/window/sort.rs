@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::super::aggregate::Leaves;
 use super::super::expr::{Compiled, Env};
-use super::super::slots::Slots;
+use super::super::slab::Slab;
 use super::super::state::{Load, Part, Save, StateError};
 use super::{Changes, Picked, Window};
 use crate::event::{Row, Seq, Stamp, Timestamp, Value};
@@ -21,7 +21,7 @@ pub(super) struct Sort {
     keys: Vec<(Compiled, bool)>,
     /// The slots of the rows, in order.
     order: BTreeMap<Arc<Rank>, usize>,
-    rows: Slots<Kept>,
+    rows: Slab<Kept>,
     next: u64,
     faults: Cell<u64>,
 }
@@ -107,7 +107,7 @@ impl Sort {
             keep,
             keys,
             order: BTreeMap::new(),
-            rows: Slots::default(),
+            rows: Slab::default(),
             next: 0,
             faults: Cell::new(0),
         }

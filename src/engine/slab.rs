@@ -2,21 +2,18 @@
 //! as long as a thing is there, also when the state is taken back. So each thing can be a piece of
 //! the state, and a saving gives those that have come, changed or gone.
 
-use super::state::{Changed, Part, Save, StateError};
-
-/// A slot behind this is no slot, but damage.
-const SLOTS_MAX: u64 = 1 << 32;
+use super::state::{Changed, Part, Save, Slots, StateError};
 
 /// Things by slot.
-pub(super) struct Slots<T> {
+pub(super) struct Slab<T> {
     things: Vec<Option<T>>,
     free: Vec<usize>,
     changed: Changed,
 }
 
-impl<T> Default for Slots<T> {
-    fn default() -> Slots<T> {
-        Slots {
+impl<T> Default for Slab<T> {
+    fn default() -> Slab<T> {
+        Slab {
             things: Vec::new(),
             free: Vec::new(),
             changed: Changed::default(),
@@ -24,7 +21,7 @@ impl<T> Default for Slots<T> {
     }
 }
 
-impl<T> Slots<T> {
+impl<T> Slab<T> {
     pub(super) fn put(&mut self, thing: T) -> usize {
         let slot = self.free.pop().unwrap_or(self.things.len());
         match self.things.get_mut(slot) {
@@ -80,7 +77,7 @@ impl<T> Slots<T> {
             let mut all = self.iter();
             return all.try_for_each(|(slot, thing)| give(save, slot as u64, thing));
         }
-        for slot in self.changed.take(save) {
+        for slot in self.changed.take_below(self.things.len(), part, save) {
             let number = slot as u64;
             match self.get(slot) {
                 Some(thing) => give(save, number, thing)?,
@@ -90,19 +87,22 @@ impl<T> Slots<T> {
         Ok(())
     }
 
-    /// Takes things back, each with its number, in the order of these.
+    /// Takes things back, each with its number, in the order of these. They stand in the same order
+    /// then, mostly at the same slots.
     pub(super) fn load(
         &mut self,
         things: impl Iterator<Item = Result<(u64, T), StateError>>,
     ) -> Result<(), StateError> {
-        *self = Slots::default();
-        for one in things {
-            let (number, thing) = one?;
-            let slot = usize::try_from(number.min(SLOTS_MAX)).unwrap_or(usize::MAX);
-            if number >= SLOTS_MAX || slot < self.things.len() {
-                let why = "a piece has a number that cannot be";
-                return Err(StateError::Inconsistent(why));
-            }
+        let things = things.collect::<Result<Vec<(u64, T)>, StateError>>()?;
+        let last = things.last().map(|(number, _)| *number);
+        let slots = Slots::of(things.len(), last);
+        *self = Slab {
+            things: Vec::with_capacity(slots.count()),
+            free: Vec::new(),
+            changed: slots.loaded(),
+        };
+        for (place, (number, thing)) in things.into_iter().enumerate() {
+            let slot = slots.slot(place, number);
             self.free.extend(self.things.len()..slot);
             self.things.resize_with(slot, || None);
             self.things.push(Some(thing));
@@ -119,22 +119,22 @@ mod tests {
     use super::*;
     use crate::event::{GrowingState, StateChanges};
 
-    fn save_to(slots: &mut Slots<u64>, save: &mut Save<'_, '_>) -> Result<(), StateError> {
-        slots.save(Part::WindowRows, save, |save, number, thing| {
+    fn save_to(slab: &mut Slab<u64>, save: &mut Save<'_, '_>) -> Result<(), StateError> {
+        slab.save(Part::WindowRows, save, |save, number, thing| {
             save.give(Part::WindowRows, number, thing)
         })
     }
 
-    fn save(slots: &mut Slots<u64>, number: u64, saving: Saving) -> StateChanges {
+    fn save(slab: &mut Slab<u64>, number: u64, saving: Saving) -> StateChanges {
         let mut changes = StateChanges::new();
         let mut saver = Saver::new(saving, number, &mut changes);
-        save_to(slots, &mut saver.of(1)).unwrap();
+        save_to(slab, &mut saver.of(1)).unwrap();
         changes
     }
 
     #[test]
     fn what_comes_and_goes_is_saved_in_steps_and_keeps_its_slot() {
-        let mut slots = Slots::default();
+        let mut slab = Slab::default();
         let mut grown = GrowingState::default();
         let mut there: Vec<(usize, u64)> = Vec::new();
         let mut random = 7_u64;
@@ -150,29 +150,29 @@ mod tests {
                     let which = some % there.len();
                     let (slot, thing) = &mut there[which];
                     *thing = step;
-                    slots.change(*slot, step);
+                    slab.change(*slot, step);
                 }
-                kind if kind < comes || there.is_empty() => there.push((slots.put(step), step)),
+                kind if kind < comes || there.is_empty() => there.push((slab.put(step), step)),
                 _ => {
                     let (slot, thing) = there.swap_remove(some % there.len());
-                    assert_eq!(slots.remove(slot), Some(thing));
+                    assert_eq!(slab.remove(slot), Some(thing));
                 }
             }
             if step % 3 == 0 {
                 let pieces_max = 64;
-                grown.apply(&save(&mut slots, step * 2, Saving::Ahead { pieces_max }));
+                grown.apply(&save(&mut slab, step * 2, Saving::Ahead { pieces_max }));
             }
             if step % 4 > 0 {
                 continue;
             }
-            grown.apply(&save(&mut slots, step * 2 + 1, Saving::Changed));
-            let state = state_of(1, |save| save_to(&mut slots, save));
+            grown.apply(&save(&mut slab, step * 2 + 1, Saving::Changed));
+            let state = state_of(1, |save| save_to(&mut slab, save));
             assert_eq!(grown.state(), state, "after {step} steps");
             if step % 8 == 0 {
                 let load = Load::all_of(&state).remove(&1).unwrap_or_default();
-                slots = Slots::default();
-                slots.load(load.numbered(Part::WindowRows)).unwrap();
-                let mut all: Vec<(usize, u64)> = slots.iter().map(|(s, t)| (s, *t)).collect();
+                slab = Slab::default();
+                slab.load(load.numbered(Part::WindowRows)).unwrap();
+                let mut all: Vec<(usize, u64)> = slab.iter().map(|(s, t)| (s, *t)).collect();
                 all.sort_unstable();
                 there.sort_unstable();
                 assert_eq!(all, there);
@@ -182,19 +182,28 @@ mod tests {
 
     #[test]
     fn numbers_are_used_again() {
-        let mut slots = Slots::default();
-        (0..100).for_each(|thing| assert_eq!(slots.put(thing), usize::try_from(thing).unwrap()));
-        assert_eq!(slots.remove(3), Some(3));
-        assert_eq!((slots.put(9), slots.get(3)), (3, Some(&9)));
-        (0..100).for_each(|slot| assert!(slots.remove(slot).is_some()));
-        assert_eq!((slots.put(1), slots.remove(7)), (0, None));
+        let mut slab = Slab::default();
+        (0..100).for_each(|thing| assert_eq!(slab.put(thing), usize::try_from(thing).unwrap()));
+        assert_eq!(slab.remove(3), Some(3));
+        assert_eq!((slab.put(9), slab.get(3)), (3, Some(&9)));
+        (0..100).for_each(|slot| assert!(slab.remove(slot).is_some()));
+        assert_eq!((slab.put(1), slab.remove(7)), (0, None));
     }
 
     #[test]
-    fn a_number_that_cannot_be_is_refused() {
-        for numbers in [&[3, 3][..], &[u64::MAX]] {
-            let things = numbers.iter().map(|number| Ok((*number, 1)));
-            assert!(Slots::<u64>::default().load(things).is_err());
-        }
+    fn few_that_lie_far_apart_come_together() {
+        let mut slab = Slab::default();
+        (0..1_000).for_each(|thing| assert_eq!(slab.put(thing), usize::try_from(thing).unwrap()));
+        (0..1_000)
+            .filter(|slot| slot % 400 != 399)
+            .for_each(|slot| assert!(slab.remove(slot).is_some()));
+        let mut grown = GrowingState::default();
+        grown.apply(&save(&mut slab, 1, Saving::Changed));
+        let state = grown.state();
+        let load = Load::all_of(&state).remove(&1).unwrap_or_default();
+        slab.load(load.numbered(Part::WindowRows)).unwrap();
+        assert!(slab.iter().eq([(0, &399), (1, &799)]));
+        grown.apply(&save(&mut slab, 2, Saving::Changed));
+        assert_eq!(grown.state(), state_of(1, |save| save_to(&mut slab, save)));
     }
 }
