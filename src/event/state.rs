@@ -207,8 +207,7 @@ impl GrowingState {
     pub fn apply(&mut self, changes: &StateChanges) {
         for (first, last) in changes.emptied() {
             // What is left out of the range stays.
-            self.pieces
-                .retain(|place, _| place < first || place > last);
+            self.pieces.retain(|place, _| place < first || place > last);
         }
         for (place, piece) in changes.pieces() {
             match piece {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::turn::{Core, Gather, PipelineError, SinkStream};
-use crate::checkpoint::{Checkpoints, Snapshot};
+use super::turn::{APPLICATION, Core, Gather, MARKS, OWN, PipelineError, SinkStream};
+use crate::checkpoint::{Checkpoints, Restored};
 use crate::engine::{Empty, Engine, StateChunk};
-use crate::event::Seq;
+use crate::event::{DeliveryMark, Place, Seq, Timestamp, cbor};
 use crate::outbox::{Limits, Outbox, Stray};
 use crate::sql::{self, Application, Setting, SqlText};
 use crate::store::{Store, WriteBatch};
@@ -49,9 +49,9 @@ impl Core {
     pub fn open(open: &Open<'_>) -> Result<(Core, Recovered), PipelineError> {
         let mut found = Recovered::default();
         let mut checkpoints = Checkpoints::open(Arc::clone(&open.store), open.checkpoints_kept)?;
-        let loaded = checkpoints.load_latest()?;
+        let loaded = checkpoints.load_latest(&mut |_| ())?;
         found.warnings.extend(loaded.skipped);
-        let snapshot = loaded.snapshot.unwrap_or_default();
+        let snapshot = loaded.restored.map(snapshot).unwrap_or_default();
         found.checkpoint = snapshot.seq;
         let mut wal = Wal::open(Arc::clone(&open.store), snapshot.seq.plus(1))?;
         if let Some(cut) = wal.cut() {
@@ -198,7 +198,7 @@ impl Core {
         let (plan, sinks) = plan_of(open, text, wanted, found);
         let snapshot = match self.engine.save() {
             Ok(chunks) => Snapshot {
-                chunks: chunks.into_iter().map(to_chunk).collect(),
+                chunks,
                 time: self.engine.clock(),
                 ..Snapshot::default()
             },
@@ -327,16 +327,7 @@ fn restored(
 ) -> Engine {
     let watched = |stream| sinks.iter().any(|sink| sink.stream == stream);
     let mut engine = Engine::new(Arc::clone(&plan), watched).of_log(identity);
-    let chunks: Vec<StateChunk> = snapshot
-        .chunks
-        .iter()
-        .map(|chunk| StateChunk {
-            operator: chunk.operator,
-            key: chunk.key,
-            bytes: chunk.bytes.clone(),
-        })
-        .collect();
-    for (what, why) in engine.restore(&chunks, snapshot.time) {
+    for (what, why) in engine.restore(&snapshot.chunks, snapshot.time) {
         let why = match why {
             Empty::New => "is new or changed and starts empty".to_owned(),
             Empty::Damaged(why) => format!("starts empty: {why}"),
@@ -346,16 +337,39 @@ fn restored(
     engine
 }
 
-fn to_chunk(chunk: StateChunk) -> crate::checkpoint::Chunk {
-    let StateChunk {
-        operator,
-        key,
-        bytes,
-    } = chunk;
-    crate::checkpoint::Chunk {
-        operator,
-        key,
-        bytes,
+/// The state of everything after one input.
+#[derive(Default)]
+struct Snapshot {
+    seq: Seq,
+    time: Timestamp,
+    application: String,
+    chunks: Vec<StateChunk>,
+    marks: BTreeMap<String, Vec<DeliveryMark>>,
+}
+
+fn snapshot(restored: Restored) -> Snapshot {
+    let state = &restored.state;
+    let own = |key| state.get(Place { operator: OWN, key });
+    let migrated = restored.migrated.unwrap_or_default();
+    let pieces = state.pieces().filter(|(place, _)| place.operator != OWN);
+    let chunks = pieces.map(|(Place { operator, key }, bytes)| {
+        let bytes = bytes.to_vec();
+        StateChunk {
+            operator,
+            key,
+            bytes,
+        }
+    });
+    Snapshot {
+        seq: restored.seq,
+        time: restored.time,
+        application: own(APPLICATION).map_or(migrated.application, |text| {
+            String::from_utf8_lossy(text).into_owned()
+        }),
+        marks: own(MARKS)
+            .and_then(|marks| cbor::decode(marks).ok())
+            .unwrap_or(migrated.marks),
+        chunks: chunks.collect(),
     }
 }
 

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::checkpoint::{Checkpoints, Chunk, Snapshot};
-use crate::engine::{Engine, EngineCounts, Outputs, StateError};
-use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Timestamp, Value};
+use crate::checkpoint::Checkpoints;
+use crate::engine::{Engine, EngineCounts, Outputs, StateChunk, StateError};
+use crate::event::cbor::{self, CborError};
+use crate::event::{
+    Batch, DeliveryMark, OutputKey, Place, Rejected, Seq, StateChanges, Timestamp, Value,
+};
 use crate::outbox::{Entry, Outbox};
 use crate::sql::Application;
 use crate::sql::plan::StreamId;
@@ -71,6 +74,9 @@ pub enum PipelineError {
     /// The state could not be written.
     #[error("the state cannot be saved: {0}")]
     State(#[from] StateError),
+    /// The marks could not be written.
+    #[error("the state cannot be saved: {0}")]
+    Marks(#[from] CborError),
 }
 
 /// Log, engine, checkpoints and outbox, in step.
@@ -302,32 +308,36 @@ impl Core {
     /// # Errors
     /// When the store fails; the older checkpoints are still there.
     pub fn checkpoint(&mut self) -> Result<(), PipelineError> {
-        let chunks = self.engine.save()?.into_iter();
+        self.checkpoints.demand_whole();
+        if self.checkpoints.begin().is_none() {
+            return Ok(());
+        }
+        let mut changes = StateChanges::new();
+        for chunk in self.engine.save()? {
+            let StateChunk {
+                operator,
+                key,
+                bytes,
+            } = chunk;
+            put_own(&mut changes, operator, key, &bytes);
+        }
         let last_marks = |marks: &Vec<DeliveryMark>| {
             let start = marks.len().saturating_sub(MARKS_MAX);
             marks.get(start..).unwrap_or_default().to_vec()
         };
-        let snapshot = Snapshot {
-            seq: self.last(),
-            time: self.wal.last_time(),
-            application: self.application.clone(),
-            chunks: chunks
-                .map(|chunk| Chunk {
-                    operator: chunk.operator,
-                    key: chunk.key,
-                    bytes: chunk.bytes,
-                })
-                .collect(),
-            marks: self
-                .marks
-                .iter()
-                .map(|(name, all)| (name.clone(), last_marks(all)))
-                .collect(),
-        };
-        let mut batch = WriteBatch::new();
-        self.checkpoints.save(&snapshot, &mut batch)?;
-        self.store.write(batch)?;
-        self.saved = snapshot.seq;
+        let marks: BTreeMap<_, _> = self
+            .marks
+            .iter()
+            .map(|(name, all)| (name.clone(), last_marks(all)))
+            .collect();
+        put_own(&mut changes, OWN, APPLICATION, self.application.as_bytes());
+        put_own(&mut changes, OWN, MARKS, &cbor::encode(&marks)?);
+        let (seq, time) = (self.last(), self.wal.last_time());
+        let mut job = Some(self.checkpoints.finish(seq, time, changes));
+        while let Some(next) = job {
+            job = next.run(&*self.store)?.more;
+        }
+        self.saved = seq;
         // The checkpoint knows these marks; a record that had them too would have them twice.
         self.unlogged.clear();
         Ok(())
@@ -347,6 +357,21 @@ impl Core {
         self.put(batch)?;
         Ok(removed >= TRIM_RECORDS_MAX)
     }
+}
+
+/// The pipeline's own pieces of the state.
+pub(super) const OWN: u64 = 0;
+/// The application in its written form.
+pub(super) const APPLICATION: u64 = 0;
+/// What each source could be sent again.
+pub(super) const MARKS: u64 = 1;
+
+fn put_own(changes: &mut StateChanges, operator: u64, key: u64, piece: &[u8]) {
+    let written = changes.put(Place { operator, key }, |out| {
+        out.extend_from_slice(piece);
+        Ok::<(), std::convert::Infallible>(())
+    });
+    let Ok(()) = written;
 }
 
 /// Cuts rows into records that the log can take; a row that alone is too large is rejected.
