@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::checkpoint::{Migrated, Restored};
 use crate::event::cbor::{self, CborError};
 use crate::event::{DeliveryMark, Place, State, StateChanges};
 
@@ -102,8 +103,23 @@ impl Own {
         Ok(())
     }
 
+    /// Takes back what lies in a checkpoint; what cannot be read is forgotten, with a warning.
+    pub(super) fn of(restored: &Restored, warnings: &mut Vec<String>) -> Own {
+        let mut own = Own::load(&restored.state).unwrap_or_else(|error| {
+            warnings.push(format!("what sources had delivered is forgotten: {error}"));
+            Own::default()
+        });
+        if let Some(Migrated { application, marks }) = &restored.migrated {
+            own.set_application(application);
+            for (source, marks) in marks {
+                own.remember(source, marks);
+            }
+        }
+        own
+    }
+
     /// Takes back what was saved.
-    pub(super) fn load(state: &State) -> Result<Own, CborError> {
+    fn load(state: &State) -> Result<Own, CborError> {
         let mut own = Own::default();
         if let Some(text) = state.get(place(APPLICATION)) {
             own.application = String::from_utf8_lossy(text).into_owned();
