@@ -77,6 +77,8 @@ pub(super) struct Catalogue {
     given_up: Vec<u64>,
     finishing: Weak<()>,
     folding: Weak<()>,
+    /// What is folded from the ground up: later it is what shares nothing with the newest.
+    pinned: Option<u64>,
     /// How often a whole checkpoint was demanded.
     demands: u64,
     pub(super) counters: Counters,
@@ -108,6 +110,7 @@ impl Catalogue {
             given_up: Vec::new(),
             finishing: Weak::new(),
             folding: Weak::new(),
+            pinned: None,
             demands: 0,
             counters: Counters::default(),
         }
@@ -285,7 +288,9 @@ impl Catalogue {
         let whole = || self.listed.iter().rev().filter(|listed| listed.whole());
         let newest = whole().take(self.keep.saturating_sub(1));
         let apart = whole().find(|listed| listed.shares_nothing_with(new));
-        newest.chain(apart).map(|listed| listed.number).collect()
+        let pinned = self.pinned.filter(|_| self.folding.strong_count() > 0);
+        let kept = newest.chain(apart).map(|listed| listed.number);
+        kept.chain(pinned).collect()
     }
 
     /// The runs to fold, as a part of the chain, and whether they begin it.
@@ -304,6 +309,9 @@ impl Catalogue {
         });
         let (from, to) = range_to_fold(&chain.runs, chain.base, alone)?;
         let runs = chain.runs.get(from..to)?.to_vec();
+        let newest = self.listed.iter().rev().find(|listed| listed.whole());
+        let newest = newest.map(|newest| newest.number);
+        self.pinned = newest.filter(|_| from == 0);
         let token = Token::default();
         self.folding = Arc::downgrade(&token);
         Some((token, runs, from == 0))

@@ -141,13 +141,13 @@ pub(super) fn read(number: u64, value: &[u8]) -> Result<Listed, CheckpointError>
 fn fill(listed: &mut Listed, value: &[u8]) -> Result<(), Damage> {
     let sealed = check(value, MANIFEST_HEAD)?;
     let (format, rest) = sealed.head.split_first().ok_or(Damage::Short)?;
+    if sealed.kind == KIND_MANIFEST && *format != FORMAT {
+        return Err(Damage::Version(*format));
+    }
     let (own, rest) = rest.split_first_chunk::<8>().ok_or(Damage::Short)?;
     let seq = rest.first_chunk::<8>().ok_or(Damage::Short)?;
     if sealed.kind != KIND_MANIFEST || u64::from_le_bytes(*own) != listed.number {
         return Err(Damage::Misplaced);
-    }
-    if *format != FORMAT {
-        return Err(Damage::Version(*format));
     }
     let payload = Unsealer::default().payload(sealed)?;
     let (time, base, runs): Payload = cbor::decode(&payload).map_err(|_| Damage::Content)?;

@@ -1,5 +1,8 @@
 //! Checkpoints over a store that fails on purpose.
 
+mod damage;
+mod model;
+
 use std::convert::Infallible;
 
 use super::*;
