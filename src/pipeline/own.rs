@@ -18,8 +18,6 @@ use crate::event::{DeliveryMark, Place, State, StateChanges};
 pub(super) const MARKS_MAX: usize = 4096;
 /// Marks of one piece.
 const BLOCK_MARKS: u64 = 256;
-/// Whose pieces these are. No plan has this fingerprint but by a chance of 1 to 2⁶⁴.
-const OPERATOR: u64 = 0;
 const APPLICATION: u64 = 1 << 56;
 const MARKS: u64 = 2 << 56;
 const BLOCK: u64 = (1 << 40) - 1;
@@ -182,7 +180,7 @@ impl Marks {
 
 fn place(key: u64) -> Place {
     Place {
-        operator: OPERATOR,
+        operator: Place::NO_OPERATOR,
         key,
     }
 }
