@@ -404,6 +404,7 @@ fn outbox_limits(settings: &Settings) -> OutboxLimits {
     OutboxLimits {
         bytes_max: settings.outbox.bytes_max,
         full,
+        ..OutboxLimits::NONE
     }
 }
 

@@ -172,7 +172,7 @@ impl Core {
         }
         for (sink, entries) in gather.by_sink.iter().enumerate() {
             if !entries.is_empty() {
-                self.outbox.append(sink, entries, &mut done.outbox)?;
+                self.outbox.append(sink, time, entries, &mut done.outbox)?;
             }
         }
         done.last = self.last();

@@ -10,7 +10,7 @@ use crate::config::options::Options;
 use crate::decode::Decoder;
 use crate::engine::{Engine, Outputs};
 use crate::event::{Batch, OutputKey, Rejected, Schema, Seq, Timestamp};
-use crate::outbox::{Entry, Full, Limits};
+use crate::outbox::{Entry, Limits};
 use crate::pipeline::{self, Core, Open};
 use crate::sql::plan::StreamId;
 use crate::sql::{Application, SqlText};
@@ -89,13 +89,9 @@ impl Run<'_> {
         streams: &[(String, StreamId, Arc<Schema>)],
         restart: bool,
     ) -> Result<Vec<Vec<Entry>>, Faults> {
-        let limits = Limits {
-            bytes_max: u64::MAX,
-            full: Full::DropNewest,
-        };
         let sinks: Vec<(String, Limits)> = streams
             .iter()
-            .map(|(name, ..)| (name.clone(), limits))
+            .map(|(name, ..)| (name.clone(), Limits::NONE))
             .collect();
         let open = Open {
             store: Arc::new(store.clone()),
