@@ -350,24 +350,30 @@ impl Sink {
     /// Adds up anew what waits, without what is damaged.
     fn recount(&mut self, store: &dyn Store, batch: &WriteBatch) -> Result<(), OutboxError> {
         let (mut entries, mut bytes) = (0, 0);
-        let confirmed = self.front.as_ref().map_or(0, |front| front.confirmed);
         self.walk(store, batch, &mut |sink, place, value| {
             bytes += bytes_of(place) + bytes_of(value);
             let group = Group::look(value).and_then(|group| group.under(&sink.prefix, place));
-            entries += group.map_or(0, |group| u64::from(group.count));
+            if let Ok(group) = group {
+                entries += sink.open_in(place, &group);
+            }
             ControlFlow::Continue(())
         })?;
-        self.entries = entries - u64::try_from(confirmed).unwrap_or(0).min(entries);
+        self.entries = entries;
         self.bytes = bytes;
         Ok(())
     }
 
+    /// How many outputs of the group at `place` are not confirmed.
+    fn open_in(&self, place: &[u8], group: &Group<'_>) -> u64 {
+        let front = self.front.as_ref().filter(|front| front.place == place);
+        let confirmed = front.map_or(0, |front| front.confirmed);
+        u64::from(group.count).saturating_sub(u64::try_from(confirmed).unwrap_or(u64::MAX))
+    }
+
     /// The group at `place` is gone; how many of its outputs were not confirmed.
     fn leave_behind(&mut self, place: &[u8], value: &[u8], group: &Group<'_>) -> u64 {
-        let front = self.front.take_if(|front| front.place == place);
-        let confirmed = front.map_or(0, |front| front.confirmed);
-        let open = u64::from(group.count);
-        let open = open.saturating_sub(u64::try_from(confirmed).unwrap_or(u64::MAX));
+        let open = self.open_in(place, group);
+        self.front.take_if(|front| front.place == place);
         self.bytes = self.bytes.saturating_sub(bytes_of(place) + bytes_of(value));
         self.entries = self.entries.saturating_sub(open);
         self.gone = self.gone.max(group.last);

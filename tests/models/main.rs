@@ -12,6 +12,7 @@ mod aggregates;
 mod drive;
 mod join;
 mod one_stream;
+mod outbox;
 mod output;
 mod partition;
 mod pattern;
