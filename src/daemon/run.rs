@@ -19,6 +19,7 @@ use crate::pipeline::{
 };
 use crate::sink::{self, Sink};
 use crate::source::{self, Source};
+use crate::sql::Application;
 use crate::store;
 use crate::store::sled::{StoreEvent, StoreOptions};
 
@@ -46,11 +47,10 @@ impl Prepared {
         };
         let opened = store::sled::open(&self.settings.store.path, &options)?;
         opened.events.iter().for_each(tell);
-        let limits = outbox_limits(&self.settings);
-        let outboxes: Vec<(String, OutboxLimits)> = self
-            .sinks
-            .iter()
-            .map(|sink| (sink.name.clone(), limits))
+        let limits = |sink| outbox_limits(&self.settings, &self.application, sink);
+        let sinks = self.sinks.iter();
+        let outboxes: Vec<(String, OutboxLimits)> = sinks
+            .map(|sink| (sink.name.clone(), limits(sink)))
             .collect();
         let (core, found) = Core::open(&Open {
             store: opened.store,
@@ -395,16 +395,25 @@ fn tell(event: &StoreEvent) {
     }
 }
 
-fn outbox_limits(settings: &Settings) -> OutboxLimits {
-    let full = match settings.outbox.full {
+fn outbox_limits(
+    settings: &Settings,
+    application: &Application,
+    sink: &Connector<Sink>,
+) -> OutboxLimits {
+    let general = settings.outbox;
+    // That the sink's own are right was found out when it was prepared.
+    let own = general.of_sink(&sink.options).unwrap_or(general);
+    let full = match own.full {
         config::OutboxFull::DropOldest => Full::DropOldest,
         config::OutboxFull::DropNewest => Full::DropNewest,
         config::OutboxFull::Block => Full::Block,
     };
+    let stream = application.stream(sink.stream);
     OutboxLimits {
-        bytes_max: settings.outbox.bytes_max,
+        bytes_max: own.bytes_max,
         full,
-        ..OutboxLimits::NONE
+        ttl_ms: own.ttl_ms,
+        dead_letters: stream.is_some_and(|stream| stream.dead_letters.is_some()),
     }
 }
 
