@@ -259,6 +259,19 @@ impl Sink {
         Ok(())
     }
 
+    /// What it holds in memory, in bytes.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        let front = self.front.as_ref();
+        let front = front.map_or(0, |front| {
+            front.place.capacity() + front.keys.capacity() * size_of::<OutputKey>()
+        });
+        let keys = [&self.prefix, &self.state_key, &self.begin, &self.noticed_at];
+        let columns = self.columns.as_ref().map_or(0, Columns::memory_bytes);
+        let keys = keys.iter().map(|key| key.capacity());
+        size_of::<Sink>() + front + columns + keys.sum::<usize>()
+    }
+
     /// Takes groups out at the front for as long as they `go`, and damaged ones with them; their
     /// removal goes into `batch`, which may hold groups that are not written yet.
     pub(super) fn leave(

@@ -141,6 +141,12 @@ pub(super) struct Columns {
 }
 
 impl Columns {
+    /// What they take in memory, in bytes, but for the schema, which outputs share.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.written.capacity()
+    }
+
     /// What is written for `schema`.
     fn write<'a>(
         kept: &'a mut Option<Columns>,

@@ -433,9 +433,10 @@ impl Outbox {
         Ok(done)
     }
 
-    /// The outputs after `after` and after the cursor, in order, without those that have waited
-    /// too long: at most `rows_max`, and no more once their rows take `bytes_max`, but at least
-    /// one when there is any.
+    /// The outputs after `after` and after the cursor, in order: at most `rows_max`, and no more
+    /// once their rows take `bytes_max`, but at least one when there is any. What is too old is
+    /// among them until [`Outbox::expire`] has taken it out: one that were left out here would
+    /// count as confirmed with those behind it, and be lost.
     pub fn read(
         &mut self,
         sink: usize,
@@ -456,9 +457,7 @@ impl Outbox {
         self.store.range(&start, &end, &mut |key, value| {
             let group = match Group::look(value).and_then(|group| group.under(&target.prefix, key))
             {
-                Ok(group) if group.last <= after || target.is_over(group.time) => {
-                    return ControlFlow::Continue(());
-                }
+                Ok(group) if group.last <= after => return ControlFlow::Continue(()),
                 Ok(group) => group.entries(unsealer, &mut target.columns),
                 Err(damage) => Err(damage),
             };

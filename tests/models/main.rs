@@ -9,6 +9,7 @@
 )]
 
 mod aggregates;
+mod dead_letters;
 mod drive;
 mod join;
 mod one_stream;
