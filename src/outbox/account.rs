@@ -70,6 +70,15 @@ impl Bounds {
     };
 }
 
+/// What was found when the groups were counted.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    /// Where the groups lie that are damaged, and why they are.
+    pub(super) damaged: Vec<(Vec<u8>, Damage)>,
+    /// Where to go on, when there may be more.
+    pub(super) next: Option<Vec<u8>>,
+}
+
 /// What has left.
 #[derive(Debug, Default)]
 pub(super) struct Left {
@@ -123,14 +132,10 @@ impl Sink {
         Ok((sink, damage))
     }
 
-    /// Adds up what is stored from `from` on; the groups that are damaged, and why. With many of
-    /// them it ends early, and says where to go on.
-    pub(super) fn count(
-        &mut self,
-        from: &[u8],
-        store: &dyn Store,
-    ) -> Result<(Vec<(Vec<u8>, Damage)>, Option<Vec<u8>>), OutboxError> {
-        let (mut bad, mut next) = (Vec::new(), None);
+    /// Adds up what is stored from `from` on, but for what is damaged. With much of that it ends
+    /// early.
+    pub(super) fn count(&mut self, from: &[u8], store: &dyn Store) -> Result<Counted, OutboxError> {
+        let mut found = Counted::default();
         self.state.last = self.state.last.max(self.state.cursor);
         let end = self.end();
         store.range(from, &end, &mut |key, value| {
@@ -144,16 +149,16 @@ impl Sink {
                     // Its keys are gone, but were given: they must not be given again.
                     let first = entry::key_of(&self.prefix, key).unwrap_or_default();
                     self.state.last = self.state.last.max(first);
-                    bad.push((key.to_vec(), damage));
-                    if bad.len() >= DAMAGE_NAMED_MAX {
-                        next = Some(after(key));
+                    found.damaged.push((key.to_vec(), damage));
+                    if found.damaged.len() >= DAMAGE_NAMED_MAX {
+                        found.next = Some(after(key));
                         return ControlFlow::Break(());
                     }
                 }
             }
             ControlFlow::Continue(())
         })?;
-        Ok((bad, next))
+        Ok(found)
     }
 
     /// Takes up where the cursor stood, after [`Sink::count`].
@@ -283,7 +288,7 @@ impl Sink {
         goes: impl Fn(&Sink, &Group<'_>) -> bool,
     ) -> Result<Left, OutboxError> {
         let mut left = Left::default();
-        self.walk(store, batch, &mut |sink, place, value| {
+        self.walk(store, batch, |sink, place, value| {
             let group = Group::look(value).and_then(|group| group.under(&sink.prefix, place));
             let group = match group {
                 Ok(group) if !goes(sink, &group) => {
@@ -340,7 +345,7 @@ impl Sink {
         &mut self,
         store: &dyn Store,
         batch: &WriteBatch,
-        visit: &mut dyn FnMut(&mut Sink, &[u8], &[u8]) -> ControlFlow<()>,
+        mut visit: impl FnMut(&mut Sink, &[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), OutboxError> {
         let (begin, end) = (self.begin.clone(), self.end());
         let mut flow = ControlFlow::Continue(());
@@ -363,7 +368,7 @@ impl Sink {
     /// Adds up anew what waits, without what is damaged.
     fn recount(&mut self, store: &dyn Store, batch: &WriteBatch) -> Result<(), OutboxError> {
         let (mut entries, mut bytes) = (0, 0);
-        self.walk(store, batch, &mut |sink, place, value| {
+        self.walk(store, batch, |sink, place, value| {
             bytes += bytes_of(place) + bytes_of(value);
             let group = Group::look(value).and_then(|group| group.under(&sink.prefix, place));
             if let Ok(group) = group {

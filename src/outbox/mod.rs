@@ -571,13 +571,13 @@ impl Outbox {
         }
         let (mut named, mut from) = (0, Some(sink.prefix.clone()));
         while let Some(begin) = from {
-            let (bad, next) = sink.count(&begin, &*self.store)?;
-            from = next;
-            if bad.is_empty() {
+            let found = sink.count(&begin, &*self.store)?;
+            from = found.next;
+            if found.damaged.is_empty() {
                 continue;
             }
             let mut batch = WriteBatch::new();
-            for (place, damage) in bad {
+            for (place, damage) in found.damaged {
                 sink.state.counts.damaged += 1;
                 named += 1;
                 if named <= DAMAGE_NAMED_MAX {
@@ -629,7 +629,7 @@ impl Outbox {
             let (mut sink, _) = Sink::load(&name, Limits::NONE, &*self.store)?;
             let mut from = Some(sink.prefix.clone());
             while let Some(begin) = from {
-                (_, from) = sink.count(&begin, &*self.store)?;
+                from = sink.count(&begin, &*self.store)?.next;
             }
             let mut unwritten = WriteBatch::new();
             sink.leave_confirmed(&*self.store, &mut self.unsealer, &mut unwritten)?;
