@@ -18,7 +18,7 @@ use eventflux::checkpoint::Checkpoints;
 use eventflux::event::{
     Batch, Field, OutputKey, Place, Schema, Seq, Stamp, StateChanges, Timestamp, Type, Value,
 };
-use eventflux::outbox::{Entry, Full, Limits, Outbox};
+use eventflux::outbox::{Entry, Limits, Outbox};
 use eventflux::store::WriteBatch;
 use eventflux::store::sim::{Fault, SimStore};
 use eventflux::store::{Store, table};
@@ -141,11 +141,7 @@ struct Process {
 }
 
 fn sinks() -> Vec<(String, Limits)> {
-    let limits = Limits {
-        bytes_max: u64::MAX,
-        full: Full::Block,
-    };
-    vec![("alerts".to_owned(), limits)]
+    vec![("alerts".to_owned(), Limits::NONE)]
 }
 
 fn outputs_of(engine: &mut Engine, record: &Record) -> Vec<Entry> {
@@ -178,7 +174,7 @@ impl Process {
         let mut batch = WriteBatch::new();
         let end = wal.read(saved.plus(1), &mut |record| {
             let outputs = outputs_of(&mut engine, &record);
-            outbox.append(0, &outputs, &mut batch).unwrap();
+            outbox.append(0, record.time, &outputs, &mut batch).unwrap();
             ControlFlow::Continue(())
         });
         assert_eq!(end.unwrap(), ReadEnd::Whole { next: wal.next() });
@@ -304,7 +300,7 @@ impl Process {
         }
         self.processed = Seq(self.wal.next().0 - 1);
         let mut batch = WriteBatch::new();
-        let done = self.outbox.append(0, &outputs, &mut batch)?;
+        let done = self.outbox.append(0, time, &outputs, &mut batch)?;
         assert_eq!((done.repeated, done.dropped), (0, 0));
         self.store.write(batch)?;
         Ok(())

@@ -225,7 +225,7 @@ impl Core {
         let mut batch = WriteBatch::new();
         for (sink, entries) in gather.by_sink.iter().enumerate() {
             if !entries.is_empty() {
-                self.outbox.append(sink, entries, &mut batch)?;
+                self.outbox.append(sink, time, entries, &mut batch)?;
             }
         }
         Ok(self.put(batch)?)

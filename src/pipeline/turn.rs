@@ -218,7 +218,7 @@ impl Core {
         }
         for (sink, entries) in gather.by_sink.iter().enumerate() {
             if !entries.is_empty() && done.failed.is_none() {
-                let appended = self.outbox.append(sink, entries, &mut done.outbox);
+                let appended = self.outbox.append(sink, time, entries, &mut done.outbox);
                 done.failed = appended.err();
             }
         }
