@@ -218,6 +218,11 @@ impl<'a> Save<'_, 'a> {
         self.to.saving == Saving::Changed
     }
 
+    /// Whether more could be given.
+    pub(super) fn has_room(&self) -> bool {
+        self.to.has_room()
+    }
+
     /// What was saved of another operator is gone.
     pub(super) fn forget(&mut self, operator: u64) {
         self.to.forget(operator);

@@ -1,6 +1,6 @@
-//! The engine against models of a few lines that look at everything again and again.
+//! The engine, and the outbox, against models of a few lines that look at everything again and again.
 //!
-//! Each model is run straight, with all rows at once, and with restarts from what was saved, in
+//! An engine is run straight, with all rows at once, and with restarts from what was saved, in
 //! steps, behind each input; all must give what the model says.
 #![allow(
     clippy::unwrap_used,
@@ -9,10 +9,12 @@
 )]
 
 mod aggregates;
+mod dead_letters;
 mod drive;
 mod incremental;
 mod join;
 mod one_stream;
+mod outbox;
 mod output;
 mod partition;
 mod pattern;
