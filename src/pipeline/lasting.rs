@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, never};
 
-use super::disk::{Disk, Opened, RoomLimits, trouble_of};
+use super::disk::{Disk, Opened, ROOM_EVERY, RoomLimits, trouble_of};
 use super::feed::Feed;
 use super::flight::{Ack, Again, Flight, marks_only};
 use super::turn::{Core, PipelineError};
@@ -31,6 +31,8 @@ use crate::source::Arrival;
 use crate::sql::plan::StreamId;
 use crate::store::WriteBatch;
 
+/// When so much has become free on the disk, opening the store is tried at once.
+const FREED_BYTES_MIN: u64 = 256 << 10;
 /// How soon a stop is noticed while something waits that would hold it up.
 pub(super) const STOP_NOTICED: Duration = Duration::from_millis(100);
 
@@ -193,7 +195,7 @@ impl Lasting {
             metrics.health.degrade(trouble_of(failure), &why);
             let wait = pace.wait();
             tracing::debug!("the store is opened anew in {wait:.1?}");
-            let stops = self.rest(wait);
+            let stops = self.rest(wait, &disk.bytes_free);
             if syncer.as_ref().is_none_or(|thread| thread.is_finished()) {
                 let resumed = (disk.open)().and_then(|opened| self.resume(opened, &mut unlogged));
                 match resumed {
@@ -211,13 +213,26 @@ impl Lasting {
         }
     }
 
-    /// Waits, and listens to sinks meanwhile. True as soon as the daemon is to stop.
-    fn rest(&mut self, wait: Duration) -> bool {
+    /// Waits, but not when space becomes free meanwhile, and listens to sinks. True as soon as the
+    /// daemon is to stop.
+    fn rest(&mut self, wait: Duration, bytes_free: &dyn Fn() -> Option<u64>) -> bool {
         let until = Instant::now() + wait;
+        let enough = bytes_free().map(|free| free.saturating_add(FREED_BYTES_MIN));
+        let mut look_at = Instant::now() + ROOM_EVERY;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = until.saturating_duration_since(now);
             if self.is_stopping() || left.is_zero() {
                 return self.is_stopping();
+            }
+            if look_at <= now {
+                look_at = now + ROOM_EVERY;
+                if bytes_free()
+                    .zip(enough)
+                    .is_some_and(|(free, enough)| free >= enough)
+                {
+                    return false;
+                }
             }
             match self.handles.confirmed.recv_timeout(left.min(STOP_NOTICED)) {
                 Ok(one) => self.confirmed(one),

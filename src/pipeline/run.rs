@@ -34,6 +34,8 @@ const PUMP_AGAIN: Duration = Duration::from_secs(1);
 const REOPEN_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// A store that worked for so long did not fail for the reason for which it failed before.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
+/// How long the end of a sync is waited for to learn why the store was closed.
+const REASON_WITHIN: Duration = Duration::from_millis(100);
 /// A sync that takes longer is told of.
 const SLOW_AFTER: Duration = Duration::from_secs(5);
 /// Bytes of records that may wait for the disk; beyond it nothing is taken from sources.
@@ -112,7 +114,7 @@ fn with_store(core: Core, lasting: &mut Lasting, disk: &Disk) -> Result<Outcome,
         disk,
         lasting,
     };
-    let result = pipeline.run();
+    let result = pipeline.run().map_err(|error| pipeline.reason(error));
     let Pipeline { core, syncer, .. } = pipeline;
     // When the store is to be opened anew, a sync that does not end must not hold up the sinks.
     let thread = syncer.close();
@@ -195,6 +197,18 @@ impl Pipeline<'_> {
             }
             self.due()?;
             self.pump()?;
+        }
+    }
+
+    /// What a store was closed for is known to whom it happened first.
+    fn reason(&self, error: PipelineError) -> PipelineError {
+        let Some(StoreError::Poisoned { .. }) = error.store().filter(|_| self.syncing.is_some())
+        else {
+            return error;
+        };
+        match self.syncer.done.recv_timeout(REASON_WITHIN) {
+            Ok((_, Err(first))) => first.into(),
+            Ok((_, Ok(()))) | Err(_) => error,
         }
     }
 
