@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, never};
@@ -33,6 +34,8 @@ use crate::store::WriteBatch;
 
 /// When so much has become free on the disk, opening the store is tried at once.
 const FREED_BYTES_MIN: u64 = 256 << 10;
+/// How long the syncing thread's end is waited for before each attempt.
+const ENDED_WITHIN: Duration = Duration::from_millis(100);
 /// How soon a stop is noticed while something waits that would hold it up.
 pub(super) const STOP_NOTICED: Duration = Duration::from_millis(100);
 
@@ -100,9 +103,19 @@ pub struct Handles {
 pub(super) struct Closing {
     pub(super) error: PipelineError,
     /// It may still be in a sync.
-    pub(super) syncer: Option<std::thread::JoinHandle<()>>,
+    pub(super) syncer: Option<JoinHandle<()>>,
     /// Marks that nothing on disk has.
     pub(super) unlogged: BTreeMap<String, Vec<DeliveryMark>>,
+}
+
+/// Whether the thread has ended, as it does at once unless the disk hangs.
+fn has_ended(thread: Option<&JoinHandle<()>>) -> bool {
+    let until = Instant::now() + ENDED_WITHIN;
+    let ended = || thread.is_none_or(JoinHandle::is_finished);
+    while !ended() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    ended()
 }
 
 /// The module's head says what it is.
@@ -196,7 +209,7 @@ impl Lasting {
             let wait = pace.wait();
             tracing::debug!("the store is opened anew in {wait:.1?}");
             let stops = self.rest(wait, &disk.bytes_free);
-            if syncer.as_ref().is_none_or(|thread| thread.is_finished()) {
+            if has_ended(syncer.as_ref()) {
                 let resumed = (disk.open)().and_then(|opened| self.resume(opened, &mut unlogged));
                 match resumed {
                     Ok(core) => {
