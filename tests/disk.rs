@@ -8,6 +8,8 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stderr,
+    clippy::useless_conversion,
     reason = "a test may fail where it stands"
 )]
 
@@ -206,12 +208,12 @@ fn a_full_disk_holds_back_and_loses_nothing() {
 fn little_room_holds_back_before_the_disk_is_full() {
     let name = "little_room_holds_back_before_the_disk_is_full";
     on_a_small_disk(name, "", |mut site, disk| {
-        const MESSAGES: u64 = 20_000;
-        let toml = "free_bytes_min = \"2 MiB\"\n[checkpoint]\ninterval = \"300 ms\"\n";
+        const MESSAGES: u64 = 40_000;
+        let toml = "free_bytes_min = \"4 MiB\"\n[checkpoint]\ninterval = \"300 ms\"\n";
         let flow = Flow::start(&mut site, toml, MESSAGES);
-        flow.wait(MESSAGES / 4);
+        flow.wait(MESSAGES / 8);
         // What is between the two is for the checkpoint and for confirmations.
-        disk.fill(1 << 20);
+        disk.fill(7 << 19);
         flow.traffic.allow(MESSAGES / 4);
         site.wait_for("degraded, disk_low: ");
         disk.clear();

@@ -183,6 +183,15 @@ impl Lasting {
         }
     }
 
+    /// What sinks have confirmed, to be written.
+    pub(super) fn write_confirmed(&self, core: &mut Core) -> Result<WriteBatch, PipelineError> {
+        let mut batch = WriteBatch::new();
+        for (sink, key) in self.confirmed.iter().enumerate() {
+            core.outbox_mut().confirm(sink, *key, &mut batch)?;
+        }
+        Ok(batch)
+    }
+
     /// Opens the store anew, however long that takes.
     ///
     /// # Errors
@@ -271,10 +280,7 @@ impl Lasting {
         } = opened;
         let mut again = self.flight.lacking(&core, checkpoint)?;
         core.skip_past(self.given)?;
-        let mut batch = WriteBatch::new();
-        for (sink, key) in self.confirmed.iter().enumerate() {
-            core.outbox_mut().confirm(sink, *key, &mut batch)?;
-        }
+        let batch = self.write_confirmed(&mut core)?;
         core.put(batch)?;
         // Only now is it known to work, and what was found to be durable.
         core.store().sync()?;

@@ -36,6 +36,8 @@ const REOPEN_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 /// How long the end of a sync is waited for to learn why the store was closed.
 const REASON_WITHIN: Duration = Duration::from_millis(100);
+/// How long what a sink has confirmed may wait to be written with more of it.
+const CONFIRMED_WITHIN: Duration = Duration::from_millis(20);
 /// A sync that takes longer is told of.
 const SLOW_AFTER: Duration = Duration::from_secs(5);
 /// Bytes of records that may wait for the disk; beyond it nothing is taken from sources.
@@ -103,6 +105,7 @@ fn with_store(core: Core, lasting: &mut Lasting, disk: &Disk) -> Result<Outcome,
         syncing: None,
         worked_at: None,
         unsynced_since: None,
+        confirmed_since: None,
         checkpoint_at: interval.map(|interval| Instant::now() + interval),
         log_bytes: 0,
         trimming: false,
@@ -142,6 +145,8 @@ struct Pipeline<'a> {
     worked_at: Option<Instant>,
     /// When the oldest input that no sync covers was written.
     unsynced_since: Option<Instant>,
+    /// When a sink has first confirmed something that is not written.
+    confirmed_since: Option<Instant>,
     /// The last input that has been written.
     written: Seq,
     checkpoint_at: Option<Instant>,
@@ -186,7 +191,7 @@ impl Pipeline<'_> {
                         return self.finish();
                     }
                 }
-                Event::Confirmed(confirmed) => self.confirmed(confirmed)?,
+                Event::Confirmed(confirmed) => self.confirmed(confirmed),
                 Event::SinksGone => return self.finish(),
                 Event::Synced(seq, result) => {
                     result?;
@@ -261,6 +266,7 @@ impl Pipeline<'_> {
         let unsaved = self.core.has_unsaved() && draining.is_none();
         let times = [
             self.checkpoint_at.filter(|_| unsaved),
+            self.confirm_at(),
             self.sync_at().filter(|_| self.syncing.is_none()),
             self.slow_at().filter(|_| self.told.is_none()),
             self.room.next_look().filter(|_| draining.is_none()),
@@ -433,6 +439,9 @@ impl Pipeline<'_> {
         if self.checkpoint_is_due(now) {
             self.checkpoint()?;
         }
+        if self.confirm_at().is_some_and(|at| at <= now) {
+            self.write_confirmed()?;
+        }
         if self.trimming {
             self.trimming = self.core.trim()?;
         }
@@ -537,23 +546,30 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    fn confirmed(&mut self, first: Confirmed) -> Result<(), PipelineError> {
+    /// What sinks have confirmed is written together with what they confirm within a moment. Lost
+    /// in a crash, it costs a repetition.
+    fn confirmed(&mut self, first: Confirmed) {
         let mut next = Some(first);
-        let mut all = Vec::new();
         while let Some(one) = next.take() {
             self.lasting.confirmed(one);
-            all.push(one);
             next = self.lasting.handles.confirmed.try_recv().ok();
         }
-        let mut batch = WriteBatch::new();
-        for Confirmed { sink, key } in all {
-            self.core.outbox_mut().confirm(sink, key, &mut batch)?;
-        }
+        self.confirmed_since.get_or_insert_with(Instant::now);
+    }
+
+    fn write_confirmed(&mut self) -> Result<(), PipelineError> {
+        self.confirmed_since = None;
+        let batch = self.lasting.write_confirmed(&mut self.core)?;
         let bytes = batch.bytes();
         self.core.put(batch)?;
         self.room.wrote(bytes);
         add(&self.lasting.handles.metrics.cursor_bytes, bytes);
         Ok(())
+    }
+
+    /// When what sinks have confirmed is to be written.
+    fn confirm_at(&self) -> Option<Instant> {
+        Some(self.confirmed_since? + CONFIRMED_WITHIN)
     }
 
     fn pump(&mut self) -> Result<(), PipelineError> {
@@ -588,6 +604,7 @@ impl Pipeline<'_> {
     }
 
     fn finish(&mut self) -> Result<Outcome, PipelineError> {
+        self.write_confirmed()?;
         if self.core.has_unsaved() {
             self.checkpoint()?;
         }
