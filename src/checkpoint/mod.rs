@@ -111,7 +111,7 @@ pub enum Extent {
 }
 
 /// A state that was loaded.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Restored {
     /// The checkpoint's number.
     pub number: u64,

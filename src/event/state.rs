@@ -18,6 +18,10 @@ pub struct Place {
 }
 
 impl Place {
+    /// In place of an operator: the pieces of what surrounds the engine. No plan has this
+    /// fingerprint but by a chance of 1 to 2⁶⁴.
+    pub const NO_OPERATOR: u64 = 0;
+
     /// The first place of an operator.
     #[must_use]
     pub fn first_of(operator: u64) -> Place {
@@ -167,6 +171,17 @@ impl State {
         })
     }
 
+    /// The pieces from `first` to `last` in order.
+    pub fn pieces_between(
+        &self,
+        first: Place,
+        last: Place,
+    ) -> impl Iterator<Item = (Place, &[u8])> {
+        let start = self.pieces.partition_point(|(place, ..)| *place < first);
+        let pieces = self.pieces().skip(start);
+        pieces.take_while(move |(place, _)| *place <= last)
+    }
+
     /// The piece at `place`.
     #[must_use]
     pub fn get(&self, place: Place) -> Option<&[u8]> {
@@ -222,6 +237,15 @@ impl GrowingState {
         self.pieces
             .iter()
             .map(|(place, piece)| (*place, piece.as_slice()))
+    }
+
+    /// The state as it is now.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let blocks = self.pieces.values().cloned();
+        let pieces = self.pieces.iter().enumerate();
+        let pieces = pieces.map(|(number, (place, piece))| (*place, number, 0..piece.len()));
+        State::of(blocks.collect(), pieces.collect())
     }
 }
 
