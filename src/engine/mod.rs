@@ -353,6 +353,21 @@ impl Engine {
         empty
     }
 
+    /// The operators whose state was there and is not taken back by any node.
+    #[must_use]
+    pub fn left_out(&self) -> &[u64] {
+        &self.forsaken
+    }
+
+    /// What operators of this engine are called in messages; those of a partition's keys have no
+    /// names of their own.
+    #[must_use]
+    pub fn names_of(&self, operators: &[u64]) -> Vec<String> {
+        let nodes = self.nodes.iter().zip(self.operators());
+        let named = nodes.filter(|(_, operator)| operators.contains(operator));
+        named.map(|(node, _)| node.describe(&self.plan)).collect()
+    }
+
     /// Takes back the rows that wait at the entrances, and the clocks behind these.
     fn restore_entrances(
         &mut self,

@@ -54,7 +54,7 @@ pub(super) enum Part {
     WindowRows = 1,
     /// Output rows of a batch that is still open.
     Pending = 2,
-    /// Groups, in runs of slots.
+    /// Groups, by slot.
     Groups = 3,
     /// Nothing but that there is a state.
     Present = 4,
@@ -68,8 +68,6 @@ pub(super) enum Part {
     WindowCondition = 6,
     /// Output rows of the batch that closed last, which will be given again.
     Before = 7,
-    /// The states of aggregates beyond what lies in their groups.
-    GroupAggregates = 24,
     /// Partial matches of a pattern, by slot.
     Partials = 40,
     /// The keys of a pattern, by slot.
@@ -173,7 +171,7 @@ impl<'a> Save<'_, 'a> {
     /// Before a part of which every piece is put: those of before are gone.
     pub(super) fn renew(&mut self, part: Part) {
         if self.to.saving == Saving::Changed {
-            self.remove_all(part, 0..NUMBER + 1);
+            self.remove_part(part);
         }
     }
 
@@ -203,6 +201,11 @@ impl<'a> Save<'_, 'a> {
         let first = self.place(part, numbers.start);
         let last = self.place(part, numbers.end - 1);
         self.to.changes.empty(first, last);
+    }
+
+    /// No piece of a part that was there before this saving is there any more.
+    pub(super) fn remove_part(&mut self, part: Part) {
+        self.remove_all(part, 0..NUMBER + 1);
     }
 
     /// Whether everything is asked for, not what has changed.

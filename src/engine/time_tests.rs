@@ -294,3 +294,37 @@ fn what_happens_is_counted() {
     assert_eq!(engine.take_counts(), expected);
     assert_eq!(engine.take_counts(), super::EngineCounts::default());
 }
+
+/// What the log says of its clock decides whether rows can be too far ahead; while it says
+/// nothing, the year does.
+#[test]
+fn the_future_is_known_when_the_clock_is_trusted() {
+    let sql = format!(
+        "{LETTERS}CREATE STREAM A (ts BIGINT, v INT) WITH ('timestamp.field' = 'ts',
+         'timestamp.future' = 'dlq', 'timestamp.future_max' = '20', 'error.dlq.stream' = 'Bad');
+         INSERT INTO Out SELECT v FROM A;"
+    );
+    let (old, new) = (1_000, 1_700_000_000_000);
+    let table = [
+        (old, None, false),
+        (old, Some(false), false),
+        (old, Some(true), true),
+        (new, None, true),
+        (new, Some(false), false),
+        (new, Some(true), true),
+    ];
+    for (now, trusted, refused) in table {
+        let mut engine = start(&sql);
+        if let Some(trusted) = trusted {
+            engine.trust_clock(trusted);
+        }
+        let chunks = engine.state().unwrap();
+        let mut engine = start(&sql);
+        assert!(engine.restore(&chunks, Timestamp(now)).is_empty());
+        let (a, _) = engine.plan().stream_named("A").unwrap();
+        let rows = row(1, now, Value::Int(now + 1_000), 0);
+        engine.push(a, rows.rows(), &mut Seen::default());
+        let future = engine.take_counts().future;
+        assert_eq!(future, u64::from(refused), "{now} {trusted:?}");
+    }
+}

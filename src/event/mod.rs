@@ -16,7 +16,7 @@ mod value;
 
 pub use batch::{Batch, Row, Rows, Stamp};
 pub use encoding::{from_base64, from_hex, to_base64, to_hex};
-pub use input::{DeliveryMark, Rejected};
+pub use input::{ClockState, DeliveryMark, Rejected};
 pub use render::{render_json, render_json_with};
 pub use schema::{Field, Schema, Type};
 pub use state::{GrowingState, Place, State, StateChanges};

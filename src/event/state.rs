@@ -167,6 +167,17 @@ impl State {
         })
     }
 
+    /// The pieces from `first` to `last` in order.
+    pub fn pieces_between(
+        &self,
+        first: Place,
+        last: Place,
+    ) -> impl Iterator<Item = (Place, &[u8])> {
+        let start = self.pieces.partition_point(|(place, ..)| *place < first);
+        let pieces = self.pieces().skip(start);
+        pieces.take_while(move |(place, _)| *place <= last)
+    }
+
     /// The piece at `place`.
     #[must_use]
     pub fn get(&self, place: Place) -> Option<&[u8]> {

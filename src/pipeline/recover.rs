@@ -10,7 +10,7 @@ use crate::engine::{Empty, Engine, Saving};
 use crate::event::{Place, Seq, State, StateChanges, Timestamp};
 use crate::outbox::{Limits, Outbox, Stray};
 use crate::sql::{self, Application, Setting, SqlText};
-use crate::store::{Store, WriteBatch};
+use crate::store::{Store, WriteBatch, format};
 use crate::wal::{Body, ReadEnd, Record, Wal};
 
 /// What is opened.
@@ -27,6 +27,20 @@ pub struct Open<'a> {
     pub sinks: &'a [(String, Limits)],
     /// How many checkpoints are kept; at least 1.
     pub checkpoints_kept: usize,
+    /// What becomes of the state when another application is to run than before.
+    pub state_policy: StatePolicy,
+}
+
+/// What becomes of the state when the application changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StatePolicy {
+    /// Whatever did not change keeps its state; what did starts empty, with a warning.
+    #[default]
+    KeepCompatible,
+    /// The same, unless some state would be lost: then nothing is started.
+    KeepOrFail,
+    /// Everything starts empty.
+    Discard,
 }
 
 /// What recovery found.
@@ -48,6 +62,7 @@ impl Core {
     /// When the store fails. Damage is not an error: it is in the warnings.
     pub fn open(open: &Open<'_>) -> Result<(Core, Recovered), PipelineError> {
         let mut found = Recovered::default();
+        format::claim(&*open.store)?;
         let mut checkpoints = Checkpoints::open(Arc::clone(&open.store), open.checkpoints_kept)?;
         let loaded = checkpoints.load_latest()?;
         found.warnings.extend(loaded.skipped);
@@ -89,6 +104,7 @@ impl Core {
             unlogged: BTreeMap::new(),
             application: first,
             saved,
+            clock: None,
         };
         core.replay(open, &wanted, &mut found)?;
         if core.application != wanted || core.wal.next() == Seq(1) {
@@ -130,12 +146,15 @@ impl Core {
                 self.rerun(record)?;
             }
             if let Some(Record {
-                body: Body::Config { text },
+                body: Body::Config { text, discards },
                 ..
             }) = change
             {
                 if text != self.application {
-                    self.take_plan(open, &text, wanted, found);
+                    let (plan, sinks) = plan_of(open, &text, wanted, found);
+                    let state = if discards { None } else { self.state(found) };
+                    let engine = self.engine_for(open, plan, &sinks, state.as_ref(), found);
+                    self.take_plan(engine, sinks, &text);
                 }
                 continue;
             }
@@ -191,6 +210,10 @@ impl Core {
                 }
             }
             Body::Tick | Body::Config { .. } => self.engine.advance(time, first, &mut gather),
+            Body::Clock(state) => {
+                self.engine.advance(time, first, &mut gather);
+                self.engine.trust_clock(state.trusted);
+            }
         }
         let mut batch = WriteBatch::new();
         for (sink, entries) in gather.by_sink.iter().enumerate() {
@@ -201,46 +224,71 @@ impl Core {
         Ok(self.put(batch)?)
     }
 
-    /// Goes over to another plan; operators that did not change keep their state.
-    fn take_plan(&mut self, open: &Open<'_>, text: &str, wanted: &str, found: &mut Recovered) {
-        let (plan, sinks) = plan_of(open, text, wanted, found);
-        let mut changes = StateChanges::new();
-        let clock = self.engine.clock();
-        let state = match self.engine.save(Saving::Whole, &mut changes) {
-            Ok(_) => State::from_changes(changes),
+    /// The state as it is; none when it cannot be had.
+    fn state(&mut self, found: &mut Recovered) -> Option<State> {
+        match self.engine.state() {
+            Ok(state) => Some(state),
             Err(error) => {
-                found
-                    .warnings
-                    .push(format!("the state is left out: {error}"));
-                State::default()
+                let warning = format!("the state is left out: {error}");
+                found.warnings.push(warning);
+                None
             }
-        };
-        self.engine = restored(plan, open.identity, &sinks, &state, clock, found);
+        }
+    }
+
+    /// An engine for another plan; operators that did not change have their state.
+    fn engine_for(
+        &self,
+        open: &Open<'_>,
+        plan: Arc<Application>,
+        sinks: &[SinkStream],
+        state: Option<&State>,
+        found: &mut Recovered,
+    ) -> Engine {
+        let (nothing, clock) = (State::default(), self.engine.clock());
+        let state = state.unwrap_or(&nothing);
+        restored(plan, open.identity, sinks, state, clock, found)
+    }
+
+    /// Goes over to another plan.
+    fn take_plan(&mut self, engine: Engine, sinks: Arc<[SinkStream]>, text: &str) {
+        self.engine = engine;
         self.sinks = sinks;
         text.clone_into(&mut self.application);
     }
 
-    /// Logs that the application that is to run is in force from now on.
+    /// Goes over to the application that is to run, and logs that it is in force from now on.
     fn switch(
         &mut self,
         open: &Open<'_>,
         wanted: &str,
         found: &mut Recovered,
     ) -> Result<(), PipelineError> {
+        let changes = self.application != wanted;
+        let discards = changes && open.state_policy == StatePolicy::Discard;
+        if changes {
+            let (plan, sinks) = plan_of(open, wanted, wanted, found);
+            let state = if discards { None } else { self.state(found) };
+            let engine = self.engine_for(open, plan, &sinks, state.as_ref(), found);
+            let lost = self.engine.names_of(engine.left_out());
+            if !lost.is_empty() && open.state_policy == StatePolicy::KeepOrFail {
+                let lost = lost.join(", ");
+                return Err(PipelineError::StateWouldBeLost { lost });
+            }
+            if discards {
+                let warning = "the application has changed: all state is given up, as \
+                               application.state_policy says";
+                found.warnings.push(warning.to_owned());
+            }
+            self.take_plan(engine, sinks, wanted);
+        }
         let mut batch = WriteBatch::new();
         let time = self.wal.last_time();
-        self.wal.append(
-            time,
-            &Body::Config {
-                text: wanted.to_owned(),
-            },
-            &mut batch,
-        )?;
+        let text = wanted.to_owned();
+        let body = Body::Config { text, discards };
+        self.wal.append(time, &body, &mut batch)?;
         self.put(batch)?;
-        if self.application != wanted {
-            self.take_plan(open, wanted, wanted, found);
-        }
-        self.checkpoint()
+        self.checkpoint().map(drop)
     }
 }
 
@@ -283,7 +331,7 @@ fn first_application(wal: &Wal, snapshot: &Snapshot) -> Result<Option<String>, P
     }
     let mut first = None;
     wal.read(Seq(1), &mut |record| {
-        if let Body::Config { text } = record.body {
+        if let Body::Config { text, .. } = record.body {
             first = Some(text);
         }
         ControlFlow::Break(())

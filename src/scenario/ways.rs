@@ -13,7 +13,7 @@ use crate::event::{
     Batch, GrowingState, OutputKey, Rejected, Schema, Seq, StateChanges, Timestamp,
 };
 use crate::outbox::{Entry, Full, Limits};
-use crate::pipeline::{self, Core, Open};
+use crate::pipeline::{self, Core, Open, StatePolicy};
 use crate::sql::plan::StreamId;
 use crate::sql::{Application, SqlText};
 use crate::store::Store;
@@ -106,6 +106,7 @@ impl Run<'_> {
             texts: self.texts,
             sinks: &sinks,
             checkpoints_kept: 2,
+            state_policy: StatePolicy::KeepCompatible,
         };
         let opened = || Core::open(&open).map_err(|error| vec![error.to_string()]);
         let (mut core, _) = opened()?;
@@ -215,6 +216,10 @@ impl Run<'_> {
                     }
                 }
                 Body::Tick => engine.advance(time, first, &mut gather),
+                Body::Clock(state) => {
+                    engine.advance(time, first, &mut gather);
+                    engine.trust_clock(state.trusted);
+                }
                 // It is written before anything has happened, when no clock is known.
                 Body::Config { .. } => {}
             }

@@ -10,6 +10,7 @@
 
 mod aggregates;
 mod drive;
+mod incremental_rows;
 mod join;
 mod one_stream;
 mod output;
