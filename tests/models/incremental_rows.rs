@@ -24,9 +24,9 @@ const STRIDE: u64 = 7_919;
 
 /// Rows with the op 'new' come first, each with an id of its own; then one in a hundred of these
 /// comes again with the op 'again'.
-const STREAM: &str = "CREATE STREAM S (op STRING, id INT, v DOUBLE);
-    CREATE STREAM New (op STRING, id INT, v DOUBLE);
-    CREATE STREAM Again (op STRING, id INT, v DOUBLE);
+const STREAM: &str = "CREATE STREAM S (op STRING, id BIGINT, v DOUBLE);
+    CREATE STREAM New (op STRING, id BIGINT, v DOUBLE);
+    CREATE STREAM Again (op STRING, id BIGINT, v DOUBLE);
     INSERT INTO New SELECT * FROM S WHERE op = 'new';
     INSERT INTO Again SELECT * FROM S WHERE op = 'again';
 ";
@@ -36,13 +36,13 @@ const KINDS: &[(&str, u64, &str)] = &[
     (
         "a table",
         500_000,
-        "CREATE TABLE T (id INT PRIMARY KEY, op STRING, v DOUBLE);
+        "CREATE TABLE T (id BIGINT PRIMARY KEY, op STRING, v DOUBLE);
          UPSERT INTO T SELECT id, op, v FROM S;",
     ),
     (
         "a table of the latest uses",
         20_000,
-        "CREATE TABLE T (id INT PRIMARY KEY, v DOUBLE)
+        "CREATE TABLE T (id BIGINT PRIMARY KEY, v DOUBLE)
            WITH ('max_rows' = '20000', 'eviction' = 'lru');
          INSERT INTO T SELECT id, v FROM New;
          INSERT INTO Out SELECT T.v FROM Again JOIN T ON T.id = Again.id;",
@@ -50,14 +50,14 @@ const KINDS: &[(&str, u64, &str)] = &[
     (
         "a table that forgets",
         20_000,
-        "CREATE TABLE T (id INT, v DOUBLE) WITH ('ttl' = '1 h');
+        "CREATE TABLE T (id BIGINT, v DOUBLE) WITH ('ttl' = '1 h');
          INSERT INTO T SELECT id, v FROM New;
          UPDATE T SET v = Again.v + 1 FROM Again WHERE T.id = Again.id;",
     ),
     (
         "a table from which rows are deleted",
         20_000,
-        "CREATE TABLE T (id INT, v DOUBLE);
+        "CREATE TABLE T (id BIGINT, v DOUBLE);
          INSERT INTO T SELECT id, v FROM New;
          DELETE FROM T USING Again WHERE T.id = Again.id;",
     ),
@@ -89,7 +89,7 @@ const KINDS: &[(&str, u64, &str)] = &[
     ),
     (
         "partial matches of keys",
-        20_000,
+        5_000,
         "INSERT INTO Out SELECT a.v AS a, b.v AS b FROM PATTERN (
            a=S -> b=S[v > a.v]{2,} -> c=S[v < 0.0] WITHIN 1 HOUR) PARTITION BY id
            WITH ('pattern.matches_max' = '1000000');",
@@ -103,7 +103,7 @@ const KINDS: &[(&str, u64, &str)] = &[
     ),
     (
         "keys that count their rows",
-        20_000,
+        5_000,
         "INSERT INTO Out SELECT a.v AS a, b.v AS b FROM PATTERN (
            EVERY a=S -> b=S[v < 0.0] WITHIN 100 EVENTS) PARTITION BY id
            WITH ('pattern.matches_max' = '1000000');",
@@ -120,13 +120,13 @@ const KINDS: &[(&str, u64, &str)] = &[
     ),
     (
         "the buckets of an aggregation",
-        20_000,
+        5_000,
         "CREATE AGGREGATION A AS SELECT id, op, sum(v) AS s, stddev(v) AS d FROM S GROUP BY id, op
            AGGREGATE EVERY HOURS, DAYS;",
     ),
     (
         "an aggregation with many buckets",
-        20_000,
+        5_000,
         "CREATE AGGREGATION A WITH ('purge.seconds' = '1 h') AS SELECT count(*) AS n FROM S
            AGGREGATE BY id * 1000 EVERY SECONDS;",
     ),
