@@ -97,8 +97,8 @@ pub struct Handles {
 /// A store that failed and is being closed.
 pub(super) struct Closing {
     pub(super) error: PipelineError,
-    /// It may still be in a sync.
-    pub(super) syncer: Option<std::thread::JoinHandle<()>>,
+    /// They may still be in a write or a sync.
+    pub(super) threads: Vec<std::thread::JoinHandle<()>>,
     /// Marks that nothing on disk has.
     pub(super) unlogged: BTreeMap<String, Vec<DeliveryMark>>,
 }
@@ -180,7 +180,7 @@ impl Lasting {
     ) -> Result<Core, PipelineError> {
         let Closing {
             mut error,
-            syncer,
+            threads,
             mut unlogged,
         } = closing;
         let metrics = Arc::clone(&self.handles.metrics);
@@ -194,7 +194,7 @@ impl Lasting {
             let wait = pace.wait();
             tracing::debug!("the store is opened anew in {wait:.1?}");
             let stops = self.rest(wait);
-            if syncer.as_ref().is_none_or(|thread| thread.is_finished()) {
+            if threads.iter().all(std::thread::JoinHandle::is_finished) {
                 let resumed = (disk.open)().and_then(|opened| self.resume(opened, &mut unlogged));
                 match resumed {
                     Ok(core) => {

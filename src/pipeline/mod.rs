@@ -14,6 +14,7 @@ mod lasting;
 mod own;
 mod recover;
 mod run;
+mod save;
 mod turn;
 
 pub use disk::{Disk, Opened, RoomLimits};
