@@ -11,6 +11,7 @@
 mod aggregates;
 mod dead_letters;
 mod drive;
+mod incremental_rows;
 mod join;
 mod one_stream;
 mod outbox;
