@@ -132,7 +132,7 @@ pub const KEYS: &[KeySpec] = &[
         "How much the store may take on the disk; 0 for no limit. Beyond it no more events are \
          taken, and so acknowledged, until there is room again.",
     )
-    .between(0, 1 << 50),
+    .between(0, 1 << 44),
     key(
         "store.free_bytes_min",
         OptionKind::Bytes,

@@ -39,6 +39,10 @@ const PUMP_AGAIN: Duration = Duration::from_secs(1);
 const REOPEN_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// A store that worked for so long did not fail for the reason for which it failed before.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
+/// How long the end of a sync is waited for to learn why the store was closed.
+const REASON_WITHIN: Duration = Duration::from_millis(100);
+/// How long what a sink has confirmed may wait to be written with more of it.
+const CONFIRMED_WITHIN: Duration = Duration::from_millis(20);
 /// A sync that takes longer is told of.
 const SLOW_AFTER: Duration = Duration::from_secs(5);
 /// Bytes of records that may wait for the disk; beyond it nothing is taken from sources.
@@ -108,6 +112,7 @@ fn with_store(core: Core, lasting: &mut Lasting, disk: &Disk) -> Result<Outcome,
         syncing: None,
         worked_at: None,
         unsynced_since: None,
+        confirmed_since: None,
         checkpoint_at: interval.map(|interval| Instant::now() + interval),
         log_bytes: 0,
         trimming: false,
@@ -121,7 +126,7 @@ fn with_store(core: Core, lasting: &mut Lasting, disk: &Disk) -> Result<Outcome,
         disk,
         lasting,
     };
-    let result = pipeline.run();
+    let result = pipeline.run().map_err(|error| pipeline.reason(error));
     let Pipeline {
         core,
         syncer,
@@ -159,6 +164,8 @@ struct Pipeline<'a> {
     worked_at: Option<Instant>,
     /// When the oldest input that no sync covers was written.
     unsynced_since: Option<Instant>,
+    /// When a sink has first confirmed something that is not written.
+    confirmed_since: Option<Instant>,
     /// The last input that has been written.
     written: Seq,
     checkpoint_at: Option<Instant>,
@@ -204,7 +211,7 @@ impl Pipeline<'_> {
                         return self.finish();
                     }
                 }
-                Event::Confirmed(confirmed) => self.confirmed(confirmed)?,
+                Event::Confirmed(confirmed) => self.confirmed(confirmed),
                 Event::SinksGone => return self.finish(),
                 Event::Synced(seq, result) => {
                     result?;
@@ -216,6 +223,18 @@ impl Pipeline<'_> {
             }
             self.due()?;
             self.pump()?;
+        }
+    }
+
+    /// What a store was closed for is known to whom it happened first.
+    fn reason(&self, error: PipelineError) -> PipelineError {
+        let Some(StoreError::Poisoned { .. }) = error.store().filter(|_| self.syncing.is_some())
+        else {
+            return error;
+        };
+        match self.syncer.done.recv_timeout(REASON_WITHIN) {
+            Ok((_, Err(first))) => first.into(),
+            Ok((_, Ok(()))) | Err(_) => error,
         }
     }
 
@@ -274,6 +293,7 @@ impl Pipeline<'_> {
         let unsaved = self.core.has_unsaved() && draining.is_none() && self.saving.is_idle();
         let times = [
             self.checkpoint_at.filter(|_| unsaved),
+            self.confirm_at(),
             self.sync_at().filter(|_| self.syncing.is_none()),
             self.slow_at().filter(|_| self.told.is_none()),
             self.room.next_look().filter(|_| draining.is_none()),
@@ -450,6 +470,9 @@ impl Pipeline<'_> {
             self.checkpoint();
         }
         self.save_on()?;
+        if self.confirm_at().is_some_and(|at| at <= now) {
+            self.write_confirmed()?;
+        }
         if self.trimming {
             self.trimming = self.core.trim()?;
         }
@@ -531,23 +554,30 @@ impl Pipeline<'_> {
         }
     }
 
-    fn confirmed(&mut self, first: Confirmed) -> Result<(), PipelineError> {
+    /// What sinks have confirmed is written together with what they confirm within a moment. Lost
+    /// in a crash, it costs a repetition.
+    fn confirmed(&mut self, first: Confirmed) {
         let mut next = Some(first);
-        let mut all = Vec::new();
         while let Some(one) = next.take() {
             self.lasting.confirmed(one);
-            all.push(one);
             next = self.lasting.handles.confirmed.try_recv().ok();
         }
-        let mut batch = WriteBatch::new();
-        for Confirmed { sink, key } in all {
-            self.core.outbox_mut().confirm(sink, key, &mut batch)?;
-        }
+        self.confirmed_since.get_or_insert_with(Instant::now);
+    }
+
+    fn write_confirmed(&mut self) -> Result<(), PipelineError> {
+        self.confirmed_since = None;
+        let batch = self.lasting.write_confirmed(&mut self.core)?;
         let bytes = batch.bytes();
         self.core.put(batch)?;
         self.room.wrote(bytes);
         add(&self.lasting.handles.metrics.cursor_bytes, bytes);
         Ok(())
+    }
+
+    /// When what sinks have confirmed is to be written.
+    fn confirm_at(&self) -> Option<Instant> {
+        Some(self.confirmed_since? + CONFIRMED_WITHIN)
     }
 
     fn pump(&mut self) -> Result<(), PipelineError> {
@@ -582,6 +612,7 @@ impl Pipeline<'_> {
     }
 
     fn finish(&mut self) -> Result<Outcome, PipelineError> {
+        self.write_confirmed()?;
         self.save_all()?;
         self.settle()?;
         let waiting = (0..self.lasting.handles.feeds.len())

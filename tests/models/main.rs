@@ -12,6 +12,7 @@ mod aggregates;
 mod dead_letters;
 mod drive;
 mod incremental;
+mod incremental_rows;
 mod join;
 mod one_stream;
 mod outbox;
