@@ -85,7 +85,9 @@ fn exit_of(error: &DaemonError) -> Exit {
         DaemonError::Store(
             StoreError::Locked { .. } | StoreError::Unusable { .. } | StoreError::Full { .. },
         )
-        | DaemonError::Pipeline(PipelineError::Store(StoreError::Full { .. })) => Exit::Store,
+        | DaemonError::Pipeline(PipelineError::Store(
+            StoreError::Full { .. } | StoreError::ReadOnly { .. },
+        )) => Exit::Store,
         DaemonError::Late { .. } => Exit::Forced,
         DaemonError::Store(_) | DaemonError::Pipeline(_) | DaemonError::Start { .. } => {
             Exit::Failure

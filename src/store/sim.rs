@@ -227,6 +227,18 @@ impl Store for SimStore {
             .sum();
         Ok(u64::try_from(bytes).unwrap_or(u64::MAX))
     }
+
+    fn bytes_live(&self) -> u64 {
+        0
+    }
+
+    fn bytes_written(&self) -> u64 {
+        0
+    }
+
+    fn compact(&self, _bytes_max: u64) -> Result<super::Compaction, StoreError> {
+        Ok(super::Compaction::Idle)
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,10 @@
 //! Real sled in a temporary directory, and what can happen to its files.
 
+use std::fs;
+use std::io::{Read, Seek, Write};
+use std::ops::ControlFlow;
+
+use super::place::QUARANTINES_MAX;
 use super::*;
 
 fn options() -> StoreOptions {
@@ -124,7 +129,7 @@ fn an_interrupted_batch_is_finished_at_open() {
     batch.put(key(3), value(3, 3000));
     batch.put(key(4), value(4, 3000));
     batch.delete(key(5));
-    let whole = write_journal(&batch).unwrap();
+    let whole = journal::write(&batch).unwrap();
     let journal = Sealer::default().seal(b'J', &[], &whole).unwrap();
     {
         let db = sled::open(dir.path().join("store")).unwrap();
@@ -136,7 +141,7 @@ fn an_interrupted_batch_is_finished_at_open() {
     let store = open(dir.path(), &options()).unwrap().store;
     assert_eq!(count(&*store, 3000), 5);
     assert_eq!(store.get(JOURNAL_KEY).unwrap(), None);
-    assert_eq!(read_journal(&whole[..whole.len() - 1]), None);
+    assert_eq!(journal::read(&whole[..whole.len() - 1]), None);
 }
 
 #[test]
