@@ -19,11 +19,15 @@
 //! identity, key 00 'I', sealed, kind 'I', head: 8 random bytes, no payload
 //! progress, key 00 'P', sealed, kind 'P', head: a counter, u64 LE, no payload
 //! <dir>/mark: the same sealed value
+//! rest, key 00 'R', sealed, kind 'R', head: a hash of all pairs, u64 LE, no payload
 //! ```
 //!
 //! The counter grows at open and with every [`MARK_BYTES`] written; it is synced inside of sled
 //! first and in the mark afterwards. A store that is behind its mark has silently gone back to an
-//! earlier state: it gets a new identity, so that nothing new goes out under an old one's ids.
+//! earlier state: it gets a new identity, so that nothing new goes out under an old one's ids. So
+//! does one that was at rest, closed or without a change for [`StoreOptions::settle_interval`],
+//! and has not the pairs any more that it had then: sled takes a damaged segment for one that
+//! ends early. The first change after a rest removes its hash before anything else.
 //!
 //! Locks are taken in this order: `turn` (one batch at a time), `syncing` (one sync), `access`
 //! (changing or flushing sled), `current`, `window`.
@@ -50,7 +54,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::Flock;
 
 use self::compaction::Next;
-use self::generation::{Generation, JOURNAL_KEY, Poison};
+use self::generation::{Content, Generation, JOURNAL_KEY, Poison};
 pub use self::opening::{Opened, StoreEvent, open};
 use self::place::unusable;
 use self::window::Window;
@@ -62,6 +66,7 @@ const MARK_BYTES: u64 = 1 << 20;
 
 const IDENTITY_KEY: &[u8] = &[table::SYSTEM, b'I'];
 const PROGRESS_KEY: &[u8] = &[table::SYSTEM, b'P'];
+const REST_KEY: &[u8] = &[table::SYSTEM, b'R'];
 
 /// How the store is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +111,7 @@ struct Shared {
     /// Tells the keeper that there is something to do.
     wake: Condvar,
     poison: Poison,
+    /// The bytes in [`Access::content`].
     live: AtomicU64,
     unmarked: AtomicU64,
     /// Written by generations that are gone, and to the mark.
@@ -120,11 +126,16 @@ struct Access {
     compact_at: Option<Instant>,
     /// The progress counter.
     progress: u64,
+    content: Content,
+    /// Whether the hash of the content is in the store.
+    rested: bool,
 }
 
 struct Watched {
     window: Window,
     stopping: bool,
+    /// As in [`Access`].
+    rested: bool,
     /// Whether the keeper sleeps until it is woken.
     asleep: bool,
 }
@@ -167,19 +178,23 @@ impl Shared {
         value: Option<&[u8]>,
         bytes: u64,
     ) -> Result<(), StoreError> {
+        if access.rested && key.first() != Some(&table::SYSTEM) {
+            access.rested = false;
+            lock(&self.window).rested = false;
+            self.change_now(access, REST_KEY, None, size(REST_KEY.len()))?;
+        }
         let changed = self.current().change(key, value);
         let before = changed.map_err(|error| self.poison.set(error))?;
-        // Only this adds or subtracts, and it runs alone.
-        let live = self.live.load(Ordering::Relaxed);
-        let gone = before.map_or(0, |value| size(key.len() + value));
-        let new = if value.is_some() { bytes } else { 0 };
-        let live = live.saturating_add(new).saturating_sub(gone);
-        self.live.store(live, Ordering::Relaxed);
+        access.content.take(before);
+        if let Some(value) = value {
+            access.content.add(Content::of(key, value));
+        }
+        self.live.store(access.content.bytes, Ordering::Relaxed);
         self.unmarked.fetch_add(bytes, Ordering::Relaxed);
         access.mirror(key, value);
         let mut watched = lock(&self.window);
-        let is_first = watched.window.add(bytes);
-        if watched.asleep && is_first || watched.window.wants_sync() {
+        watched.window.add(bytes);
+        if watched.asleep || watched.window.wants_sync() {
             watched.asleep = false;
             self.wake.notify_one();
         }
@@ -209,12 +224,25 @@ impl Shared {
     fn count_on(&self, access: &mut Access) -> Result<Vec<u8>, StoreError> {
         self.unmarked.store(0, Ordering::Relaxed);
         access.progress = access.progress.saturating_add(1);
-        let counter = access.progress.to_le_bytes();
-        let value = Sealer::default()
-            .seal(b'P', &counter, &[])
-            .unwrap_or_default();
-        let bytes = size(PROGRESS_KEY.len() + value.len());
-        self.change_now(access, PROGRESS_KEY, Some(&value), bytes)?;
+        let counter = access.progress;
+        self.put_number(access, PROGRESS_KEY, counter)
+    }
+
+    /// Sets a key of the store's own to a sealed number; gives the value.
+    fn put_number(
+        &self,
+        access: &mut Access,
+        key: &[u8],
+        number: u64,
+    ) -> Result<Vec<u8>, StoreError> {
+        let kind = key.last().copied().unwrap_or_default();
+        let sealed = Sealer::default().seal(kind, &number.to_le_bytes(), &[]);
+        let value = sealed.map_err(|error| StoreError::Io {
+            doing: "writing",
+            why: error.to_string(),
+        })?;
+        let bytes = size(key.len() + value.len());
+        self.change_now(access, key, Some(&value), bytes)?;
         Ok(value)
     }
 
@@ -262,21 +290,54 @@ impl Shared {
         self.change(JOURNAL_KEY, None)
     }
 
+    /// Notes durably what pairs there are, unless there were more than `changes` ever.
+    fn rest(&self, changes: u64) -> Result<(), StoreError> {
+        let _one = lock(&self.syncing);
+        self.poison.check()?;
+        {
+            let mut access = lock(&self.access);
+            let is_quiet = lock(&self.window).window.changes() == changes;
+            if !is_quiet || access.rested {
+                return Ok(());
+            }
+            let sum = access.content.sum;
+            self.put_number(&mut access, REST_KEY, sum)?;
+            access.rested = true;
+            lock(&self.window).rested = true;
+            // The end of the log may get lost, and this with it: so the mark is set, too.
+            self.unmarked.store(MARK_BYTES, Ordering::Relaxed);
+        }
+        self.sync_now()
+    }
+
     /// Syncs in time, until the store is closed or fails.
     fn keep(&self) {
+        let interval = self.options.settle_interval;
+        let mut quiet = (0, Instant::now());
         let mut watched = lock(&self.window);
         while !watched.stopping && !self.poison.is_set() {
-            let due = watched.window.due_in(self.options.settle_interval);
-            if watched.window.wants_sync() || due == Some(Duration::ZERO) {
+            let changes = watched.window.changes();
+            if quiet.0 != changes {
+                quiet = (changes, Instant::now());
+            }
+            let rests_in = (!watched.rested).then(|| interval.saturating_sub(quiet.1.elapsed()));
+            let syncs_in = watched.window.due_in(interval);
+            // A failure poisons the store, which ends this.
+            if watched.window.wants_sync() || syncs_in == Some(Duration::ZERO) {
                 drop(watched);
-                {
-                    let _one = lock(&self.syncing);
-                    // Its failure poisons the store, which ends this.
-                    let _ = self.sync_now();
-                }
+                let one = lock(&self.syncing);
+                let _ = self.sync_now();
+                drop(one);
                 watched = lock(&self.window);
                 continue;
             }
+            if rests_in == Some(Duration::ZERO) {
+                drop(watched);
+                let _ = self.rest(changes);
+                watched = lock(&self.window);
+                continue;
+            }
+            let due = rests_in.into_iter().chain(syncs_in).min();
             watched = match due {
                 None => {
                     watched.asleep = true;
@@ -299,7 +360,8 @@ impl Shared {
         counter.map_or(0, |counter| u64::from_le_bytes(*counter))
     }
 
-    /// Counts on, durably, and says whether the store was found in an earlier state than marked.
+    /// Whether the store was found in an earlier state than marked, or without pairs that it had
+    /// when it was at rest.
     fn went_back(&self) -> Result<bool, StoreError> {
         let path = self.dir.join("mark");
         let marked = match std::fs::read(&path) {
@@ -308,8 +370,19 @@ impl Shared {
             Err(error) => return Err(unusable(&path, &error)),
         };
         let reached = Shared::counter(self.current().get(PROGRESS_KEY)?.as_deref());
-        lock(&self.access).progress = reached;
-        Ok(reached < marked)
+        let rest = self.current().get(REST_KEY)?;
+        let mut access = lock(&self.access);
+        access.progress = reached;
+        let Some(rest) = rest else {
+            return Ok(reached < marked);
+        };
+        let lost = Shared::counter(Some(&rest)) != access.content.sum;
+        if lost {
+            self.change_now(&mut access, REST_KEY, None, size(REST_KEY.len()))?;
+        }
+        access.rested = !lost;
+        lock(&self.window).rested = !lost;
+        Ok(lost || reached < marked)
     }
 
     /// The identity, drawn anew when there is none or the store went back.
@@ -330,12 +403,7 @@ impl Shared {
         }
         // The hasher's keys are the operating system's randomness.
         let id = std::hash::RandomState::new().build_hasher().finish();
-        let value = Sealer::default()
-            .seal(b'I', &id.to_le_bytes(), &[])
-            .map_err(|error| StoreError::Damaged {
-                why: error.to_string(),
-            })?;
-        self.change(IDENTITY_KEY, Some(&value))?;
+        self.put_number(&mut lock(&self.access), IDENTITY_KEY, id)?;
         Ok(id)
     }
 }
@@ -349,7 +417,7 @@ impl SledStore {
         dir: &Path,
         options: &StoreOptions,
         generation: Generation,
-        live: u64,
+        content: Content,
         lock: Flock<File>,
     ) -> Result<SledStore, StoreError> {
         let shared = Arc::new(Shared {
@@ -361,16 +429,19 @@ impl SledStore {
                 next: None,
                 compact_at: None,
                 progress: 0,
+                content,
+                rested: false,
             }),
             window: Mutex::new(Watched {
                 window: Window::new(generation.position()),
                 stopping: false,
+                rested: false,
                 asleep: false,
             }),
             current: RwLock::new(generation),
             wake: Condvar::new(),
             poison: Poison::default(),
-            live: AtomicU64::new(live),
+            live: AtomicU64::new(content.bytes),
             // The counter grows with the first sync.
             unmarked: AtomicU64::new(MARK_BYTES),
             written_before: AtomicU64::new(0),
@@ -441,8 +512,13 @@ impl Drop for SledStore {
         if let Some(keeper) = self.keeper.take() {
             let _ = keeper.join();
         }
+        let changes = lock(&self.shared.window).window.changes();
+        // When it fails, the next open cannot tell whether everything is there; it never could.
+        let _ = self.shared.rest(changes);
     }
 }
 
+#[cfg(test)]
+mod compaction_tests;
 #[cfg(test)]
 mod tests;

@@ -103,21 +103,20 @@ impl Shared {
         let Some(before) = self.is_worth_it()? else {
             return Ok(None);
         };
+        // Until it has gone well.
+        lock(&self.access).compact_at = Some(Instant::now() + RETRY_AFTER);
         let failed = |error| io_failed("compacting", &error);
         let home = self.current().home.next(&self.dir).map_err(failed)?;
         let opened = Generation::open(&home, &self.options);
         let (generation, _) = opened.map_err(|failure| {
-            lock(&self.access).compact_at = Some(Instant::now() + RETRY_AFTER);
-            match failure {
-                Failure::Refused(error) => error,
-                Failure::Damaged(why) => StoreError::Io {
-                    doing: "compacting",
-                    why,
-                },
-                Failure::Hung => StoreError::Io {
-                    doing: "compacting",
-                    why: "a fresh store does not open in time".to_owned(),
-                },
+            let why = match failure {
+                Failure::Refused(error) => return error,
+                Failure::Damaged(why) => why,
+                Failure::Hung => "a fresh store does not open in time".to_owned(),
+            };
+            StoreError::Io {
+                doing: "compacting",
+                why,
             }
         })?;
         Ok(Some(Next {
@@ -188,6 +187,7 @@ impl Shared {
         let Some(next) = access.next.take() else {
             return Err(failed(std::io::ErrorKind::NotFound.into()));
         };
+        access.compact_at = None;
         let position = next.generation.position();
         let old = std::mem::replace(&mut *self.current_alone(), next.generation);
         self.written_before
@@ -197,10 +197,7 @@ impl Shared {
     }
 
     fn abandon(&self) {
-        let mut access = lock(&self.access);
-        access.compact_at = Some(Instant::now() + RETRY_AFTER);
-        let next = access.next.take();
-        drop(access);
+        let next = lock(&self.access).next.take();
         // What may be in force already is not ours to remove.
         let Some(next) = next.filter(|_| !self.poison.is_set()) else {
             return;

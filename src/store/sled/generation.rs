@@ -30,6 +30,44 @@ const SCAN_BYTES_PER_SECOND: u64 = 4 << 20;
 const SYSTEM_TREE: &str = "system";
 const EIO: i32 = 5;
 
+/// What pairs there are, in numbers that each change adds to or takes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Content {
+    /// The bytes of keys and values.
+    pub(super) bytes: u64,
+    /// The sum of a hash of each pair, so that it does not depend on their order.
+    pub(super) sum: u64,
+}
+
+impl Content {
+    /// One pair. The store's own are not in the sum, as it lies among them.
+    pub(super) fn of(key: &[u8], value: &[u8]) -> Content {
+        let sum = if key.first() == Some(&table::SYSTEM) {
+            0
+        } else {
+            let hash = crc32c::crc32c_append(crc32c::crc32c(key), value);
+            // Spreads the hash, so that sums of different pairs differ in all bits.
+            u64::from(hash)
+                .wrapping_add(1)
+                .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        };
+        Content {
+            bytes: u64::try_from(key.len() + value.len()).unwrap_or(0),
+            sum,
+        }
+    }
+
+    pub(super) fn add(&mut self, pair: Content) {
+        self.bytes = self.bytes.saturating_add(pair.bytes);
+        self.sum = self.sum.wrapping_add(pair.sum);
+    }
+
+    pub(super) fn take(&mut self, pair: Content) {
+        self.bytes = self.bytes.saturating_sub(pair.bytes);
+        self.sum = self.sum.wrapping_sub(pair.sum);
+    }
+}
+
 pub(super) const JOURNAL_KEY: &[u8] = &[table::SYSTEM, b'J'];
 
 /// The first failure after which nobody knows what is on the disk.
@@ -95,8 +133,11 @@ impl Trees {
 
 impl Generation {
     /// Opens what is at `home`, or makes it, and reads every pair, in a thread that can be left
-    /// behind. Says how many bytes keys and values have.
-    pub(super) fn open(home: &Home, options: &StoreOptions) -> Result<(Generation, u64), Failure> {
+    /// behind. Says what is there.
+    pub(super) fn open(
+        home: &Home,
+        options: &StoreOptions,
+    ) -> Result<(Generation, Content), Failure> {
         let path = home.path.as_path();
         let refused = |error: std::io::Error| Failure::Refused(unusable(path, &error));
         std::fs::create_dir_all(path).map_err(refused)?;
@@ -117,7 +158,7 @@ impl Generation {
                 let _ = send.try_send(done);
             });
         spawned.map_err(refused)?;
-        let (open, live_bytes) = match receive.recv_timeout(limit) {
+        let (open, content) = match receive.recv_timeout(limit) {
             Ok(Ok(Ok(read))) => read,
             Ok(Ok(Err(error))) => return Err(classify(path, &error)),
             Ok(Err(_panic)) => return Err(Failure::Damaged("sled panicked over it".to_owned())),
@@ -137,7 +178,7 @@ impl Generation {
         generation.blobs.sync().map_err(refused)?;
         generation.file.sync_data().map_err(refused)?;
         generation.began = (generation.position(), generation.blobs.bytes_synced());
-        Ok((generation, live_bytes))
+        Ok((generation, content))
     }
 
     /// Runs `work` on sled; an error or a panic of sled becomes ours.
@@ -168,17 +209,13 @@ impl Generation {
         Ok(value.map(|value| value.to_vec()))
     }
 
-    /// Sets or removes `key`; says how long the value was before.
-    pub(super) fn change(
-        &self,
-        key: &[u8],
-        value: Option<&[u8]>,
-    ) -> Result<Option<usize>, StoreError> {
+    /// Sets or removes `key`; says what pair was there before.
+    pub(super) fn change(&self, key: &[u8], value: Option<&[u8]>) -> Result<Content, StoreError> {
         let before = self.with("writing", |open| match value {
             Some(value) => open.of(key).insert(key, value),
             None => open.of(key).remove(key),
         })?;
-        Ok(before.map(|value| value.len()))
+        Ok(before.map_or_else(Content::default, |value| Content::of(key, &value)))
     }
 
     pub(super) fn range(
@@ -267,7 +304,7 @@ impl Drop for Generation {
     }
 }
 
-fn read_all(config: &sled::Config) -> Result<(Trees, u64), sled::Error> {
+fn read_all(config: &sled::Config) -> Result<(Trees, Content), sled::Error> {
     let db = config.open()?;
     let system = db.open_tree(SYSTEM_TREE)?;
     // Older stores have one tree for everything.
@@ -278,12 +315,12 @@ fn read_all(config: &sled::Config) -> Result<(Trees, u64), sled::Error> {
     }
     let open = Trees { db, system };
     finish_journal(&open)?;
-    let mut live_bytes = 0;
+    let mut content = Content::default();
     for pair in open.db.iter().chain(open.system.iter()) {
         let (key, value) = pair?;
-        live_bytes += u64::try_from(key.len() + value.len()).unwrap_or(0);
+        content.add(Content::of(&key, &value));
     }
-    Ok((open, live_bytes))
+    Ok((open, content))
 }
 
 /// Carries out the journal that a crash left behind.

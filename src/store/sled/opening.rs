@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::generation::{Failure, Generation};
+use super::generation::{Content, Failure, Generation};
 use super::place::{self, Home, unusable};
 use super::{SledStore, StoreOptions, lock};
 use crate::store::{Store, StoreError};
@@ -27,9 +27,9 @@ pub enum StoreEvent {
     /// A thread hangs inside sled and cannot be ended. It holds back the release of memory and of
     /// disk space for all of sled, so the process should be started anew soon.
     RestartAdvised,
-    /// The store was found empty or in an earlier state than it had been synced in: its files are
-    /// damaged in a way that sled does not notice, and an unknown part of the content is lost. A
-    /// new identity was drawn.
+    /// The store was found empty, in an earlier state than it had been synced in, or without pairs
+    /// that it had: its files are damaged in a way that sled does not notice, and an unknown part
+    /// of the content is lost. A new identity was drawn.
     IdentityRenewed,
 }
 
@@ -66,14 +66,14 @@ pub fn open(dir: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
     home.remove_others(dir)?;
     let mut events = Vec::new();
     let existed = home.path.join("conf").exists();
-    let (generation, live) = match Generation::open(&home, options) {
+    let (generation, content) = match Generation::open(&home, options) {
         Ok(opened) => opened,
         Err(Failure::Refused(error)) => return Err(error),
         Err(failure) => open_again(dir, &home, options, failure, &mut events)?,
     };
     let synced = generation.home.sync(dir);
     synced.map_err(|error| unusable(&generation.home.path, &error))?;
-    let store = SledStore::new(dir, options, generation, live, locked)?;
+    let store = SledStore::new(dir, options, generation, content, locked)?;
     let emptied = events
         .iter()
         .any(|event| matches!(event, StoreEvent::Quarantined { .. }));
@@ -98,7 +98,7 @@ fn open_again(
     options: &StoreOptions,
     first: Failure,
     events: &mut Vec<StoreEvent>,
-) -> Result<(Generation, u64), StoreError> {
+) -> Result<(Generation, Content), StoreError> {
     let mut failure = first;
     let why = match &failure {
         Failure::Damaged(why) if place::set_snapshots_aside(&home.path)? => Some(why.clone()),

@@ -67,8 +67,9 @@ impl Home {
     pub(super) fn next(&self, dir: &Path) -> std::io::Result<Home> {
         let next = Home::new(dir, self.number.saturating_add(1));
         match fs::remove_dir_all(&next.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(next),
+            Ok(()) => Ok(next),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(next),
+            Err(error) => Err(error),
         }
     }
 

@@ -7,19 +7,19 @@ use std::ops::ControlFlow;
 use super::place::QUARANTINES_MAX;
 use super::*;
 
-fn options() -> StoreOptions {
+pub(super) fn options() -> StoreOptions {
     StoreOptions {
         open_timeout: Duration::from_secs(2),
         ..StoreOptions::default()
     }
 }
 
-fn key(number: u32) -> Vec<u8> {
+pub(super) fn key(number: u32) -> Vec<u8> {
     [b"L".as_slice(), &number.to_be_bytes()].concat()
 }
 
 /// Bytes that do not compress, different per number.
-fn value(number: u32, bytes: usize) -> Vec<u8> {
+pub(super) fn value(number: u32, bytes: usize) -> Vec<u8> {
     let mut x = u64::from(number) + 1;
     let next = || {
         x ^= x << 13;
@@ -30,14 +30,14 @@ fn value(number: u32, bytes: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(bytes).collect()
 }
 
-fn put(store: &dyn Store, number: u32, bytes: usize) {
+pub(super) fn put(store: &dyn Store, number: u32, bytes: usize) {
     let mut batch = WriteBatch::new();
     batch.put(key(number), value(number, bytes));
     store.write(batch).unwrap();
 }
 
 /// How many of `value(0..)` are there, and that there is nothing else.
-fn count(store: &dyn Store, bytes: usize) -> u32 {
+pub(super) fn count(store: &dyn Store, bytes: usize) -> u32 {
     let mut next = 0;
     store
         .range(b"L", b"M", &mut |place, stored| {
@@ -49,7 +49,7 @@ fn count(store: &dyn Store, bytes: usize) -> u32 {
     next
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -83,15 +83,13 @@ impl Window {
         self.ours > 0 && self.ahead(0) > SEGMENT_BYTES / 2
     }
 
-    /// A change of `bytes` was made; whether it is the first that is not safe.
-    pub(super) fn add(&mut self, bytes: u64) -> bool {
+    /// A change of `bytes` was made.
+    pub(super) fn add(&mut self, bytes: u64) {
         self.ours += bytes + CHANGE_BYTES;
         self.changes += 1;
-        let is_first = self.since.is_none();
-        if is_first {
+        if self.since.is_none() {
             self.since = Some(Instant::now());
         }
-        is_first
     }
 
     /// sled's buffers are empty and its log ends at `position`. Says how many changes that covers.
