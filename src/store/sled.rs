@@ -466,7 +466,8 @@ impl Store for SledStore {
     }
 
     fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
-        self.shared.write(&batch)
+        let told = |_: &StoreError| self.shared.poison.set_told();
+        self.shared.write(&batch).inspect_err(told)
     }
 
     fn range(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
@@ -480,7 +481,8 @@ impl Store for SledStore {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.shared.sync()
+        let told = |_: &StoreError| self.shared.poison.set_told();
+        self.shared.sync().inspect_err(told)
     }
 
     fn bytes_on_disk(&self) -> Result<u64, StoreError> {

@@ -16,6 +16,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::StoreOptions;
@@ -72,24 +73,39 @@ pub(super) const JOURNAL_KEY: &[u8] = &[table::SYSTEM, b'J'];
 
 /// The first failure after which nobody knows what is on the disk.
 #[derive(Debug, Default)]
-pub(super) struct Poison(OnceLock<String>);
+pub(super) struct Poison {
+    error: OnceLock<StoreError>,
+    told: AtomicBool,
+}
 
 impl Poison {
+    /// Gives the failure itself to whoever asks first, if it happened behind everybody's back, so
+    /// that somebody learns of what kind it was.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        match self.0.get() {
-            Some(why) => Err(StoreError::Poisoned { why: why.clone() }),
-            None => Ok(()),
+        let Some(error) = self.error.get() else {
+            return Ok(());
+        };
+        if !self.told.swap(true, Ordering::Relaxed) {
+            return Err(error.clone());
         }
+        Err(StoreError::Poisoned {
+            why: error.to_string(),
+        })
     }
 
     pub(super) fn is_set(&self) -> bool {
-        self.0.get().is_some()
+        self.error.get().is_some()
     }
 
     /// Remembers `error`, when it is the first.
     pub(super) fn set(&self, error: StoreError) -> StoreError {
-        self.0.get_or_init(|| error.to_string());
+        self.error.get_or_init(|| error.clone());
         error
+    }
+
+    /// A caller has been given an error.
+    pub(super) fn set_told(&self) {
+        self.told.store(true, Ordering::Relaxed);
     }
 }
 
