@@ -28,6 +28,7 @@ use crate::store::{Pair, StoreError, Visit, table};
 
 /// The time limit of opening grows by a second for so many bytes.
 const SCAN_BYTES_PER_SECOND: u64 = 4 << 20;
+const BALLAST_BYTES: usize = 18;
 const SYSTEM_TREE: &str = "system";
 const EIO: i32 = 5;
 
@@ -243,6 +244,9 @@ impl Generation {
         let mut visit_all = |pairs: sled::Iter| {
             for pair in pairs {
                 let (key, value) = pair?;
+                if is_ballast(&key) {
+                    continue;
+                }
                 if let ControlFlow::Break(()) = visit(&key, &value) {
                     break;
                 }
@@ -261,7 +265,10 @@ impl Generation {
             return Ok(None);
         }
         let pair = self.with("reading", |open| {
-            open.db.range(from..to).next_back().transpose()
+            let mut pairs = open.db.range(from..to).rev();
+            pairs
+                .find(|pair| !matches!(pair, Ok((key, _)) if is_ballast(key)))
+                .transpose()
         })?;
         Ok(pair.map(|(key, value)| (key.to_vec(), value.to_vec())))
     }
@@ -320,6 +327,44 @@ impl Drop for Generation {
     }
 }
 
+/// Empty pairs behind everything that a table will ever hold. sled cuts a full leaf of 17 in the
+/// middle, so that what is always appended at the end is written again with the half that it falls
+/// into, twice on average. A leaf that ends in seven of these is cut between the ninth and the
+/// tenth value, and of all that was just written only one value is written a third time.
+///
+/// ```text
+/// table: u8, 16 x ff, number: u8
+/// ```
+fn ballast(of: u8, number: u8) -> [u8; BALLAST_BYTES] {
+    let mut key = [0xff; BALLAST_BYTES];
+    if let [first, .., last] = &mut key {
+        (*first, *last) = (of, number);
+    }
+    key
+}
+
+fn is_ballast(key: &[u8]) -> bool {
+    key.len() == BALLAST_BYTES
+        && key
+            .get(1..BALLAST_BYTES - 1)
+            .is_some_and(|middle| middle.iter().all(|byte| *byte == 0xff))
+}
+
+/// Only in a fresh tree: the pairs must come to lie seven to a leaf. The later table comes first,
+/// as the other's end up to the left of it.
+fn lay_ballast(db: &sled::Db) -> Result<(), sled::Error> {
+    for of in [table::LOG, table::CHECKPOINT] {
+        for number in 0..17 {
+            db.insert(ballast(of, number), &[])?;
+        }
+        // The first leaf has nine of them, and two are too many.
+        for number in 0..2 {
+            db.remove(ballast(of, number))?;
+        }
+    }
+    Ok(())
+}
+
 fn read_all(config: &sled::Config) -> Result<(Trees, Content), sled::Error> {
     let db = config.open()?;
     let system = db.open_tree(SYSTEM_TREE)?;
@@ -329,11 +374,17 @@ fn read_all(config: &sled::Config) -> Result<(Trees, Content), sled::Error> {
         system.insert(&key, value)?;
         db.remove(key)?;
     }
+    if db.is_empty() {
+        lay_ballast(&db)?;
+    }
     let open = Trees { db, system };
     finish_journal(&open)?;
     let mut content = Content::default();
     for pair in open.db.iter().chain(open.system.iter()) {
         let (key, value) = pair?;
+        if is_ballast(&key) {
+            continue;
+        }
         content.add(Content::of(&key, &value));
     }
     Ok((open, content))

@@ -355,3 +355,24 @@ fn a_store_that_went_back_gets_a_new_identity() {
     let again = open(dir.path(), &options()).unwrap();
     assert_eq!((again.id, again.events), (id, vec![]));
 }
+
+#[test]
+fn what_is_appended_is_written_less_than_three_times() {
+    for (table, bytes) in [(table::LOG, 1800), (table::CHECKPOINT, 6000)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path(), &options()).unwrap().store;
+        let before = store.bytes_written();
+        for number in 0..1000u32 {
+            let mut batch = WriteBatch::new();
+            let key = [&[table][..], &u64::from(number * 100).to_be_bytes()].concat();
+            batch.put(key, value(number, bytes));
+            store.write(batch).unwrap();
+        }
+        store.sync().unwrap();
+        let times = (store.bytes_written() - before) / (1000 * bytes as u64 / 100);
+        assert!((200..310).contains(&times), "{times} hundredths");
+        let (last, _) = store.last(&[table], &[table + 1]).unwrap().unwrap();
+        assert_eq!(last.get(1..), Some(&99_900u64.to_be_bytes()[..]));
+        assert_eq!(store.last(&[table, 0xff], &[table + 1]), Ok(None));
+    }
+}
