@@ -1,5 +1,7 @@
 //! Numbers that look random and are the same for the same seed.
 
+#![allow(dead_code, reason = "each test program uses its part")]
+
 use std::time::{Duration, Instant};
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
