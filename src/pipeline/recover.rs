@@ -8,7 +8,8 @@ use super::turn::{Core, Gather, PipelineError, SinkStream};
 use crate::checkpoint::{Checkpoints, Snapshot};
 use crate::engine::{Empty, Engine, StateChunk};
 use crate::event::Seq;
-use crate::outbox::{Limits, Outbox, Stray};
+use crate::outbox::{Full, Limits, Outbox, Stray};
+use crate::sql::plan::Role;
 use crate::sql::{self, Application, Setting, SqlText};
 use crate::store::{Store, WriteBatch};
 use crate::wal::{Body, ReadEnd, Record, Wal};
@@ -60,15 +61,16 @@ impl Core {
                 cut.at, cut.why, cut.records
             ));
         }
-        let outbox = Outbox::open(Arc::clone(&open.store), open.sinks)?;
-        found.warnings.extend(outbox.damage().iter().cloned());
-        found.warnings.extend(stranded(&outbox));
-        after_outbox(&mut wal, &outbox, open)?;
         let wanted = written(open.texts, &open.application);
-        let first = first_application(&wal, &snapshot)?.unwrap_or_else(|| wanted.clone());
+        let known = first_application(&wal, &snapshot)?;
+        // Damage may have taken what said it.
+        let is_unknown = known.is_none();
+        let first = known.unwrap_or_else(|| wanted.clone());
         let marks = snapshot.marks.clone();
         let saved = snapshot.seq;
         let (plan, sinks) = plan_of(open, &first, &wanted, &mut found);
+        let outbox = outbox_of(open, &sinks, &mut found)?;
+        after_outbox(&mut wal, &outbox, &sinks, open)?;
         let engine = restored(plan, open.identity, &sinks, &snapshot, &mut found);
         let mut core = Core {
             store: Arc::clone(&open.store),
@@ -83,9 +85,10 @@ impl Core {
             saved,
         };
         core.replay(open, &wanted, &mut found)?;
-        if core.application != wanted || core.wal.next() == Seq(1) {
+        if core.application != wanted || is_unknown {
             core.switch(open, &wanted, &mut found)?;
         }
+        found.warnings.extend(stranded(&core.outbox));
         // What was read may have been written by a process that died before its sync; from here
         // on it counts as durable.
         core.store.sync()?;
@@ -127,7 +130,7 @@ impl Core {
             }) = change
             {
                 if text != self.application {
-                    self.take_plan(open, &text, wanted, found);
+                    self.take_plan(open, &text, wanted, found)?;
                 }
                 continue;
             }
@@ -194,7 +197,13 @@ impl Core {
     }
 
     /// Goes over to another plan; operators that did not change keep their state.
-    fn take_plan(&mut self, open: &Open<'_>, text: &str, wanted: &str, found: &mut Recovered) {
+    fn take_plan(
+        &mut self,
+        open: &Open<'_>,
+        text: &str,
+        wanted: &str,
+        found: &mut Recovered,
+    ) -> Result<(), PipelineError> {
         let (plan, sinks) = plan_of(open, text, wanted, found);
         let snapshot = match self.engine.save() {
             Ok(chunks) => Snapshot {
@@ -210,8 +219,14 @@ impl Core {
             }
         };
         self.engine = restored(plan, open.identity, &sinks, &snapshot, found);
+        let names = |sinks: &[SinkStream]| sinks.iter().map(|sink| sink.name.clone()).collect();
+        let (before, after): (Vec<_>, Vec<_>) = (names(&self.sinks), names(&sinks));
+        if before != after {
+            self.outbox = outbox_of(open, &sinks, found)?;
+        }
         self.sinks = sinks;
         text.clone_into(&mut self.application);
+        Ok(())
     }
 
     /// Logs that the application that is to run is in force from now on.
@@ -232,7 +247,7 @@ impl Core {
         )?;
         self.put(batch)?;
         if self.application != wanted {
-            self.take_plan(open, wanted, wanted, found);
+            self.take_plan(open, wanted, wanted, found)?;
         }
         self.checkpoint()
     }
@@ -255,8 +270,13 @@ fn stranded(outbox: &Outbox) -> impl Iterator<Item = String> + '_ {
 
 /// Numbers that outputs already carry are never given again, even when damage took the log that
 /// gave them.
-fn after_outbox(wal: &mut Wal, outbox: &Outbox, open: &Open<'_>) -> Result<(), PipelineError> {
-    let last = (0..open.sinks.len())
+fn after_outbox(
+    wal: &mut Wal,
+    outbox: &Outbox,
+    sinks: &[SinkStream],
+    open: &Open<'_>,
+) -> Result<(), PipelineError> {
+    let last = (0..sinks.len())
         .filter_map(|sink| outbox.last_key(sink))
         .max();
     if let Some(last) = last {
@@ -306,15 +326,50 @@ fn plan_of(
             }
         }
     };
+    let role = |plan: &Application, name: &str| plan.stream_named(name).map(|(_, one)| one.role);
     let sinks = open.sinks.iter().map(|(name, _)| SinkStream {
         name: name.clone(),
-        // A sink that this plan does not have gets nothing: no stream has that number.
+        // A sink that this plan does not have gets nothing, nor does one that was a stream inside:
+        // no stream has that number.
         stream: plan
             .stream_named(name)
+            .filter(|(_, stream)| role(&open.application, name) == Some(stream.role))
             .map_or(sql::plan::StreamId(usize::MAX), |(id, _)| id),
     });
-    let sinks = sinks.collect();
+    // A sink that is not wanted any more gets what a crash has kept from it.
+    let is_wanted = |name: &str| open.sinks.iter().any(|(wanted, _)| wanted == name);
+    let streams = plan.streams.iter().zip((0..).map(sql::plan::StreamId));
+    let former = streams
+        .filter(|(stream, _)| text != wanted && stream.role == Role::Sink)
+        .filter(|(stream, _)| !is_wanted(&stream.name))
+        .map(|(stream, id)| SinkStream {
+            name: stream.name.clone(),
+            stream: id,
+        });
+    let sinks = sinks.chain(former).collect();
     (plan, sinks)
+}
+
+/// The outboxes of these sinks, of which those that are not wanted any more have no bounds.
+fn outbox_of(
+    open: &Open<'_>,
+    sinks: &[SinkStream],
+    found: &mut Recovered,
+) -> Result<Outbox, PipelineError> {
+    let unbounded = Limits {
+        bytes_max: u64::MAX,
+        full: Full::Block,
+    };
+    let limits = |name: &str| {
+        let wanted = open.sinks.iter().find(|(wanted, _)| wanted == name);
+        wanted.map_or(unbounded, |(_, limits)| *limits)
+    };
+    let sinks = sinks
+        .iter()
+        .map(|sink| (sink.name.clone(), limits(&sink.name)));
+    let outbox = Outbox::open(Arc::clone(&open.store), &sinks.collect::<Vec<_>>())?;
+    found.warnings.extend(outbox.damage().iter().cloned());
+    Ok(outbox)
 }
 
 /// An engine with the state of a snapshot.

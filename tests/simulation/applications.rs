@@ -167,7 +167,10 @@ const JOINS: &[Part] = &[
         "abc",
         "UPSERT INTO Known SELECT k, n, now() AS seen FROM Q WHERE n % 3 != 0 ON Known.k = Q.k",
     ),
-    ("abc", "DELETE FROM Known USING Q AS g WHERE Known.k = g.k AND g.n % 5 = 0"),
+    (
+        "abc",
+        "DELETE FROM Known USING Q AS g WHERE Known.k = g.k AND g.n % 5 = 0",
+    ),
     (
         "abc",
         "CREATE STREAM Matched (k STRING, v BIGINT, n BIGINT) \
@@ -204,7 +207,10 @@ const JOINS: &[Part] = &[
         "c",
         "CREATE STREAM Draws (u STRING, r DOUBLE) WITH ('type'='sink', 'extension'='log')",
     ),
-    ("c", "INSERT INTO Draws SELECT uuid() AS u, rand() AS r FROM Q"),
+    (
+        "c",
+        "INSERT INTO Draws SELECT uuid() AS u, rand() AS r FROM Q",
+    ),
 ];
 
 const PATTERNS: &[Part] = &[
@@ -274,8 +280,14 @@ const PARTITIONS: &[Part] = &[
         "ab",
         "CREATE STREAM Beats (at BIGINT) WITH ('type'='sink', 'extension'='log')",
     ),
-    ("abc", "INSERT INTO Beats SELECT triggered_time AS at FROM Beat"),
-    ("b", "INSERT INTO Beats SELECT triggered_time AS at FROM Boot"),
+    (
+        "abc",
+        "INSERT INTO Beats SELECT triggered_time AS at FROM Beat",
+    ),
+    (
+        "b",
+        "INSERT INTO Beats SELECT triggered_time AS at FROM Boot",
+    ),
     (
         "abc",
         "CREATE STREAM Lasts (k STRING, v BIGINT) WITH ('type'='sink', 'extension'='log')",
@@ -297,13 +309,19 @@ const PARTITIONS: &[Part] = &[
         "INSERT INTO Shown SELECT k, count(*) AS n FROM R WINDOW('time', 3 SECONDS) GROUP BY k \
          OUTPUT SNAPSHOT EVERY 1 SECOND",
     ),
-    ("abc", "CREATE WINDOW Shelf (k STRING, n BIGINT) WINDOW('length', 6)"),
+    (
+        "abc",
+        "CREATE WINDOW Shelf (k STRING, n BIGINT) WINDOW('length', 6)",
+    ),
     ("abc", "INSERT INTO Shelf SELECT k, n FROM Q"),
     (
         "abc",
         "CREATE STREAM Shelved (k STRING, n BIGINT) WITH ('type'='sink', 'extension'='log')",
     ),
-    ("ac", "INSERT INTO Shelved SELECT k, sum(n) AS n FROM Shelf GROUP BY k"),
+    (
+        "ac",
+        "INSERT INTO Shelved SELECT k, sum(n) AS n FROM Shelf GROUP BY k",
+    ),
 ];
 
 const TIME: &[Part] = &[

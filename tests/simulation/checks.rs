@@ -41,7 +41,10 @@ impl World {
     fn recovered_whole(&mut self, found: &Recovered) {
         for warning in &found.warnings {
             let is_loss = LOSSES.iter().any(|loss| warning.contains(loss));
-            assert!(!is_loss || self.is_damaged, "nothing was damaged: {warning}");
+            assert!(
+                !is_loss || self.is_damaged,
+                "nothing was damaged: {warning}"
+            );
         }
         let begin = daemon::log_begin(&self.store).unwrap_or(Seq(1));
         // Damage before the checkpoint stays where it is.
@@ -263,7 +266,10 @@ impl World {
         let records = self.oracle.records().iter();
         let gone = records.take_while(|one| one.record.first < begin);
         let is_needed = gone.last().filter(|one| one.record.last() >= needed);
-        assert!(is_needed.is_none(), "the log begins at {begin}, {needed} is needed");
+        assert!(
+            is_needed.is_none(),
+            "the log begins at {begin}, {needed} is needed"
+        );
     }
 
     /// In the evening, when everything should be where it belongs.

@@ -63,8 +63,8 @@ pub(crate) struct Daemon {
     setting: Setting,
     written: Seq,
     durable: Seq,
-    /// What a sync that is under way will cover.
-    syncing: Option<Seq>,
+    /// What a sync that is under way covers, and whether the disk has done it.
+    syncing: Option<(Seq, bool)>,
     acks: VecDeque<Ack>,
 }
 
@@ -173,7 +173,7 @@ impl Daemon {
     /// A sync is asked for; `at_once` the disk has done it, and only the report takes its time.
     pub(crate) fn begin_sync(&mut self, at_once: bool) -> Result<(), PipelineError> {
         if self.syncing.is_none() {
-            self.syncing = Some(self.written);
+            self.syncing = Some((self.written, at_once));
             if at_once {
                 self.core.store().sync()?;
             }
@@ -182,11 +182,11 @@ impl Daemon {
     }
 
     /// The sync that was asked for is done.
-    pub(crate) fn end_sync(&mut self, at_once: bool) -> Result<Vec<Released>, PipelineError> {
-        let Some(covered) = self.syncing else {
+    pub(crate) fn end_sync(&mut self) -> Result<Vec<Released>, PipelineError> {
+        let Some((covered, is_done)) = self.syncing else {
             return Ok(Vec::new());
         };
-        if !at_once {
+        if !is_done {
             self.core.store().sync()?;
         }
         self.syncing = None;

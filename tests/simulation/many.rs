@@ -74,7 +74,10 @@ impl Hunt {
                 if self.until.is_some() && told.elapsed() >= PROGRESS {
                     *told = Instant::now();
                     let lived = next.load(Ordering::Relaxed) - self.first;
-                    println!("{lived} days in {:.0?}, now at seed {seed}", begin.elapsed());
+                    println!(
+                        "{lived} days in {:.0?}, now at seed {seed}",
+                        begin.elapsed()
+                    );
                 }
             }
         };
@@ -177,7 +180,9 @@ fn quiet() {
         let loud = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let is_caught = SAID.with_borrow_mut(|said| {
-                said.as_mut().map(|said| *said = panic.to_string()).is_some()
+                said.as_mut()
+                    .map(|said| *said = panic.to_string())
+                    .is_some()
             });
             if !is_caught {
                 loud(panic);

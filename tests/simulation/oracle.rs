@@ -266,9 +266,7 @@ impl Oracle {
                 continue;
             }
             let variant = &self.family.variants[self.in_force];
-            let engine = self
-                .engine
-                .get_or_insert_with(|| taken_over(None, variant));
+            let engine = self.engine.get_or_insert_with(|| taken_over(None, variant));
             let mut gather = Gather {
                 variant,
                 past: &self.past,

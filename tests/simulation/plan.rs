@@ -32,37 +32,70 @@ pub(crate) struct Conditions {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// A sensor says something.
-    Publish { source: usize, messages: u64 },
+    Publish {
+        source: usize,
+        messages: u64,
+    },
     /// The client takes what the broker sends, and offers it to the pipeline.
-    Receive { source: usize, most: usize },
+    Receive {
+        source: usize,
+        most: usize,
+    },
     /// The pipeline works what was offered, so long after the step before.
-    Turn { after_ms: i64, most: usize },
+    Turn {
+        after_ms: i64,
+        most: usize,
+    },
     /// The clock goes on, and what is due fires.
-    Tick { after_ms: i64 },
+    Tick {
+        after_ms: i64,
+    },
     /// The wall clock is set.
     Leap(Leap),
     /// A sync is asked for; does the disk do it now, or when it is reported?
-    BeginSync { at_once: bool },
+    BeginSync {
+        at_once: bool,
+    },
     /// It is reported.
     EndSync,
     Checkpoint,
     Trim,
     /// A far side takes what was sent to it.
-    Take { sink: usize, most: usize },
+    Take {
+        sink: usize,
+        most: usize,
+    },
     /// It confirms what it has taken but for the last `back`, or something older once more.
-    Confirm { sink: usize, back: usize },
+    Confirm {
+        sink: usize,
+        back: usize,
+    },
     /// A source's connection breaks; the broker keeps the session or does not.
-    Reconnect { source: usize, keep: bool },
+    Reconnect {
+        source: usize,
+        keep: bool,
+    },
     /// The daemon stops in order and starts again.
     Stop,
     /// The process dies; of what was not synced, a part survives.
-    Crash { keep: u64 },
+    Crash {
+        keep: u64,
+    },
     /// Something befalls the store so many operations from now.
-    Fault { after: u64, fault: Fault, keep: u64 },
+    Fault {
+        after: u64,
+        fault: Fault,
+        keep: u64,
+    },
     /// The process dies, and the disk is not what it was.
-    Damage { table: u8, is_torn: bool },
+    Damage {
+        table: u8,
+        is_torn: bool,
+    },
     /// From the next start on, this variant is to run.
-    Configure { variant: usize },
+    Configure {
+        variant: usize,
+    },
 }
 
 /// How a wall clock misbehaves.
@@ -219,9 +252,7 @@ fn step(random: &mut Random, weights: Weights, is_damaged: bool, leaps: bool) ->
             keep: random.below(8) > 0,
         },
         Kind::Stop => Step::Stop,
-        Kind::Crash => Step::Crash {
-            keep: kept(random),
-        },
+        Kind::Crash => Step::Crash { keep: kept(random) },
         Kind::Fault => Step::Fault {
             after: 1 + random.below(30),
             fault: FAULTS[random.index(FAULTS.len())],

@@ -243,7 +243,7 @@ impl World {
             Step::Leap(Leap::To(ms)) => self.clock.wall_ms = ms,
             Step::BeginSync { at_once } => self.daemon.begin_sync(at_once)?,
             Step::EndSync => {
-                let released = self.daemon.end_sync(random.below(2) == 0)?;
+                let released = self.daemon.end_sync()?;
                 self.release(released);
             }
             Step::Checkpoint => self.checkpoint()?,
@@ -279,7 +279,9 @@ impl World {
             };
             let is_bad = rows == 0 && !(self.conditions.has_empty && random.below(2) == 0);
             let rows: Vec<_> = (0..rows).map(|_| self.row(source, random)).collect();
-            self.sources[source].published.push(is_bad || !rows.is_empty());
+            self.sources[source]
+                .published
+                .push(is_bad || !rows.is_empty());
             self.counts.messages += 1;
             self.sources[source].broker.publish(Arc::new(Message {
                 number,
@@ -370,7 +372,10 @@ impl World {
         let (outputs, released) = self.daemon.turn(time, inputs, acks)?;
         self.tell(|| {
             let counts: Vec<usize> = outputs.iter().map(Vec::len).collect();
-            format!("   at {time}: through {}, outputs {counts:?}", self.daemon.last())
+            format!(
+                "   at {time}: through {}, outputs {counts:?}",
+                self.daemon.last()
+            )
         });
         assert_eq!(self.daemon.last(), self.oracle.last(), "the numbers given");
         assert_eq!(outputs, expected, "what comes out of a turn");
