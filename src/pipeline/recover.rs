@@ -55,6 +55,9 @@ impl Core {
         let snapshot = loaded.snapshot.unwrap_or_default();
         found.checkpoint = snapshot.seq;
         let mut wal = Wal::open(Arc::clone(&open.store), snapshot.seq.plus(1))?;
+        if snapshot.seq > Seq(0) {
+            wal.not_before(snapshot.time);
+        }
         if let Some(cut) = wal.cut() {
             found.warnings.push(format!(
                 "the log is damaged at {}: {}; {} records were set aside",

@@ -122,7 +122,7 @@ impl World {
                     .iter()
                     .any(|(first, last)| (*first..=*last).contains(&key.seq))
         };
-        let past = self.past(&new, whose, &is_lost);
+        let past = self.past(&new, whose, &is_lost, found.checkpoint);
         for noted in lost.iter().flat_map(|one| &one.messages) {
             let excused = &mut self.sources[noted.source].excused;
             excused.insert(noted.number);
@@ -156,7 +156,19 @@ impl World {
     }
 
     /// What each sink has been given until now, or holds.
-    fn past(&mut self, new: &Expected, whose: &str, is_lost: &dyn Fn(OutputKey) -> bool) -> Past {
+    fn past(
+        &mut self,
+        new: &Expected,
+        whose: &str,
+        is_lost: &dyn Fn(OutputKey) -> bool,
+        checkpoint: Seq,
+    ) -> Past {
+        // What the checkpoint covers is not run again, even where the outbox does not know it.
+        let covered = OutputKey {
+            seq: checkpoint,
+            ordinal: u32::MAX,
+            query: u32::MAX,
+        };
         let mut past = Past::new();
         let mut names: BTreeSet<&str> = BTreeSet::new();
         for variant in &self.family.variants {
@@ -192,7 +204,7 @@ impl World {
             all.extend(held);
             far.dropped.clear();
             far.dropped_before = self.daemon.dropped(sink);
-            past.insert(name.to_owned(), (all, self.daemon.last_key(sink)));
+            past.insert(name.to_owned(), (all, covered.max(self.daemon.last_key(sink))));
         }
         past
     }
@@ -211,7 +223,7 @@ impl World {
         }
     }
 
-    fn check_sink(&mut self, sink: usize, is_thorough: bool) {
+    pub(super) fn check_sink(&mut self, sink: usize, is_thorough: bool) {
         let name = &self.variant().sinks[sink];
         let expected = self.oracle.expected(name);
         let cursor = self.daemon.cursor(sink);

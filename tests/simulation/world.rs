@@ -447,6 +447,8 @@ impl World {
 
     fn confirm(&mut self, sink: usize, back: usize) -> Result<(), PipelineError> {
         let sink = sink % self.variant().sinks.len();
+        // What is missing in front of the cursor can be told from what was delivered only now.
+        self.check_sink(sink, false);
         let name = &self.variant().sinks[sink];
         let far = self.far.entry(name.clone()).or_default();
         let Some(key) = far.taken.iter().rev().nth(back).copied() else {
@@ -519,7 +521,8 @@ impl World {
         self.counts.changes += u64::from(self.running != self.wanted);
         self.running = self.wanted;
         self.arrivals.clear();
-        let found = loop {
+        let mut is_first = true;
+        let mut found = loop {
             match Daemon::open(&self.store, self.variant(), self.conditions.setting) {
                 Ok((daemon, found)) => {
                     self.daemon = daemon;
@@ -531,9 +534,14 @@ impl World {
                     let keep = keep.unwrap_or_else(|| panic!("it does not start: {error}"));
                     self.counts.faults_in_recovery += 1;
                     self.crash(keep);
+                    is_first = false;
                 }
             }
         };
+        if !is_first {
+            // What an interrupted start has found and mended, the next one does not see.
+            found.warnings.push("interrupted".to_owned());
+        }
         self.tell(|| format!("   it is back at {}: {found:?}", self.daemon.last()));
         self.clock.log = self.daemon.last_time();
         self.clock.at_ms = self.clock.boot_ms;
