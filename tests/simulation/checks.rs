@@ -47,9 +47,9 @@ impl World {
             );
         }
         let begin = daemon::log_begin(&self.store).unwrap_or(Seq(1));
-        // Damage before the checkpoint stays where it is.
+        // Damage before the checkpoint stays where it is; what was acknowledged has been looked at.
         let from = if self.is_damaged {
-            begin.max(found.checkpoint.plus(1))
+            begin.max(self.acknowledged.plus(1))
         } else {
             begin
         };
@@ -111,7 +111,8 @@ impl World {
         } else {
             self.oracle.begins_with()
         };
-        let new = self.oracle.expected_of(&kept, begins_with);
+        let new = self.oracle.expected_of(&kept, begins_with, false);
+        let all = self.oracle.expected_of(&kept, begins_with, true);
         let lost_seqs: Vec<(Seq, Seq)> = lost
             .iter()
             .map(|one| (one.record.first, one.record.last()))
@@ -122,7 +123,7 @@ impl World {
                     .iter()
                     .any(|(first, last)| (*first..=*last).contains(&key.seq))
         };
-        let past = self.past(&new, whose, &is_lost, found.checkpoint);
+        let past = self.past([&new, &all], whose, &is_lost, found.checkpoint);
         for noted in lost.iter().flat_map(|one| &one.messages) {
             let excused = &mut self.sources[noted.source].excused;
             excused.insert(noted.number);
@@ -158,7 +159,7 @@ impl World {
     /// What each sink has been given until now, or holds.
     fn past(
         &mut self,
-        new: &Expected,
+        [new, all]: [&Expected; 2],
         whose: &str,
         is_lost: &dyn Fn(OutputKey) -> bool,
         checkpoint: Seq,
@@ -186,7 +187,10 @@ impl World {
             let cursor = self.daemon.cursor(sink);
             let new = new.get(name).map_or(&[][..], Vec::as_slice);
             for entry in &held {
-                let is_known = known(&old, entry) || known(new, entry);
+                // An older checkpoint may bring back what earlier damage has taken.
+                let is_known = known(&old, entry)
+                    || known(new, entry)
+                    || all.get(name).is_some_and(|all| known(all, entry));
                 assert!(is_known, "{name} holds an invention: {entry:?}");
             }
             if self.conditions.setting.limits.full == Full::Block && whose != name {

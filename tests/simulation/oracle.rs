@@ -188,7 +188,8 @@ impl Oracle {
         let is_whole = |end: &Logged| end.is_end && end.record.last() == last;
         assert!(
             last <= self.gap || end.is_none_or(is_whole),
-            "{last} is in the middle of an input: {end:?}"
+            "{last} is in the middle of an input behind {:?}",
+            end.map(|end| end.record.last())
         );
         let gone = self.records.split_off(kept);
         if !gone.is_empty() {
@@ -198,12 +199,20 @@ impl Oracle {
         gone
     }
 
-    /// What would have come out if the log were this, and began with this variant.
-    pub(crate) fn expected_of(&self, kept: &[Logged], begins_with: usize) -> Expected {
+    /// What would have come out if the log were this, and began with this variant; behind what had
+    /// come out before damage, or all of it.
+    pub(crate) fn expected_of(
+        &self,
+        kept: &[Logged],
+        begins_with: usize,
+        is_all: bool,
+    ) -> Expected {
         let mut other = Oracle::new(self.family);
         other.begins_with = begins_with;
         other.records = kept.to_vec();
-        other.past = self.past.clone();
+        if !is_all {
+            other.past = self.past.clone();
+        }
         other.rerun();
         other.expected
     }
