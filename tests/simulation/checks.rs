@@ -148,10 +148,13 @@ impl World {
                 Some(_) | None => kept.push(self.oracle.configuration(record)),
             }
         }
-        let there: BTreeSet<Seq> = kept.iter().map(|one| one.record.first).collect();
-        let lost = records
+        // Another record may have taken the number of one that is lost.
+        let there: BTreeMap<Seq, &Record> = kept
             .iter()
-            .filter(|one| !there.contains(&one.record.first));
+            .map(|one| (one.record.first, &one.record))
+            .collect();
+        let is_there = |one: &&Logged| there.get(&one.record.first) == Some(&&one.record);
+        let lost = records.iter().filter(|one| !is_there(one));
         let lost = lost.cloned().collect();
         (kept, lost)
     }
