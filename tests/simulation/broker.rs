@@ -49,6 +49,10 @@ pub(crate) enum Ids {
     Counting { last: u16 },
 }
 
+/// Where counted ids stand when a day begins: what a session's first messages are cannot be told
+/// (see `docs/decisions/0003`), and most days of a session are not its first.
+const MIDLIFE: u16 = 20_000;
+
 #[derive(Debug)]
 struct InFlight {
     packet: u16,
@@ -70,7 +74,10 @@ impl Broker {
             waiting: VecDeque::new(),
             in_flight: Vec::new(),
             wire: VecDeque::new(),
-            last_packet: 0,
+            last_packet: match ids {
+                Ids::Counting { last: u16::MAX } => MIDLIFE,
+                Ids::Counting { .. } | Ids::LowestFree => 0,
+            },
             ids,
             in_flight_max,
         }

@@ -8,6 +8,7 @@ use eventflux::pipeline::Recovered;
 use eventflux::wal::{Body, Record};
 
 use crate::applications::SOURCES;
+use crate::broker::Ids;
 use crate::daemon;
 use crate::oracle::{Expected, Logged, Past};
 use crate::world::{Far, World};
@@ -30,6 +31,10 @@ impl World {
             None => self.recovered_whole(found),
         }
         self.checkpoints.retain(|seq| *seq <= found.checkpoint);
+        // One that an interrupted start has made.
+        if self.checkpoints.last() != Some(&found.checkpoint) {
+            self.checkpoints.push(found.checkpoint);
+        }
         let last = self.daemon.last();
         if !self.daemon.has_unsaved() && last > found.checkpoint {
             self.checkpoints.push(last);
@@ -211,7 +216,10 @@ impl World {
             all.extend(held);
             far.dropped.clear();
             far.dropped_before = self.daemon.dropped(sink);
-            past.insert(name.to_owned(), (all, covered.max(self.daemon.last_key(sink))));
+            past.insert(
+                name.to_owned(),
+                (all, covered.max(self.daemon.last_key(sink))),
+            );
         }
         past
     }
@@ -297,12 +305,19 @@ impl World {
         for noted in self.oracle.records().iter().flat_map(|one| &one.messages) {
             *times[noted.source].entry(noted.number).or_default() += 1;
         }
+        // A broker that counts packets on lets each message that comes again be told.
+        let is_recognisable = matches!(self.conditions.ids, Ids::Counting { last: u16::MAX })
+            && self.conditions.sayings == u64::MAX
+            && !self.conditions.has_empty
+            && !self.is_damaged;
         for ((source, times), name) in self.sources.iter().zip(&times).zip(SOURCES) {
             for (number, leaves_something) in (0..).zip(&source.published) {
                 let count = times.get(&number).copied().unwrap_or_default();
                 let is_there = count > 0 || source.excused.contains(&number);
                 assert!(is_there || !leaves_something, "{name} has lost {number}");
                 self.counts.twice += u64::from(count > 1);
+                let is_once = count < 2 || !is_recognisable || source.has_begun_anew;
+                assert!(is_once, "{name} {number} is there {count} times");
             }
         }
         for (name, far) in &self.far {

@@ -66,6 +66,8 @@ pub(super) struct Source {
     pub(super) published: Vec<bool>,
     /// Messages that the broker has lost, or that damage has taken.
     pub(super) excused: BTreeSet<u64>,
+    /// Whether the broker has lost a session, so that its packet ids have begun anew.
+    pub(super) has_begun_anew: bool,
 }
 
 /// What the far side of a sink knows.
@@ -143,6 +145,9 @@ pub(crate) struct World {
     /// What the checkpoints that were made cover.
     pub(super) checkpoints: Vec<Seq>,
     pub(super) is_damaged: bool,
+    /// A start that had to mend damage was interrupted: it came back, but nobody knows what the
+    /// first attempt has made of the damage.
+    is_adrift: bool,
     pub(super) counts: Counts,
     /// Whether to tell what happens.
     is_told: bool,
@@ -155,6 +160,9 @@ impl World {
         for (number, planned) in steps.iter().enumerate() {
             world.tell(|| format!("{number}: {:?}", planned.step));
             world.act(planned);
+            if world.is_adrift {
+                return world.counts;
+            }
         }
         world.rest();
         world.counts
@@ -174,6 +182,7 @@ impl World {
                 broker,
                 published: Vec::new(),
                 excused: BTreeSet::new(),
+                has_begun_anew: false,
             }
         };
         let mut world = World {
@@ -197,6 +206,7 @@ impl World {
             acknowledged: Seq(0),
             checkpoints: Vec::new(),
             is_damaged: false,
+            is_adrift: false,
             counts: Counts::default(),
             is_told,
         };
@@ -219,6 +229,9 @@ impl World {
         self.counts.steps += 1;
         let mut random = Random::seeded(planned.seed);
         let done = self.step(&planned.step, &mut random);
+        if self.is_adrift {
+            return;
+        }
         if let Err(error) = done.and_then(|()| self.daemon.pump()) {
             self.fell(&error, &mut random);
         }
@@ -464,8 +477,10 @@ impl World {
             broker,
             client,
             excused,
+            has_begun_anew,
             ..
         } = &mut self.sources[source];
+        *has_begun_anew |= !keep;
         let gone = client.reconnect(broker, keep, arrived);
         excused.extend(gone.iter().map(|message| message.number));
     }
@@ -511,7 +526,7 @@ impl World {
     }
 
     fn start(&mut self, damaged: Option<&str>, random: &mut Random) {
-        if random.below(3) == 0 {
+        if random.below(if damaged.is_some() { 12 } else { 3 }) == 0 {
             let after = 1 + random.below(8);
             let fault = eventflux::store::sim::Fault::Crash;
             self.store.plan(self.store.operations() + after, fault);
@@ -522,7 +537,7 @@ impl World {
         self.running = self.wanted;
         self.arrivals.clear();
         let mut is_first = true;
-        let mut found = loop {
+        let found = loop {
             match Daemon::open(&self.store, self.variant(), self.conditions.setting) {
                 Ok((daemon, found)) => {
                     self.daemon = daemon;
@@ -538,10 +553,6 @@ impl World {
                 }
             }
         };
-        if !is_first {
-            // What an interrupted start has found and mended, the next one does not see.
-            found.warnings.push("interrupted".to_owned());
-        }
         self.tell(|| format!("   it is back at {}: {found:?}", self.daemon.last()));
         self.clock.log = self.daemon.last_time();
         self.clock.at_ms = self.clock.boot_ms;
@@ -550,6 +561,10 @@ impl World {
             self.counts.recognised += source.client.repeats;
             let tail = self.daemon.marks(name);
             source.client = Client::new(tail, &mut source.broker, random.index(8));
+        }
+        if damaged.is_some() && !is_first {
+            self.is_adrift = true;
+            return;
         }
         self.recovered(&found, damaged);
         self.check(true);
