@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use eventflux::event::{Batch, Timestamp};
 use eventflux::pipeline::{
-    Core, Durability, Handles, Input, Limits, Open, Recovered, SourceHandle, run,
+    Core, Disk, Durability, Handles, Input, Limits, Open, Opened, Recovered, RoomLimits,
+    SourceHandle, StatePolicy, run,
 };
 use eventflux::source::Arrival;
 use eventflux::sql::{SqlText, compile};
@@ -58,6 +59,7 @@ fn open(path: &Path, sql: &str) -> (Core, Recovered) {
         texts: &texts,
         sinks: &[],
         checkpoints_kept: 2,
+        state_policy: StatePolicy::KeepCompatible,
     });
     opened.expect("the store is whole")
 }
@@ -88,10 +90,26 @@ fn producers() -> Measured {
         turn_rows_max: 4096,
         turn_bytes_max: 1 << 20,
         durability: Durability::Always,
-        checkpoint_interval: Duration::from_secs(3600),
+        checkpoint_interval: None,
+        checkpoint_log_bytes_max: None,
+        room: RoomLimits {
+            bytes_max: 0,
+            free_bytes_min: 0,
+        },
+        jump_ms_max: i64::MAX,
         sinks_within: Duration::ZERO,
     };
-    let pipeline = std::thread::spawn(move || run(core, handles, limits));
+    let checkpoint = core.last();
+    let opened = Opened {
+        core,
+        identity: 0,
+        checkpoint,
+    };
+    let disk = Disk {
+        open: Box::new(|| panic!("the store failed")),
+        bytes_free: Box::new(|| None),
+    };
+    let pipeline = std::thread::spawn(move || run(disk, opened, handles, limits));
     let time = acknowledged(&to, released);
     drop((to, confirm));
     let ended = pipeline.join().expect("it does not panic");

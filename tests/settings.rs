@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use eventflux::event::{Batch, OutputKey, Stamp, Timestamp, Value};
 use eventflux::outbox::{Full, Limits};
-use eventflux::pipeline::{Core, Input, Open};
+use eventflux::pipeline::{Core, Input, Open, StatePolicy};
 use eventflux::sql::plan::StreamId;
 use eventflux::sql::{self, Setting, SqlText};
 use eventflux::store::Store;
@@ -38,6 +38,7 @@ fn open(store: &SimStore, delay: &str) -> Core {
         texts: &texts,
         sinks: &[("Out".to_owned(), limits)],
         checkpoints_kept: 2,
+        state_policy: StatePolicy::KeepCompatible,
     };
     Core::open(&open).unwrap().0
 }

@@ -27,8 +27,9 @@ pub use resolve::{
     HIDDEN, Property, StreamDefinition, check_unused, resolve, resolve_alone, unusable,
 };
 pub use settings::{
-    ApplicationSettings, BrokerSettings, CheckpointSettings, Durability, LogLevel, LogSettings,
-    OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings, ShutdownSettings,
-    SimulatorSettings, SqlText, StoreSettings, TurnSettings, WrittenOption,
+    ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability, LogLevel,
+    LogSettings, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
+    ShutdownSettings, SimulatorSettings, SqlText, StatePolicy, StoreSettings, TurnSettings,
+    WrittenOption,
 };
 pub use value::{WrittenValue, format_bytes, parse_bytes};

@@ -19,7 +19,8 @@ use crate::event::{Timestamp, Value};
 use crate::sql::Application;
 use crate::sql::plan::{Domains, EventTime, Full, Future, Late, StreamId};
 
-/// 2020-01-01: a clock that says less has not been set since the machine was switched on.
+/// 2020-01-01: while the log says nothing of its clock, one that says less has not been set since
+/// the machine was switched on.
 const SYNCHRONISED: Timestamp = Timestamp(1_577_836_800_000);
 
 /// Rows per chunk of state.
@@ -86,6 +87,8 @@ pub(super) struct Reorder {
     largest: Timestamp,
     /// When the log's clock was first known.
     since: Option<Timestamp>,
+    /// What the log says of its clock: whether it can be taken for the true time.
+    trusted: Option<bool>,
     /// Whether rows are taken as they come.
     pub(super) direct: bool,
     delay_max_ms: i64,
@@ -117,6 +120,8 @@ struct Head {
     watermark: Timestamp,
     largest: Timestamp,
     since: Option<Timestamp>,
+    #[serde(default)]
+    trusted: Option<bool>,
     source: SourceState,
 }
 
@@ -148,12 +153,18 @@ impl Reorder {
             watermark: Timestamp::MIN,
             largest: Timestamp::MIN,
             since: None,
+            trusted: None,
         }
     }
 
     /// The log's clock is known.
     pub(super) fn begin(&mut self, log: Timestamp) {
         self.since.get_or_insert(log);
+    }
+
+    /// The log says what its clock is worth from here on.
+    pub(super) fn trust(&mut self, trusted: bool) {
+        self.trusted = Some(trusted);
     }
 
     /// What becomes of a row that arrives at the time `log` of the log's clock.
@@ -165,6 +176,7 @@ impl Reorder {
         counts: &mut EngineCounts,
     ) -> Verdict {
         let watermark = self.watermark;
+        let trusted = self.trusted.unwrap_or(log >= SYNCHRONISED);
         let source = self.sources.iter_mut().find(|one| one.stream == stream);
         let Some(Source { time, state, .. }) = source else {
             return Verdict::Take(log);
@@ -176,7 +188,7 @@ impl Reorder {
             counts.untimed += 1;
             return Verdict::Take(log);
         };
-        if log >= SYNCHRONISED && said > log.plus_ms(time.future_max_ms) {
+        if trusted && said > log.plus_ms(time.future_max_ms) {
             counts.future += 1;
             return match time.future {
                 Future::Clamp => Verdict::Take(log),
@@ -315,7 +327,7 @@ impl Reorder {
         &self,
         stream: StreamId,
         clock: Timestamp,
-        save: &mut Save<'_>,
+        save: &mut Save<'_, '_>,
     ) -> Result<(), StateError> {
         if let Some(source) = self.sources.iter().find(|one| one.stream == stream) {
             let head = Head {
@@ -323,6 +335,7 @@ impl Reorder {
                 watermark: self.watermark,
                 largest: self.largest,
                 since: self.since,
+                trusted: self.trusted,
                 source: source.state,
             };
             save.put(Part::Window, 0, &head)?;
@@ -331,6 +344,7 @@ impl Reorder {
         let rows: Vec<_> = rows
             .map(|((time, number), row)| (time, number, row.ahead, &row.values))
             .collect();
+        save.renew(Part::WindowRows);
         for (number, chunk) in (0..).zip(rows.chunks(CHUNK_ROWS)) {
             save.put(Part::WindowRows, number, &chunk)?;
         }
@@ -372,6 +386,7 @@ impl Reorder {
         self.watermark = self.watermark.max(head.watermark);
         self.largest = self.largest.max(head.largest);
         self.since = self.since.max(head.since);
+        self.trusted = head.trusted.or(self.trusted);
         Ok(Some(head.clock))
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::turn::{Core, Gather, PipelineError, SinkStream};
 use crate::checkpoint::{Checkpoints, Snapshot};
-use crate::engine::{Empty, Engine, StateChunk};
-use crate::event::Seq;
+use crate::engine::{Empty, Engine};
+use crate::event::{Place, Seq, State, Timestamp};
 use crate::outbox::{Full, Limits, Outbox, Stray};
 use crate::sql::plan::Role;
 use crate::sql::{self, Application, Setting, SqlText};
-use crate::store::{Store, WriteBatch};
+use crate::store::{Store, WriteBatch, format};
 use crate::wal::{Body, ReadEnd, Record, Wal};
 
 /// What is opened.
@@ -28,6 +28,20 @@ pub struct Open<'a> {
     pub sinks: &'a [(String, Limits)],
     /// How many checkpoints are kept; at least 1.
     pub checkpoints_kept: usize,
+    /// What becomes of the state when another application is to run than before.
+    pub state_policy: StatePolicy,
+}
+
+/// What becomes of the state when the application changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StatePolicy {
+    /// Whatever did not change keeps its state; what did starts empty, with a warning.
+    #[default]
+    KeepCompatible,
+    /// The same, unless some state would be lost: then nothing is started.
+    KeepOrFail,
+    /// Everything starts empty.
+    Discard,
 }
 
 /// What recovery found.
@@ -49,6 +63,7 @@ impl Core {
     /// When the store fails. Damage is not an error: it is in the warnings.
     pub fn open(open: &Open<'_>) -> Result<(Core, Recovered), PipelineError> {
         let mut found = Recovered::default();
+        format::claim(&*open.store)?;
         let mut checkpoints = Checkpoints::open(Arc::clone(&open.store), open.checkpoints_kept)?;
         let loaded = checkpoints.load_latest()?;
         found.warnings.extend(loaded.skipped);
@@ -74,7 +89,15 @@ impl Core {
         let (plan, sinks) = plan_of(open, &first, &wanted, &mut found);
         let outbox = outbox_of(open, &sinks, &mut found)?;
         after_outbox(&mut wal, &outbox, &sinks, open)?;
-        let engine = restored(plan, open.identity, &sinks, &snapshot, &mut found);
+        let state = state_of(&snapshot);
+        let engine = restored(
+            plan,
+            open.identity,
+            &sinks,
+            &state,
+            snapshot.time,
+            &mut found,
+        );
         let mut core = Core {
             store: Arc::clone(&open.store),
             wal,
@@ -86,6 +109,7 @@ impl Core {
             unlogged: BTreeMap::new(),
             application: first,
             saved,
+            clock: None,
         };
         core.replay(open, &wanted, &mut found)?;
         if core.application != wanted || is_unknown {
@@ -128,12 +152,15 @@ impl Core {
                 self.rerun(record)?;
             }
             if let Some(Record {
-                body: Body::Config { text },
+                body: Body::Config { text, discards },
                 ..
             }) = change
             {
                 if text != self.application {
-                    self.take_plan(open, &text, wanted, found)?;
+                    let (plan, sinks) = plan_of(open, &text, wanted, found);
+                    let state = if discards { None } else { self.state(found) };
+                    let engine = self.engine_for(open, plan, &sinks, state.as_ref(), found);
+                    self.take_plan(open, engine, sinks, &text, found)?;
                 }
                 continue;
             }
@@ -189,6 +216,10 @@ impl Core {
                 }
             }
             Body::Tick | Body::Config { .. } => self.engine.advance(time, first, &mut gather),
+            Body::Clock(state) => {
+                self.engine.advance(time, first, &mut gather);
+                self.engine.trust_clock(state.trusted);
+            }
         }
         let mut batch = WriteBatch::new();
         for (sink, entries) in gather.by_sink.iter().enumerate() {
@@ -199,60 +230,84 @@ impl Core {
         Ok(self.put(batch)?)
     }
 
-    /// Goes over to another plan; operators that did not change keep their state.
+    /// The state as it is; none when it cannot be had.
+    fn state(&mut self, found: &mut Recovered) -> Option<State> {
+        match self.engine.state() {
+            Ok(state) => Some(state),
+            Err(error) => {
+                let warning = format!("the state is left out: {error}");
+                found.warnings.push(warning);
+                None
+            }
+        }
+    }
+
+    /// An engine for another plan; operators that did not change have their state.
+    fn engine_for(
+        &self,
+        open: &Open<'_>,
+        plan: Arc<Application>,
+        sinks: &[SinkStream],
+        state: Option<&State>,
+        found: &mut Recovered,
+    ) -> Engine {
+        let (nothing, clock) = (State::default(), self.engine.clock());
+        let state = state.unwrap_or(&nothing);
+        restored(plan, open.identity, sinks, state, clock, found)
+    }
+
+    /// Goes over to another plan.
     fn take_plan(
         &mut self,
         open: &Open<'_>,
+        engine: Engine,
+        sinks: Arc<[SinkStream]>,
         text: &str,
-        wanted: &str,
         found: &mut Recovered,
     ) -> Result<(), PipelineError> {
-        let (plan, sinks) = plan_of(open, text, wanted, found);
-        let snapshot = match self.engine.save() {
-            Ok(chunks) => Snapshot {
-                chunks: chunks.into_iter().map(to_chunk).collect(),
-                time: self.engine.clock(),
-                ..Snapshot::default()
-            },
-            Err(error) => {
-                found
-                    .warnings
-                    .push(format!("the state is left out: {error}"));
-                Snapshot::default()
-            }
-        };
-        self.engine = restored(plan, open.identity, &sinks, &snapshot, found);
         let names = |sinks: &[SinkStream]| sinks.iter().map(|sink| sink.name.clone()).collect();
         let (before, after): (Vec<_>, Vec<_>) = (names(&self.sinks), names(&sinks));
         if before != after {
             self.outbox = outbox_of(open, &sinks, found)?;
         }
+        self.engine = engine;
         self.sinks = sinks;
         text.clone_into(&mut self.application);
         Ok(())
     }
 
-    /// Logs that the application that is to run is in force from now on.
+    /// Goes over to the application that is to run, and logs that it is in force from now on.
     fn switch(
         &mut self,
         open: &Open<'_>,
         wanted: &str,
         found: &mut Recovered,
     ) -> Result<(), PipelineError> {
+        let changes = self.application != wanted;
+        let discards = changes && open.state_policy == StatePolicy::Discard;
+        if changes {
+            let (plan, sinks) = plan_of(open, wanted, wanted, found);
+            let state = if discards { None } else { self.state(found) };
+            let engine = self.engine_for(open, plan, &sinks, state.as_ref(), found);
+            let lost = self.engine.names_of(engine.left_out());
+            if !lost.is_empty() && open.state_policy == StatePolicy::KeepOrFail {
+                let lost = lost.join(", ");
+                return Err(PipelineError::StateWouldBeLost { lost });
+            }
+            if discards {
+                let warning = "the application has changed: all state is given up, as \
+                               application.state_policy says";
+                found.warnings.push(warning.to_owned());
+            }
+            self.take_plan(open, engine, sinks, wanted, found)?;
+        }
         let mut batch = WriteBatch::new();
         let time = self.wal.last_time();
-        self.wal.append(
-            time,
-            &Body::Config {
-                text: wanted.to_owned(),
-            },
-            &mut batch,
-        )?;
+        let text = wanted.to_owned();
+        let body = Body::Config { text, discards };
+        self.wal.append(time, &body, &mut batch)?;
         self.put(batch)?;
-        if self.application != wanted {
-            self.take_plan(open, wanted, wanted, found)?;
-        }
-        self.checkpoint()
+        self.checkpoint().map(drop)
     }
 }
 
@@ -300,7 +355,7 @@ fn first_application(wal: &Wal, snapshot: &Snapshot) -> Result<Option<String>, P
     }
     let mut first = None;
     wal.read(Seq(1), &mut |record| {
-        if let Body::Config { text } = record.body {
+        if let Body::Config { text, .. } = record.body {
             first = Some(text);
         }
         ControlFlow::Break(())
@@ -380,21 +435,13 @@ fn restored(
     plan: Arc<Application>,
     identity: u64,
     sinks: &[SinkStream],
-    snapshot: &Snapshot,
+    state: &State,
+    clock: Timestamp,
     found: &mut Recovered,
 ) -> Engine {
     let watched = |stream| sinks.iter().any(|sink| sink.stream == stream);
     let mut engine = Engine::new(Arc::clone(&plan), watched).of_log(identity);
-    let chunks: Vec<StateChunk> = snapshot
-        .chunks
-        .iter()
-        .map(|chunk| StateChunk {
-            operator: chunk.operator,
-            key: chunk.key,
-            bytes: chunk.bytes.clone(),
-        })
-        .collect();
-    for (what, why) in engine.restore(&chunks, snapshot.time) {
+    for (what, why) in engine.restore(state, clock) {
         let why = match why {
             Empty::New => "is new or changed and starts empty".to_owned(),
             Empty::Damaged(why) => format!("starts empty: {why}"),
@@ -404,17 +451,18 @@ fn restored(
     engine
 }
 
-fn to_chunk(chunk: StateChunk) -> crate::checkpoint::Chunk {
-    let StateChunk {
-        operator,
-        key,
-        bytes,
-    } = chunk;
-    crate::checkpoint::Chunk {
-        operator,
-        key,
-        bytes,
-    }
+fn state_of(snapshot: &Snapshot) -> State {
+    let chunks = snapshot.chunks.iter().enumerate();
+    let pieces = chunks.map(|(number, chunk)| {
+        let place = Place {
+            operator: chunk.operator,
+            key: chunk.key,
+        };
+        (place, number, 0..chunk.bytes.len())
+    });
+    let pieces = pieces.collect();
+    let blocks = snapshot.chunks.iter().map(|chunk| chunk.bytes.clone());
+    State::of(blocks.collect(), pieces)
 }
 
 /// An application as the log keeps it: path and text of each file, then the settings of streams

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::checkpoint::{Checkpoints, Chunk, Snapshot};
-use crate::engine::{Engine, EngineCounts, Outputs, StateError};
-use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Timestamp, Value};
-use crate::outbox::{Entry, Outbox};
+use crate::checkpoint::{CheckpointError, Checkpoints, Chunk, Saved, Snapshot};
+use crate::engine::{Engine, EngineCounts, Outputs, Saving, StateError};
+use crate::event::{
+    Batch, ClockState, DeliveryMark, OutputKey, Rejected, Seq, StateChanges, Timestamp, Value,
+};
+use crate::outbox::{Entry, Outbox, OutboxError};
 use crate::sql::Application;
 use crate::sql::plan::StreamId;
 use crate::store::{Store, StoreError, WriteBatch};
@@ -51,6 +53,8 @@ pub struct TurnDone {
     pub last: Seq,
     /// New outputs by sink.
     pub outputs: Vec<Vec<Entry>>,
+    /// Why it cannot be written although the log's records are whole: the outbox failed.
+    pub failed: Option<OutboxError>,
 }
 
 /// Why a turn, a checkpoint or a recovery failed.
@@ -64,13 +68,40 @@ pub enum PipelineError {
     Wal(#[from] WalError),
     /// A checkpoint failed.
     #[error(transparent)]
-    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    Checkpoint(#[from] CheckpointError),
     /// The outbox failed.
     #[error(transparent)]
-    Outbox(#[from] crate::outbox::OutboxError),
+    Outbox(#[from] OutboxError),
+    /// The application has changed, and not all state can be kept.
+    #[error(
+        "the application has changed, and the state of {lost} would be lost: change it back, or \
+         set application.state_policy to `keep_compatible`"
+    )]
+    StateWouldBeLost {
+        /// What has the state.
+        lost: String,
+    },
     /// The state could not be written.
     #[error("the state cannot be saved: {0}")]
     State(#[from] StateError),
+}
+
+impl PipelineError {
+    /// The failure of the store behind it: opening that anew may help. Nothing else would.
+    #[must_use]
+    pub fn store(&self) -> Option<&StoreError> {
+        match self {
+            PipelineError::Store(error)
+            | PipelineError::Wal(WalError::Store(error))
+            | PipelineError::Checkpoint(CheckpointError::Store(error))
+            | PipelineError::Outbox(OutboxError::Store(error)) => Some(error),
+            PipelineError::Wal(_)
+            | PipelineError::Checkpoint(_)
+            | PipelineError::Outbox(_)
+            | PipelineError::StateWouldBeLost { .. }
+            | PipelineError::State(_) => None,
+        }
+    }
 }
 
 /// Log, engine, checkpoints and outbox, in step.
@@ -89,6 +120,8 @@ pub struct Core {
     pub(super) application: String,
     /// What the newest checkpoint covers.
     pub(super) saved: Seq,
+    /// The state of the clock that the next turn logs before anything else.
+    pub(super) clock: Option<ClockState>,
 }
 
 impl std::fmt::Debug for Core {
@@ -157,22 +190,30 @@ impl Core {
     /// Nothing has happened on disk until the result is written, before the next turn.
     ///
     /// # Errors
-    /// When the log or the outbox refuses; the core must then be opened anew.
+    /// When the log refuses, which is a bug. Failures of the store wait in the result, with the
+    /// records that it must not lose.
     pub fn turn(&mut self, time: Timestamp, inputs: Vec<Input>) -> Result<TurnDone, PipelineError> {
         let mut done = TurnDone::default();
         let mut gather = Gather::new(&self.sinks, self.engine.plan());
-        if inputs.is_empty() {
+        let clock = self.clock.take();
+        if inputs.is_empty() || clock.is_some() {
+            let trusted = clock.as_ref().map(|state| state.trusted);
+            let body = clock.map_or(Body::Tick, Body::Clock);
             let mut batch = WriteBatch::new();
-            let seq = self.wal.append(time, &Body::Tick, &mut batch)?;
+            let seq = self.wal.append(time, &body, &mut batch)?;
             done.log.push(batch);
             self.engine.advance(time, seq, &mut gather);
+            if let Some(trusted) = trusted {
+                self.engine.trust_clock(trusted);
+            }
         }
         for input in inputs {
             self.input(time, input, &mut done, &mut gather)?;
         }
         for (sink, entries) in gather.by_sink.iter().enumerate() {
-            if !entries.is_empty() {
-                self.outbox.append(sink, entries, &mut done.outbox)?;
+            if !entries.is_empty() && done.failed.is_none() {
+                let appended = self.outbox.append(sink, entries, &mut done.outbox);
+                done.failed = appended.err();
             }
         }
         done.last = self.last();
@@ -269,11 +310,29 @@ impl Core {
     ///
     /// # Errors
     /// When the store fails; it is then closed, and everything must be opened anew.
-    pub fn write(&self, turn: TurnDone) -> Result<(), StoreError> {
+    pub fn write(&self, turn: TurnDone) -> Result<(), PipelineError> {
+        if let Some(error) = turn.failed {
+            return Err(error.into());
+        }
         for batch in turn.log {
             self.store.write(batch)?;
         }
-        self.put(turn.outbox)
+        Ok(self.put(turn.outbox)?)
+    }
+
+    /// The next turn first logs that this is the state of the clock.
+    pub fn note_clock(&mut self, state: ClockState) {
+        self.clock = Some(state);
+    }
+
+    /// No number up to `seq` is given again.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn skip_past(&mut self, seq: Seq) -> Result<(), PipelineError> {
+        let mut batch = WriteBatch::new();
+        self.wal.skip_to(seq.plus(1), &mut batch)?;
+        Ok(self.put(batch)?)
     }
 
     /// Makes other changes, such as confirmations.
@@ -301,8 +360,10 @@ impl Core {
     ///
     /// # Errors
     /// When the store fails; the older checkpoints are still there.
-    pub fn checkpoint(&mut self) -> Result<(), PipelineError> {
-        let chunks = self.engine.save()?.into_iter();
+    pub fn checkpoint(&mut self) -> Result<Saved, PipelineError> {
+        let mut changes = StateChanges::new();
+        self.engine.save(Saving::Whole, &mut changes)?;
+        changes.sort();
         let last_marks = |marks: &Vec<DeliveryMark>| {
             let start = marks.len().saturating_sub(MARKS_MAX);
             marks.get(start..).unwrap_or_default().to_vec()
@@ -311,11 +372,14 @@ impl Core {
             seq: self.last(),
             time: self.wal.last_time(),
             application: self.application.clone(),
-            chunks: chunks
-                .map(|chunk| Chunk {
-                    operator: chunk.operator,
-                    key: chunk.key,
-                    bytes: chunk.bytes,
+            chunks: changes
+                .pieces()
+                .filter_map(|(place, piece)| {
+                    Some(Chunk {
+                        operator: place.operator,
+                        key: place.key,
+                        bytes: piece?.to_vec(),
+                    })
                 })
                 .collect(),
             marks: self
@@ -325,12 +389,12 @@ impl Core {
                 .collect(),
         };
         let mut batch = WriteBatch::new();
-        self.checkpoints.save(&snapshot, &mut batch)?;
+        let saved = self.checkpoints.save(&snapshot, &mut batch)?;
         self.store.write(batch)?;
         self.saved = snapshot.seq;
         // The checkpoint knows these marks; a record that had them too would have them twice.
         self.unlogged.clear();
-        Ok(())
+        Ok(saved)
     }
 
     /// Lets go of some of the log that no retained checkpoint needs, so little that a turn need not

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use eventflux::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Stamp, Timestamp, Value};
 use eventflux::outbox::{Entry, Full, Limits};
-use eventflux::pipeline::{Core, Input, Open, PipelineError};
+use eventflux::pipeline::{Core, Input, Open, PipelineError, StatePolicy};
 use eventflux::sql::{self, Application, SqlText};
 use eventflux::store::sim::{Fault, SimStore};
 use eventflux::store::{Store, WriteBatch};
@@ -405,6 +405,7 @@ fn start(
             texts,
             sinks: &sinks,
             checkpoints_kept: 2,
+            state_policy: StatePolicy::KeepCompatible,
         });
         match opened {
             Ok((core, found)) => return (core, found.warnings),

@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use eventflux::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Timestamp};
+use eventflux::event::{Batch, ClockState, DeliveryMark, OutputKey, Rejected, Seq, Timestamp};
 use eventflux::outbox::{Depth, Entry, Limits};
-use eventflux::pipeline::{Core, Feed, Input, Open, PipelineError, Recovered};
+use eventflux::pipeline::{Core, Feed, Input, Open, PipelineError, Recovered, StatePolicy};
 use eventflux::sink::Delivery;
 use eventflux::sql::plan::StreamId;
 use eventflux::store::sim::SimStore;
@@ -83,6 +83,7 @@ impl Daemon {
             texts: &variant.texts,
             sinks: &sinks,
             checkpoints_kept: setting.checkpoints_kept,
+            state_policy: StatePolicy::KeepCompatible,
         })?;
         let mut feeds = Vec::new();
         let mut rooms = Vec::new();
@@ -170,6 +171,11 @@ impl Daemon {
         Ok((outputs, self.release(through)))
     }
 
+    /// The next turn logs first what is known of the wall clock.
+    pub(crate) fn note_clock(&mut self, state: ClockState) {
+        self.core.note_clock(state);
+    }
+
     /// A sync is asked for; `at_once` the disk has done it, and only the report takes its time.
     pub(crate) fn begin_sync(&mut self, at_once: bool) -> Result<(), PipelineError> {
         if self.syncing.is_none() {
@@ -216,7 +222,7 @@ impl Daemon {
     }
 
     pub(crate) fn checkpoint(&mut self) -> Result<(), PipelineError> {
-        self.core.checkpoint()
+        self.core.checkpoint().map(drop)
     }
 
     pub(crate) fn trim(&mut self) -> Result<bool, PipelineError> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eventflux::engine::{Engine, Outputs};
-use eventflux::event::{Batch, DeliveryMark, OutputKey, Seq, Timestamp};
+use eventflux::event::{Batch, ClockState, DeliveryMark, OutputKey, Seq, State, Timestamp};
 use eventflux::outbox::Entry;
 use eventflux::sql::plan::StreamId;
 use eventflux::wal::{Body, Record};
@@ -98,10 +98,11 @@ impl Oracle {
     pub(crate) fn turn(
         &mut self,
         time: Timestamp,
+        clock: Option<ClockState>,
         inputs: &[(Given, Vec<Noted>)],
     ) -> Vec<Vec<Entry>> {
-        if inputs.is_empty() {
-            self.log(time, Body::Tick);
+        if inputs.is_empty() || clock.is_some() {
+            self.log(time, clock.map_or(Body::Tick, Body::Clock));
             self.end(Vec::new());
         }
         for (given, messages) in inputs {
@@ -243,7 +244,7 @@ impl Oracle {
 
     /// The record as the oracle keeps it, when it says what is in force.
     pub(crate) fn configuration(&self, record: Record) -> Logged {
-        let Body::Config { text } = &record.body else {
+        let Body::Config { text, .. } = &record.body else {
             panic!("nobody gave {record:?}");
         };
         Logged {
@@ -300,6 +301,10 @@ fn run_one(engine: &mut Engine, first: Seq, time: Timestamp, body: &Body, to: &m
             engine.reject(id, rejected, time, first, to);
         }
         Body::Tick => engine.advance(time, first, to),
+        Body::Clock(state) => {
+            engine.advance(time, first, to);
+            engine.trust_clock(state.trusted);
+        }
         Body::Config { .. } => {}
     }
 }
@@ -309,8 +314,8 @@ fn taken_over(before: Option<Engine>, variant: &Variant) -> Engine {
     let application = Arc::clone(&variant.application);
     let mut engine = Engine::new(application, |_| false).of_log(IDENTITY);
     match before {
-        Some(before) => engine.restore(&before.save().unwrap(), before.clock()),
-        None => engine.restore(&[], Timestamp(0)),
+        Some(mut before) => engine.restore(&before.state().unwrap(), before.clock()),
+        None => engine.restore(&State::default(), Timestamp(0)),
     };
     engine
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use eventflux::event::{Batch, OutputKey, Rejected, Seq, Stamp, Timestamp, Value};
+use eventflux::event::{Batch, ClockState, OutputKey, Rejected, Seq, Stamp, Timestamp, Value};
 use eventflux::outbox::Entry;
 use eventflux::pipeline::PipelineError;
 use eventflux::sink::Delivery;
@@ -135,6 +135,8 @@ pub(crate) struct World {
     pub(super) far: BTreeMap<String, Far>,
     arrivals: VecDeque<Arrival>,
     clock: Clock,
+    /// What is new of the wall clock, for the next turn.
+    clock_news: Option<ClockState>,
     /// The variant that runs, and the one that is to run from the next start on.
     pub(super) running: usize,
     pub(super) wanted: usize,
@@ -200,6 +202,7 @@ impl World {
                 log: Timestamp::MIN,
                 at_ms: 0,
             },
+            clock_news: None,
             running: wanted,
             wanted,
             planned: None,
@@ -252,8 +255,7 @@ impl World {
                 self.clock.pass(after_ms);
                 self.tick()?;
             }
-            Step::Leap(Leap::By(ms)) => self.clock.wall_ms += ms,
-            Step::Leap(Leap::To(ms)) => self.clock.wall_ms = ms,
+            Step::Leap(leap) => self.leap(leap, random),
             Step::BeginSync { at_once } => self.daemon.begin_sync(at_once)?,
             Step::EndSync => {
                 let released = self.daemon.end_sync()?;
@@ -276,6 +278,18 @@ impl World {
             Step::Configure { variant } => self.wanted = variant,
         }
         Ok(())
+    }
+
+    fn leap(&mut self, leap: Leap, random: &mut Random) {
+        match leap {
+            Leap::By(ms) => self.clock.wall_ms += ms,
+            Leap::To(ms) => self.clock.wall_ms = ms,
+        }
+        self.clock_news = (random.below(2) == 0).then(|| ClockState {
+            boot: format!("boot {}", random.below(3)),
+            trusted: random.below(2) == 0,
+            wall: Timestamp(self.clock.wall_ms),
+        });
     }
 
     fn publish(&mut self, source: usize, messages: u64, random: &mut Random) {
@@ -380,7 +394,11 @@ impl World {
         acks: &[(usize, u64)],
     ) -> Result<(), PipelineError> {
         let time = self.clock.now().max(self.daemon.last_time());
-        let expected = self.oracle.turn(time, &inputs);
+        let clock = self.clock_news.take();
+        if let Some(state) = &clock {
+            self.daemon.note_clock(state.clone());
+        }
+        let expected = self.oracle.turn(time, clock, &inputs);
         let inputs = inputs.into_iter().map(|(given, _)| given).collect();
         let (outputs, released) = self.daemon.turn(time, inputs, acks)?;
         self.tell(|| {
@@ -554,6 +572,7 @@ impl World {
             }
         };
         self.tell(|| format!("   it is back at {}: {found:?}", self.daemon.last()));
+        self.clock_news = None;
         self.clock.log = self.daemon.last_time();
         self.clock.at_ms = self.clock.boot_ms;
         self.far.values_mut().for_each(|far| far.taken.clear());
