@@ -32,7 +32,7 @@ impl World {
         }
         self.checkpoints.retain(|seq| *seq <= found.checkpoint);
         // One that an interrupted start has made.
-        if self.checkpoints.last() != Some(&found.checkpoint) {
+        if found.checkpoint > Seq(0) && self.checkpoints.last() != Some(&found.checkpoint) {
             self.checkpoints.push(found.checkpoint);
         }
         let last = self.daemon.last();
