@@ -19,6 +19,7 @@ mod applications;
 mod broker;
 mod checks;
 mod daemon;
+mod every;
 mod many;
 mod oracle;
 mod plan;
@@ -26,6 +27,7 @@ mod plan;
 mod random;
 mod world;
 
+use crate::every::every_operation;
 use crate::many::{Hunt, replay};
 
 /// How many days `cargo test` lives through, and about how many steps each has.
@@ -36,6 +38,11 @@ fn no_day_breaks_a_promise() {
     let hunt = Hunt::from_environment(DAYS);
     let counts = hunt.run();
     println!("{counts:?}");
+}
+
+#[test]
+fn a_crash_at_every_operation_changes_nothing() {
+    every_operation();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use eventflux::event::{Batch, ClockState, OutputKey, Rejected, Seq, Stamp, Times
 use eventflux::outbox::Entry;
 use eventflux::pipeline::PipelineError;
 use eventflux::sink::Delivery;
-use eventflux::store::sim::SimStore;
+use eventflux::store::sim::{Fault, SimStore};
 use eventflux::store::table;
 
 use crate::applications::{Family, SOURCES, VARIANTS, Variant, families};
@@ -24,6 +24,20 @@ const ROUNDS_MAX: usize = 500;
 /// How often the outboxes are read as a whole.
 const LOOK_EVERY: u64 = 8;
 
+/// Where the process dies, besides what the steps say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Doom {
+    /// Now and then in the middle of a recovery.
+    Chance,
+    /// At this operation of the store, counted from the beginning; and then once more, so many
+    /// operations into the recovery.
+    At {
+        operation: u64,
+        keep: u64,
+        then: Option<u64>,
+    },
+}
+
 /// What a day was good for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -39,6 +53,7 @@ pub(crate) struct Counts {
     pub(crate) damages: u64,
     pub(crate) changes: u64,
     pub(crate) dropped: u64,
+    pub(crate) operations: u64,
 }
 
 impl Counts {
@@ -55,6 +70,7 @@ impl Counts {
         self.damages += other.damages;
         self.changes += other.changes;
         self.dropped += other.dropped;
+        self.operations += other.operations;
     }
 }
 
@@ -142,6 +158,8 @@ pub(crate) struct World {
     pub(super) wanted: usize,
     /// What survives when the planned fault has come to pass.
     planned: Option<u64>,
+    /// Where the only misfortune strikes, if there is only one.
+    doom: Doom,
     /// What must survive everything but damage.
     pub(super) acknowledged: Seq,
     /// What the checkpoints that were made cover.
@@ -158,7 +176,17 @@ pub(crate) struct World {
 impl World {
     /// Lives through a day; panics where something is not as promised.
     pub(crate) fn live(conditions: &Conditions, steps: &[Planned], is_told: bool) -> Counts {
-        let mut world = World::new(conditions, is_told);
+        World::doomed(conditions, steps, Doom::Chance, is_told)
+    }
+
+    /// The same, with misfortunes at chosen places.
+    pub(crate) fn doomed(
+        conditions: &Conditions,
+        steps: &[Planned],
+        doom: Doom,
+        is_told: bool,
+    ) -> Counts {
+        let mut world = World::new(conditions, doom, is_told);
         for (number, planned) in steps.iter().enumerate() {
             world.tell(|| format!("{number}: {:?}", planned.step));
             world.act(planned);
@@ -166,15 +194,25 @@ impl World {
                 return world.counts;
             }
         }
+        world.counts.operations = world.store.operations();
         world.rest();
         world.counts
     }
 
-    fn new(conditions: &Conditions, is_told: bool) -> World {
+    fn new(conditions: &Conditions, doom: Doom, is_told: bool) -> World {
         let store = SimStore::new();
         let family = &families()[conditions.family];
         let wanted = conditions.variant;
-        let opened = Daemon::open(&store, &family.variants[wanted], conditions.setting);
+        let variant = &family.variants[wanted];
+        if let Doom::At { operation, .. } = doom {
+            store.plan(operation, Fault::Crash);
+        }
+        let mut counts = Counts::default();
+        let opened = Daemon::open(&store, variant, conditions.setting).or_else(|_| {
+            store.crash(u64::MAX);
+            counts.faults_in_recovery += 1;
+            Daemon::open(&store, variant, conditions.setting)
+        });
         let (daemon, found) = opened.unwrap();
         assert!(found.warnings.is_empty(), "{:?}", found.warnings);
         let source = |_| {
@@ -206,14 +244,16 @@ impl World {
             running: wanted,
             wanted,
             planned: None,
+            doom,
             acknowledged: Seq(0),
             checkpoints: Vec::new(),
             is_damaged: false,
             is_adrift: false,
-            counts: Counts::default(),
+            counts,
             is_told,
         };
         world.tell(|| format!("{} {conditions:?}", family.name));
+        world.foresee();
         world.recovered(&found, None);
         world
     }
@@ -527,7 +567,32 @@ impl World {
         let keep = self.planned.take();
         let keep = keep.unwrap_or_else(|| panic!("nothing was planned: {error}"));
         self.counts.faults += 1;
-        self.die(keep, None, random);
+        self.crash(keep);
+        self.struck();
+        self.start(None, random);
+    }
+
+    /// Lets a chosen misfortune strike where it is to.
+    fn foresee(&mut self) {
+        let Doom::At { operation, keep, .. } = self.doom else {
+            return;
+        };
+        if self.store.operations() < operation {
+            self.store.plan(operation, Fault::Crash);
+            self.planned = Some(keep);
+        }
+    }
+
+    /// The first of the chosen misfortunes has struck; the second may strike the recovery.
+    fn struck(&mut self) {
+        if let Doom::At { then, keep, .. } = self.doom {
+            self.doom = Doom::At {
+                operation: then.map_or(0, |after| self.store.operations() + after),
+                keep,
+                then: None,
+            };
+            self.foresee();
+        }
     }
 
     fn crash(&mut self, keep: u64) {
@@ -544,10 +609,11 @@ impl World {
     }
 
     fn start(&mut self, damaged: Option<&str>, random: &mut Random) {
-        if random.below(if damaged.is_some() { 12 } else { 3 }) == 0 {
+        let is_likely = random.below(if damaged.is_some() { 12 } else { 3 }) == 0;
+        self.foresee();
+        if is_likely && matches!(self.doom, Doom::Chance) {
             let after = 1 + random.below(8);
-            let fault = eventflux::store::sim::Fault::Crash;
-            self.store.plan(self.store.operations() + after, fault);
+            self.store.plan(self.store.operations() + after, Fault::Crash);
             self.planned = Some(random.below(1 << 20));
         }
         self.counts.starts += 1;
@@ -567,6 +633,7 @@ impl World {
                     let keep = keep.unwrap_or_else(|| panic!("it does not start: {error}"));
                     self.counts.faults_in_recovery += 1;
                     self.crash(keep);
+                    self.struck();
                     is_first = false;
                 }
             }
@@ -650,7 +717,7 @@ impl World {
     }
 
     fn crash_is_off(&mut self) {
-        self.store.plan(0, eventflux::store::sim::Fault::Crash);
+        self.store.plan(0, Fault::Crash);
         self.planned = None;
     }
 
