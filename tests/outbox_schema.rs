@@ -41,6 +41,7 @@ impl Run {
         let limits = Limits {
             bytes_max: 1 << 20,
             full: Full::Block,
+            ..Limits::NONE
         };
         let (core, found) = Core::open(&Open {
             store: Arc::new(store.clone()),

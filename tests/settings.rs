@@ -30,6 +30,7 @@ fn open(store: &SimStore, delay: &str) -> Core {
     let limits = Limits {
         bytes_max: 1 << 20,
         full: Full::Block,
+        ..Limits::NONE
     };
     let open = Open {
         store: Arc::new(store.clone()),

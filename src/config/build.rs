@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::options::Options;
+use super::outbox::ttl_of;
 use super::settings::{
     ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability, LogLevel,
     LogSettings, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
@@ -69,11 +70,8 @@ pub(super) fn settings(
         },
         outbox: OutboxSettings {
             bytes_max: number(keys, "outbox.bytes_max")?,
-            full: match keys.text("outbox.full")? {
-                "drop_newest" => OutboxFull::DropNewest,
-                "block" => OutboxFull::Block,
-                _ => OutboxFull::DropOldest,
-            },
+            full: OutboxFull::of(keys.text("outbox.full")?),
+            ttl_ms: ttl_of(keys.integer("outbox.ttl")?),
         },
         turn: TurnSettings {
             rows_max: number(keys, "turn.rows_max")?,

@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 
 use super::options::{OptionKind, OptionSpec};
+use super::settings::OutboxFull;
 
 /// A key of the configuration file.
 #[derive(Clone, Debug)]
@@ -45,7 +46,11 @@ pub const SECTIONS: &[(&str, &str)] = &[
          after so much of the log, or both, whichever comes first.",
     ),
     ("clock", "How far the machine's clock is followed."),
-    ("outbox", "Outputs that wait for their far side."),
+    (
+        "outbox",
+        "Outputs that wait for their far side. A sink may set these for itself, as `outbox.ttl` \
+         and so on, see `[streams.<name>]`.",
+    ),
     ("turn", "How much is taken from the sources at a time."),
     ("log", "What the daemon says about itself."),
     ("shutdown", "How the daemon ends."),
@@ -127,7 +132,7 @@ pub const KEYS: &[KeySpec] = &[
         "How much the store may take on the disk; 0 for no limit. Beyond it no more events are \
          taken, and so acknowledged, until there is room again.",
     )
-    .between(0, 1 << 50),
+    .between(0, 1 << 44),
     key(
         "store.free_bytes_min",
         OptionKind::Bytes,
@@ -175,10 +180,17 @@ pub const KEYS: &[KeySpec] = &[
     .between(64 << 10, 1 << 40),
     key(
         "outbox.full",
-        OptionKind::Choice(&["drop_oldest", "drop_newest", "block"]),
+        OptionKind::Choice(OutboxFull::WORDS),
         Some("drop_oldest"),
         "What happens at that limit. `block` stops taking events, and so acknowledging them.",
     ),
+    key(
+        "outbox.ttl",
+        OptionKind::Duration,
+        Some("0"),
+        "How long an output may wait; older ones are given up. `0`: as long as it takes.",
+    )
+    .between(0, 3_650 * 86_400_000),
     key(
         "turn.rows_max",
         OptionKind::Integer {

@@ -131,6 +131,8 @@ pub struct OutboxSettings {
     pub bytes_max: u64,
     /// What happens then.
     pub full: OutboxFull,
+    /// How long an output may wait, in milliseconds; none: as long as it takes.
+    pub ttl_ms: Option<i64>,
 }
 
 /// What happens when an outbox is full.

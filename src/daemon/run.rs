@@ -57,8 +57,11 @@ impl Prepared {
     /// What opens the store, now and whenever it has failed.
     fn disk(&self) -> Disk {
         let path = self.settings.store.path.clone();
-        let limits = outbox_limits(&self.settings);
-        let names = self.sinks.iter().map(|sink| sink.name.clone());
+        let limits = |sink| outbox_limits(&self.settings, &self.application, sink);
+        let outboxes = self
+            .sinks
+            .iter()
+            .map(|sink| (sink.name.clone(), limits(sink)));
         let store = StoreToOpen {
             path: path.clone(),
             options: StoreOptions {
@@ -67,7 +70,7 @@ impl Prepared {
             },
             application: Arc::clone(&self.application),
             texts: self.sql.clone(),
-            outboxes: names.map(|name| (name, limits)).collect(),
+            outboxes: outboxes.collect(),
             checkpoints_kept: usize::try_from(self.settings.checkpoint.keep).unwrap_or(2),
             state_policy: state_policy(&self.settings),
         };
@@ -493,15 +496,25 @@ fn tell(event: &StoreEvent) {
     }
 }
 
-fn outbox_limits(settings: &Settings) -> OutboxLimits {
-    let full = match settings.outbox.full {
+fn outbox_limits(
+    settings: &Settings,
+    application: &Application,
+    sink: &Connector<Sink>,
+) -> OutboxLimits {
+    let general = settings.outbox;
+    // That the sink's own are right was found out when it was prepared.
+    let own = general.of_sink(&sink.options).unwrap_or(general);
+    let full = match own.full {
         config::OutboxFull::DropOldest => Full::DropOldest,
         config::OutboxFull::DropNewest => Full::DropNewest,
         config::OutboxFull::Block => Full::Block,
     };
+    let stream = application.stream(sink.stream);
     OutboxLimits {
-        bytes_max: settings.outbox.bytes_max,
+        bytes_max: own.bytes_max,
         full,
+        ttl_ms: own.ttl_ms,
+        dead_letters: stream.is_some_and(|stream| stream.dead_letters.is_some()),
     }
 }
 

@@ -42,7 +42,7 @@ mod window;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::event::{Batch, Seq, Stamp, State, StateChanges, Timestamp};
+use crate::event::{Batch, Place, Seq, Stamp, State, StateChanges, Timestamp};
 use crate::sql::Application;
 use crate::sql::plan::{Domains, LOG, Role, StreamId};
 use node::{Node, Port, Source, Stores};
@@ -349,6 +349,7 @@ impl Engine {
                 clock.deadlines.extend(deadline);
             }
         }
+        by_operator.remove(&Place::NO_OPERATOR);
         self.forsaken.extend(by_operator.into_keys());
         empty
     }

@@ -18,6 +18,10 @@ pub struct Place {
 }
 
 impl Place {
+    /// In place of an operator: the pieces of what surrounds the engine. No plan has this
+    /// fingerprint but by a chance of 1 to 2⁶⁴.
+    pub const NO_OPERATOR: u64 = 0;
+
     /// The first place of an operator.
     #[must_use]
     pub fn first_of(operator: u64) -> Place {

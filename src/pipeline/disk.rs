@@ -14,8 +14,8 @@ use crate::store::{Store, StoreError};
 
 /// How often room is looked for while something is written or held back.
 pub(super) const ROOM_EVERY: Duration = Duration::from_secs(1);
-/// Room is also looked for when so much was written.
-const ROOM_BYTES: u64 = 1 << 20;
+/// Room is also looked for when so much was written; the store may have made seven times that of it.
+const ROOM_BYTES: u64 = 128 << 10;
 
 /// An open store, recovered.
 #[derive(Debug)]

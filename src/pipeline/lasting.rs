@@ -14,11 +14,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, never};
 
-use super::disk::{Disk, Opened, RoomLimits, trouble_of};
+use super::disk::{Disk, Opened, ROOM_EVERY, RoomLimits, trouble_of};
 use super::feed::Feed;
 use super::flight::{Ack, Again, Flight, marks_only};
 use super::turn::{Core, PipelineError};
@@ -31,6 +32,10 @@ use crate::source::Arrival;
 use crate::sql::plan::StreamId;
 use crate::store::WriteBatch;
 
+/// When so much has become free on the disk, opening the store is tried at once.
+const FREED_BYTES_MIN: u64 = 256 << 10;
+/// How long the syncing thread's end is waited for before each attempt.
+const ENDED_WITHIN: Duration = Duration::from_millis(100);
 /// How soon a stop is noticed while something waits that would hold it up.
 pub(super) const STOP_NOTICED: Duration = Duration::from_millis(100);
 
@@ -97,10 +102,20 @@ pub struct Handles {
 /// A store that failed and is being closed.
 pub(super) struct Closing {
     pub(super) error: PipelineError,
-    /// It may still be in a sync.
-    pub(super) syncer: Option<std::thread::JoinHandle<()>>,
+    /// They may still be in a write or a sync.
+    pub(super) threads: Vec<JoinHandle<()>>,
     /// Marks that nothing on disk has.
     pub(super) unlogged: BTreeMap<String, Vec<DeliveryMark>>,
+}
+
+/// Whether the threads have ended, as they do at once unless the disk hangs.
+fn have_ended(threads: &[JoinHandle<()>]) -> bool {
+    let until = Instant::now() + ENDED_WITHIN;
+    let ended = || threads.iter().all(JoinHandle::is_finished);
+    while !ended() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    ended()
 }
 
 /// The module's head says what it is.
@@ -168,6 +183,15 @@ impl Lasting {
         }
     }
 
+    /// What sinks have confirmed, to be written.
+    pub(super) fn write_confirmed(&self, core: &mut Core) -> Result<WriteBatch, PipelineError> {
+        let mut batch = WriteBatch::new();
+        for (sink, key) in self.confirmed.iter().enumerate() {
+            core.outbox_mut().confirm(sink, *key, &mut batch)?;
+        }
+        Ok(batch)
+    }
+
     /// Opens the store anew, however long that takes.
     ///
     /// # Errors
@@ -180,7 +204,7 @@ impl Lasting {
     ) -> Result<Core, PipelineError> {
         let Closing {
             mut error,
-            syncer,
+            threads,
             mut unlogged,
         } = closing;
         let metrics = Arc::clone(&self.handles.metrics);
@@ -193,8 +217,8 @@ impl Lasting {
             metrics.health.degrade(trouble_of(failure), &why);
             let wait = pace.wait();
             tracing::debug!("the store is opened anew in {wait:.1?}");
-            let stops = self.rest(wait);
-            if syncer.as_ref().is_none_or(|thread| thread.is_finished()) {
+            let stops = self.rest(wait, &disk.bytes_free);
+            if have_ended(&threads) {
                 let resumed = (disk.open)().and_then(|opened| self.resume(opened, &mut unlogged));
                 match resumed {
                     Ok(core) => {
@@ -211,13 +235,26 @@ impl Lasting {
         }
     }
 
-    /// Waits, and listens to sinks meanwhile. True as soon as the daemon is to stop.
-    fn rest(&mut self, wait: Duration) -> bool {
+    /// Waits, but not when space becomes free meanwhile, and listens to sinks. True as soon as the
+    /// daemon is to stop.
+    fn rest(&mut self, wait: Duration, bytes_free: &dyn Fn() -> Option<u64>) -> bool {
         let until = Instant::now() + wait;
+        let enough = bytes_free().map(|free| free.saturating_add(FREED_BYTES_MIN));
+        let mut look_at = Instant::now() + ROOM_EVERY;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = until.saturating_duration_since(now);
             if self.is_stopping() || left.is_zero() {
                 return self.is_stopping();
+            }
+            if look_at <= now {
+                look_at = now + ROOM_EVERY;
+                if bytes_free()
+                    .zip(enough)
+                    .is_some_and(|(free, enough)| free >= enough)
+                {
+                    return false;
+                }
             }
             match self.handles.confirmed.recv_timeout(left.min(STOP_NOTICED)) {
                 Ok(one) => self.confirmed(one),
@@ -243,10 +280,7 @@ impl Lasting {
         } = opened;
         let mut again = self.flight.lacking(&core, checkpoint)?;
         core.skip_past(self.given)?;
-        let mut batch = WriteBatch::new();
-        for (sink, key) in self.confirmed.iter().enumerate() {
-            core.outbox_mut().confirm(sink, *key, &mut batch)?;
-        }
+        let batch = self.write_confirmed(&mut core)?;
         core.put(batch)?;
         // Only now is it known to work, and what was found to be durable.
         core.store().sync()?;

@@ -14,6 +14,7 @@ mod lasting;
 mod own;
 mod recover;
 mod run;
+mod save;
 mod turn;
 
 pub use disk::{Disk, Opened, RoomLimits};
@@ -21,4 +22,5 @@ pub use feed::Feed;
 pub use lasting::{Durability, Handles, Limits, SourceHandle};
 pub use recover::{Open, Recovered, StatePolicy};
 pub use run::{Outcome, run};
+pub use save::Ahead;
 pub use turn::{Core, Input, PipelineError, SinkStream, TurnDone};

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::checkpoint::{Migrated, Restored};
 use crate::event::cbor::{self, CborError};
 use crate::event::{DeliveryMark, Place, State, StateChanges};
 
@@ -17,8 +18,6 @@ use crate::event::{DeliveryMark, Place, State, StateChanges};
 pub(super) const MARKS_MAX: usize = 4096;
 /// Marks of one piece.
 const BLOCK_MARKS: u64 = 256;
-/// Whose pieces these are. No plan has this fingerprint but by a chance of 1 to 2⁶⁴.
-const OPERATOR: u64 = 0;
 const APPLICATION: u64 = 1 << 56;
 const MARKS: u64 = 2 << 56;
 const BLOCK: u64 = (1 << 40) - 1;
@@ -102,8 +101,23 @@ impl Own {
         Ok(())
     }
 
+    /// Takes back what lies in a checkpoint; what cannot be read is forgotten, with a warning.
+    pub(super) fn of(restored: &Restored, warnings: &mut Vec<String>) -> Own {
+        let mut own = Own::load(&restored.state).unwrap_or_else(|error| {
+            warnings.push(format!("what sources had delivered is forgotten: {error}"));
+            Own::default()
+        });
+        if let Some(Migrated { application, marks }) = &restored.migrated {
+            own.set_application(application);
+            for (source, marks) in marks {
+                own.remember(source, marks);
+            }
+        }
+        own
+    }
+
     /// Takes back what was saved.
-    pub(super) fn load(state: &State) -> Result<Own, CborError> {
+    fn load(state: &State) -> Result<Own, CborError> {
         let mut own = Own::default();
         if let Some(text) = state.get(place(APPLICATION)) {
             own.application = String::from_utf8_lossy(text).into_owned();
@@ -166,7 +180,7 @@ impl Marks {
 
 fn place(key: u64) -> Place {
     Place {
-        operator: OPERATOR,
+        operator: Place::NO_OPERATOR,
         key,
     }
 }

@@ -1,18 +1,23 @@
 //! Recovery: the newest checkpoint, then the log behind it, under the plan that was in force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::own::Own;
 use super::turn::{Core, Gather, PipelineError, SinkStream};
-use crate::checkpoint::{Checkpoints, Snapshot};
-use crate::engine::{Empty, Engine};
-use crate::event::{Place, Seq, State, Timestamp};
-use crate::outbox::{Full, Limits, Outbox, Stray};
+use crate::checkpoint::{Checkpoints, Extent, Progress, Restored};
+use crate::engine::{Empty, Engine, Saving};
+use crate::event::{Seq, State, StateChanges, Timestamp};
+use crate::outbox::{Limits, Outbox, Stray};
 use crate::sql::plan::Role;
 use crate::sql::{self, Application, Setting, SqlText};
 use crate::store::{Store, WriteBatch, format};
 use crate::wal::{Body, ReadEnd, Record, Wal};
+
+/// What takes longer is told of.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 
 /// What is opened.
 pub struct Open<'a> {
@@ -62,16 +67,17 @@ impl Core {
     /// # Errors
     /// When the store fails. Damage is not an error: it is in the warnings.
     pub fn open(open: &Open<'_>) -> Result<(Core, Recovered), PipelineError> {
+        let began = Instant::now();
         let mut found = Recovered::default();
         format::claim(&*open.store)?;
         let mut checkpoints = Checkpoints::open(Arc::clone(&open.store), open.checkpoints_kept)?;
-        let loaded = checkpoints.load_latest()?;
+        let loaded = checkpoints.load_latest(&mut |progress| tell(began, progress))?;
         found.warnings.extend(loaded.skipped);
-        let snapshot = loaded.snapshot.unwrap_or_default();
-        found.checkpoint = snapshot.seq;
-        let mut wal = Wal::open(Arc::clone(&open.store), snapshot.seq.plus(1))?;
-        if snapshot.seq > Seq(0) {
-            wal.not_before(snapshot.time);
+        let restored = loaded.restored.unwrap_or_default();
+        found.checkpoint = restored.seq;
+        let mut wal = Wal::open(Arc::clone(&open.store), restored.seq.plus(1))?;
+        if restored.seq > Seq(0) {
+            wal.not_before(restored.time);
         }
         if let Some(cut) = wal.cut() {
             found.warnings.push(format!(
@@ -80,24 +86,22 @@ impl Core {
             ));
         }
         let wanted = written(open.texts, &open.application);
-        let known = first_application(&wal, &snapshot)?;
+        let mut own = Own::of(&restored, &mut found.warnings);
         // Damage may have taken what said it.
-        let is_unknown = known.is_none();
-        let first = known.unwrap_or_else(|| wanted.clone());
-        let marks = snapshot.marks.clone();
-        let saved = snapshot.seq;
-        let (plan, sinks) = plan_of(open, &first, &wanted, &mut found);
+        let mut is_unknown = false;
+        if own.application().is_empty() {
+            let first = first_application(&wal)?;
+            is_unknown = first.is_none();
+            own.set_application(first.as_deref().unwrap_or(&wanted));
+        }
+        let (plan, sinks) = plan_of(open, own.application(), &wanted, &mut found);
         let outbox = outbox_of(open, &sinks, &mut found)?;
         after_outbox(&mut wal, &outbox, &sinks, open)?;
-        let state = state_of(&snapshot);
-        let engine = restored(
-            plan,
-            open.identity,
-            &sinks,
-            &state,
-            snapshot.time,
-            &mut found,
-        );
+        let Restored {
+            seq, time, state, ..
+        } = restored;
+        let engine = engine_with(plan, open.identity, &sinks, &state, time, &mut found);
+        drop(state);
         let mut core = Core {
             store: Arc::clone(&open.store),
             wal,
@@ -105,14 +109,18 @@ impl Core {
             checkpoints,
             outbox,
             sinks,
-            marks,
+            own,
             unlogged: BTreeMap::new(),
-            application: first,
-            saved,
+            saved: seq,
+            extent: Extent::Whole,
+            is_new: seq == Seq(0),
+            unsaved: Vec::new(),
+            jobs: VecDeque::new(),
+            known_unlogged: BTreeMap::new(),
             clock: None,
         };
         core.replay(open, &wanted, &mut found)?;
-        if core.application != wanted || is_unknown {
+        if core.own.application() != wanted || is_unknown {
             core.switch(open, &wanted, &mut found)?;
         }
         found.warnings.extend(stranded(&core.outbox));
@@ -156,11 +164,11 @@ impl Core {
                 ..
             }) = change
             {
-                if text != self.application {
+                if text != self.own.application() {
                     let (plan, sinks) = plan_of(open, &text, wanted, found);
-                    let state = if discards { None } else { self.state(found) };
-                    let engine = self.engine_for(open, plan, &sinks, state.as_ref(), found);
-                    self.take_plan(open, engine, sinks, &text, found)?;
+                    let engine = self.engine_for(open, plan, &sinks, discards, found);
+                    self.take_plan(engine, &text, discards);
+                    self.take_sinks(open, sinks, found)?;
                 }
                 continue;
             }
@@ -198,7 +206,7 @@ impl Core {
                     None => self.engine.advance(time, first, &mut gather),
                 }
                 if let Some(origin) = origin {
-                    self.remember(&origin.source, &origin.marks);
+                    self.own.remember(&origin.source, &origin.marks);
                 }
             }
             Body::Rejected {
@@ -212,7 +220,7 @@ impl Core {
                     None => self.engine.advance(time, first, &mut gather),
                 }
                 if let Some(origin) = origin {
-                    self.remember(&origin.source, &origin.marks);
+                    self.own.remember(&origin.source, &origin.marks);
                 }
             }
             Body::Tick | Body::Config { .. } => self.engine.advance(time, first, &mut gather),
@@ -224,55 +232,64 @@ impl Core {
         let mut batch = WriteBatch::new();
         for (sink, entries) in gather.by_sink.iter().enumerate() {
             if !entries.is_empty() {
-                self.outbox.append(sink, entries, &mut batch)?;
+                self.outbox.append(sink, time, entries, &mut batch)?;
             }
         }
         Ok(self.put(batch)?)
     }
 
-    /// The state as it is; none when it cannot be had.
-    fn state(&mut self, found: &mut Recovered) -> Option<State> {
-        match self.engine.state() {
-            Ok(state) => Some(state),
-            Err(error) => {
-                let warning = format!("the state is left out: {error}");
-                found.warnings.push(warning);
-                None
-            }
-        }
-    }
-
-    /// An engine for another plan; operators that did not change have their state.
+    /// An engine for another plan: with the state of the operators that did not change, unless all
+    /// state is given up.
     fn engine_for(
-        &self,
+        &mut self,
         open: &Open<'_>,
         plan: Arc<Application>,
         sinks: &[SinkStream],
-        state: Option<&State>,
+        discards: bool,
         found: &mut Recovered,
     ) -> Engine {
-        let (nothing, clock) = (State::default(), self.engine.clock());
-        let state = state.unwrap_or(&nothing);
-        restored(plan, open.identity, sinks, state, clock, found)
+        let state = if discards {
+            Ok(State::default())
+        } else {
+            self.engine.state()
+        };
+        let state = state.unwrap_or_else(|error| {
+            let warning = format!("the state is left out: {error}");
+            found.warnings.push(warning);
+            State::default()
+        });
+        let clock = self.engine.clock();
+        engine_with(plan, open.identity, sinks, &state, clock, found)
     }
 
-    /// Goes over to another plan.
-    fn take_plan(
-        &mut self,
-        open: &Open<'_>,
-        engine: Engine,
-        sinks: Arc<[SinkStream]>,
-        text: &str,
-        found: &mut Recovered,
-    ) -> Result<(), PipelineError> {
-        let names = |sinks: &[SinkStream]| sinks.iter().map(|sink| sink.name.clone()).collect();
-        let (before, after): (Vec<_>, Vec<_>) = (names(&self.sinks), names(&sinks));
-        if before != after {
-            self.outbox = outbox_of(open, &sinks, found)?;
+    /// Goes over to another plan. The engine counts its changes from the state that it took back,
+    /// so what this one has not saved yet comes before.
+    fn take_plan(&mut self, engine: Engine, text: &str, discards: bool) {
+        let mut changes = StateChanges::new();
+        let saved = self.engine.save(Saving::Changed, &mut changes);
+        if discards || saved.is_err() {
+            self.checkpoints.demand_whole();
+            self.unsaved.clear();
+            self.is_new = discards;
+        } else {
+            self.unsaved.push(changes);
         }
         self.engine = engine;
+        self.own.set_application(text);
+    }
+
+    /// Goes over to the sinks of another plan, each with its outbox.
+    fn take_sinks(
+        &mut self,
+        open: &Open<'_>,
+        sinks: Arc<[SinkStream]>,
+        found: &mut Recovered,
+    ) -> Result<(), PipelineError> {
+        let before = self.sinks.iter().map(|sink| &sink.name);
+        if before.ne(sinks.iter().map(|sink| &sink.name)) {
+            self.outbox = outbox_of(open, &sinks, found)?;
+        }
         self.sinks = sinks;
-        text.clone_into(&mut self.application);
         Ok(())
     }
 
@@ -283,12 +300,11 @@ impl Core {
         wanted: &str,
         found: &mut Recovered,
     ) -> Result<(), PipelineError> {
-        let changes = self.application != wanted;
+        let changes = self.own.application() != wanted;
         let discards = changes && open.state_policy == StatePolicy::Discard;
         if changes {
             let (plan, sinks) = plan_of(open, wanted, wanted, found);
-            let state = if discards { None } else { self.state(found) };
-            let engine = self.engine_for(open, plan, &sinks, state.as_ref(), found);
+            let engine = self.engine_for(open, plan, &sinks, discards, found);
             let lost = self.engine.names_of(engine.left_out());
             if !lost.is_empty() && open.state_policy == StatePolicy::KeepOrFail {
                 let lost = lost.join(", ");
@@ -299,7 +315,8 @@ impl Core {
                                application.state_policy says";
                 found.warnings.push(warning.to_owned());
             }
-            self.take_plan(open, engine, sinks, wanted, found)?;
+            self.take_plan(engine, wanted, discards);
+            self.take_sinks(open, sinks, found)?;
         }
         let mut batch = WriteBatch::new();
         let time = self.wal.last_time();
@@ -347,12 +364,8 @@ fn after_outbox(
     Ok(())
 }
 
-/// The application in force behind the checkpoint: the checkpoint's, or, without one, the one
-/// with which the log begins.
-fn first_application(wal: &Wal, snapshot: &Snapshot) -> Result<Option<String>, PipelineError> {
-    if !snapshot.application.is_empty() {
-        return Ok(Some(snapshot.application.clone()));
-    }
+/// The application with which the log begins.
+fn first_application(wal: &Wal) -> Result<Option<String>, PipelineError> {
     let mut first = None;
     wal.read(Seq(1), &mut |record| {
         if let Body::Config { text, .. } = record.body {
@@ -414,13 +427,9 @@ fn outbox_of(
     sinks: &[SinkStream],
     found: &mut Recovered,
 ) -> Result<Outbox, PipelineError> {
-    let unbounded = Limits {
-        bytes_max: u64::MAX,
-        full: Full::Block,
-    };
     let limits = |name: &str| {
         let wanted = open.sinks.iter().find(|(wanted, _)| wanted == name);
-        wanted.map_or(unbounded, |(_, limits)| *limits)
+        wanted.map_or(Limits::NONE, |(_, limits)| *limits)
     };
     let sinks = sinks
         .iter()
@@ -430,8 +439,19 @@ fn outbox_of(
     Ok(outbox)
 }
 
-/// An engine with the state of a snapshot.
-fn restored(
+/// Tells how far loading has come, when that takes its time.
+fn tell(began: Instant, progress: Progress) {
+    let Progress {
+        bytes_done: done,
+        bytes_total: total,
+    } = progress;
+    if began.elapsed() >= TELL_AFTER {
+        tracing::info!("loading the state: {done} of {total} bytes");
+    }
+}
+
+/// An engine with a state.
+fn engine_with(
     plan: Arc<Application>,
     identity: u64,
     sinks: &[SinkStream],
@@ -449,20 +469,6 @@ fn restored(
         found.warnings.push(format!("{what} {why}"));
     }
     engine
-}
-
-fn state_of(snapshot: &Snapshot) -> State {
-    let chunks = snapshot.chunks.iter().enumerate();
-    let pieces = chunks.map(|(number, chunk)| {
-        let place = Place {
-            operator: chunk.operator,
-            key: chunk.key,
-        };
-        (place, number, 0..chunk.bytes.len())
-    });
-    let pieces = pieces.collect();
-    let blocks = snapshot.chunks.iter().map(|chunk| chunk.bytes.clone());
-    State::of(blocks.collect(), pieces)
 }
 
 /// An application as the log keeps it: path and text of each file, then the settings of streams

@@ -12,7 +12,7 @@ use crate::engine::{Engine, Outputs, Saving};
 use crate::event::{
     Batch, GrowingState, OutputKey, Rejected, Schema, Seq, StateChanges, Timestamp,
 };
-use crate::outbox::{Entry, Full, Limits};
+use crate::outbox::{Entry, Limits};
 use crate::pipeline::{self, Core, Open, StatePolicy};
 use crate::sql::plan::StreamId;
 use crate::sql::{Application, SqlText};
@@ -91,13 +91,9 @@ impl Run<'_> {
         streams: &[(String, StreamId, Arc<Schema>)],
         restart: bool,
     ) -> Result<Vec<Vec<Entry>>, Faults> {
-        let limits = Limits {
-            bytes_max: u64::MAX,
-            full: Full::DropNewest,
-        };
         let sinks: Vec<(String, Limits)> = streams
             .iter()
-            .map(|(name, ..)| (name.clone(), limits))
+            .map(|(name, ..)| (name.clone(), Limits::NONE))
             .collect();
         let open = Open {
             store: Arc::new(store.clone()),

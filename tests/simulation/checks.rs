@@ -215,7 +215,7 @@ impl World {
             let mut all: Vec<Entry> = old.iter().filter(is_told).cloned().collect();
             all.extend(held);
             far.dropped.clear();
-            far.dropped_before = self.daemon.dropped(sink);
+            far.dropped_before = self.daemon.counts(sink).dropped;
             past.insert(
                 name.to_owned(),
                 (all, covered.max(self.daemon.last_key(sink))),
@@ -252,6 +252,12 @@ impl World {
         );
         let open = &expected[expected.partition_point(|entry| entry.key <= cursor)..];
         let depth = self.daemon.depth(sink);
+        let counts = self.daemon.counts(sink);
+        if !self.is_damaged {
+            let all = counts.confirmed + counts.dropped + depth.entries;
+            let put_in = u64::try_from(expected.len()).unwrap();
+            assert_eq!(all, put_in, "what has become of the outputs into {name}");
+        }
         let limits = self.conditions.setting.limits;
         if limits.full == Full::Block || limits.bytes_max == u64::MAX {
             // In = out + held.
@@ -266,9 +272,8 @@ impl World {
         let count = u64::try_from(held.len()).unwrap();
         assert_eq!(depth.entries, count, "how much waits for {name}");
         assert!(held.iter().all(|entry| known(open, entry)), "{name}");
-        let groups = || daemon::groups(&self.store, name);
         assert!(
-            depth.bytes <= limits.bytes_max || groups() == 1,
+            depth.bytes <= limits.bytes_max,
             "{} bytes wait for {name}",
             depth.bytes
         );
@@ -276,7 +281,7 @@ impl World {
         far.dropped.retain(|key| *key <= cursor);
         let missing = open.iter().filter(|entry| !known(&held, entry));
         far.dropped.extend(missing.map(|entry| entry.key));
-        let dropped = self.daemon.dropped(sink) - far.dropped_before;
+        let dropped = counts.dropped - far.dropped_before;
         let missing = u64::try_from(far.dropped.len()).unwrap();
         assert_eq!(dropped, missing, "how much {name} has dropped");
     }

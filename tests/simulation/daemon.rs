@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use eventflux::checkpoint::{Job, Report};
 use eventflux::event::{Batch, ClockState, DeliveryMark, OutputKey, Rejected, Seq, Timestamp};
-use eventflux::outbox::{Depth, Entry, Limits};
-use eventflux::pipeline::{Core, Feed, Input, Open, PipelineError, Recovered, StatePolicy};
+use eventflux::outbox::{Counts, Depth, Entry, Limits};
+use eventflux::pipeline::{Ahead, Core, Feed, Input, Open, PipelineError, Recovered, StatePolicy};
 use eventflux::sink::Delivery;
 use eventflux::sql::plan::StreamId;
 use eventflux::store::sim::SimStore;
@@ -66,6 +67,10 @@ pub(crate) struct Daemon {
     /// What a sync that is under way covers, and whether the disk has done it.
     syncing: Option<(Seq, bool)>,
     acks: VecDeque<Ack>,
+    /// Whether a checkpoint was begun and not ended.
+    saving: bool,
+    /// What the writing thread is to do, which here is done by and by.
+    jobs: VecDeque<Job>,
 }
 
 impl Daemon {
@@ -101,6 +106,8 @@ impl Daemon {
             setting,
             syncing: None,
             acks: VecDeque::new(),
+            saving: false,
+            jobs: VecDeque::new(),
         };
         Ok((daemon, found))
     }
@@ -221,8 +228,44 @@ impl Daemon {
         released
     }
 
-    pub(crate) fn checkpoint(&mut self) -> Result<(), PipelineError> {
-        self.core.checkpoint().map(drop)
+    /// A checkpoint at once. What the checkpoints cover that are there now and were not before.
+    pub(crate) fn checkpoint(&mut self) -> Result<Vec<Seq>, PipelineError> {
+        let mut made = Vec::new();
+        while !self.jobs.is_empty() {
+            made.extend(self.run_job()?);
+        }
+        self.saving = false;
+        made.push(self.core.checkpoint()?.seq);
+        Ok(made)
+    }
+
+    /// A step of one that takes its time: begins it, takes some of the state, or ends it.
+    pub(crate) fn save_ahead(&mut self, ends: bool) -> Result<(), PipelineError> {
+        if !self.saving {
+            self.saving = self.has_unsaved() && self.core.begin_checkpoint();
+        } else if ends {
+            self.saving = false;
+            self.jobs.push_back(self.core.finish_checkpoint()?);
+        } else {
+            let (Ahead::More(job) | Ahead::Enough(job)) = self.core.save_ahead()?;
+            self.jobs.extend(job);
+        }
+        Ok(())
+    }
+
+    /// The writing thread does what it is to do next. What the checkpoint covers that is there
+    /// with it.
+    pub(crate) fn run_job(&mut self) -> Result<Option<Seq>, PipelineError> {
+        let Some(job) = self.jobs.pop_front() else {
+            return Ok(None);
+        };
+        let Report { more, saved, .. } = job.run(&*self.core.store())?;
+        self.jobs.extend(more);
+        let Some(saved) = saved else {
+            return Ok(None);
+        };
+        self.jobs.extend(self.core.checkpointed(&saved));
+        Ok((!saved.folded).then_some(saved.seq))
     }
 
     pub(crate) fn trim(&mut self) -> Result<bool, PipelineError> {
@@ -270,8 +313,8 @@ impl Daemon {
         self.core.outbox().last_key(sink).unwrap()
     }
 
-    pub(crate) fn dropped(&self, sink: usize) -> u64 {
-        self.core.outbox().dropped(sink)
+    pub(crate) fn counts(&self, sink: usize) -> Counts {
+        self.core.outbox().counts(sink).unwrap()
     }
 }
 
@@ -305,32 +348,10 @@ pub(crate) fn log_begin(store: &SimStore) -> Option<Seq> {
 /// How many checkpoints there are.
 pub(crate) fn checkpoints(store: &SimStore) -> usize {
     let mut count = 0;
-    let range = store.range(
-        &[table::CHECKPOINT],
-        &[table::CHECKPOINT + 1],
-        &mut |key, _| {
-            count += usize::from(key.ends_with(&[u8::MAX; 4]));
-            ControlFlow::Continue(())
-        },
-    );
-    range.unwrap();
-    count
-}
-
-/// How many groups of outputs are stored for the sink with this name.
-pub(crate) fn groups(store: &SimStore, name: &str) -> usize {
-    let mut prefix = vec![table::OUTBOX];
-    prefix.extend(u16::try_from(name.len()).unwrap().to_be_bytes());
-    prefix.extend(name.as_bytes());
-    let mut count = 0;
-    let range = store.range(&prefix, &[table::OUTBOX + 1], &mut |key, _| {
-        let is_its = key.starts_with(&prefix);
-        count += usize::from(is_its);
-        if is_its {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
+    let (from, to) = ([table::CHECKPOINT, b'M'], [table::CHECKPOINT, b'M' + 1]);
+    let range = store.range(&from, &to, &mut |_, _| {
+        count += 1;
+        ControlFlow::Continue(())
     });
     range.unwrap();
     count

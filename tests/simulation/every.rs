@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use eventflux::outbox::{Full, Limits};
+use eventflux::outbox::Limits;
 
 use crate::applications::{SOURCES, families};
 use crate::broker::Ids;
@@ -23,10 +23,7 @@ fn conditions() -> Conditions {
         family: everything.unwrap(),
         variant: 0,
         setting: Setting {
-            limits: Limits {
-                bytes_max: u64::MAX,
-                full: Full::Block,
-            },
+            limits: Limits::NONE,
             checkpoints_kept: 2,
             room: 5,
             is_careless: false,
@@ -59,7 +56,11 @@ fn day() -> Vec<Planned> {
         }
         steps.push(Step::Tick { after_ms: 900 });
         if hour % 3 == 1 {
-            steps.push(Step::Checkpoint);
+            steps.push(Step::SaveAhead { ends: false });
+            steps.push(Step::SaveAhead { ends: false });
+            steps.push(Step::Turn { after_ms, most: 2 });
+            steps.push(Step::SaveAhead { ends: true });
+            steps.extend([const { Step::RunJob }; 6]);
             steps.push(Step::Trim);
         }
         match hour {
@@ -112,5 +113,8 @@ pub(crate) fn every_operation() {
     });
     let second = second.into_inner();
     println!("{operations} operations, {second} of the crashes with a second one");
-    assert!(second > operations / 8, "recoveries are interrupted as well");
+    assert!(
+        second > operations / 8,
+        "recoveries are interrupted as well"
+    );
 }

@@ -59,6 +59,12 @@ pub(crate) enum Step {
     /// It is reported.
     EndSync,
     Checkpoint,
+    /// A checkpoint that takes its time is begun, goes on, or ends.
+    SaveAhead {
+        ends: bool,
+    },
+    /// The thread that writes checkpoints does something.
+    RunJob,
     Trim,
     /// A far side takes what was sent to it.
     Take {
@@ -155,7 +161,11 @@ fn conditions(random: &mut Random) -> Conditions {
         family,
         variant: random.index(VARIANTS),
         setting: Setting {
-            limits: Limits { bytes_max, full },
+            limits: Limits {
+                bytes_max,
+                full,
+                ..Limits::NONE
+            },
             checkpoints_kept: 1 + random.index(3),
             room: 1 + random.index(12),
             is_careless: random.below(16) == 0,
@@ -198,6 +208,8 @@ fn step(random: &mut Random, weights: Weights, is_damaged: bool, leaps: bool) ->
         (weights.sync, Kind::BeginSync),
         (weights.sync, Kind::EndSync),
         (weights.checkpoint, Kind::Checkpoint),
+        (weights.checkpoint * 2, Kind::SaveAhead),
+        (weights.checkpoint * 2, Kind::RunJob),
         (weights.checkpoint, Kind::Trim),
         (weights.far, Kind::Take),
         (weights.far, Kind::Confirm),
@@ -238,6 +250,10 @@ fn step(random: &mut Random, weights: Weights, is_damaged: bool, leaps: bool) ->
         },
         Kind::EndSync => Step::EndSync,
         Kind::Checkpoint => Step::Checkpoint,
+        Kind::SaveAhead => Step::SaveAhead {
+            ends: random.below(3) == 0,
+        },
+        Kind::RunJob => Step::RunJob,
         Kind::Trim => Step::Trim,
         Kind::Take => Step::Take {
             sink,
@@ -283,6 +299,8 @@ enum Kind {
     BeginSync,
     EndSync,
     Checkpoint,
+    SaveAhead,
+    RunJob,
     Trim,
     Take,
     Confirm,

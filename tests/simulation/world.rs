@@ -302,6 +302,11 @@ impl World {
                 self.release(released);
             }
             Step::Checkpoint => self.checkpoint()?,
+            Step::SaveAhead { ends } => self.daemon.save_ahead(ends)?,
+            Step::RunJob => {
+                let made = self.daemon.run_job()?;
+                self.checkpoints.extend(made);
+            }
             Step::Trim => {
                 self.daemon.trim()?;
             }
@@ -473,8 +478,8 @@ impl World {
 
     fn checkpoint(&mut self) -> Result<(), PipelineError> {
         if self.daemon.has_unsaved() {
-            self.daemon.checkpoint()?;
-            self.checkpoints.push(self.daemon.last());
+            let made = self.daemon.checkpoint()?;
+            self.checkpoints.extend(made);
         }
         Ok(())
     }
@@ -574,7 +579,10 @@ impl World {
 
     /// Lets a chosen misfortune strike where it is to.
     fn foresee(&mut self) {
-        let Doom::At { operation, keep, .. } = self.doom else {
+        let Doom::At {
+            operation, keep, ..
+        } = self.doom
+        else {
             return;
         };
         if self.store.operations() < operation {
@@ -613,7 +621,8 @@ impl World {
         self.foresee();
         if is_likely && matches!(self.doom, Doom::Chance) {
             let after = 1 + random.below(8);
-            self.store.plan(self.store.operations() + after, Fault::Crash);
+            self.store
+                .plan(self.store.operations() + after, Fault::Crash);
             self.planned = Some(random.below(1 << 20));
         }
         self.counts.starts += 1;
