@@ -13,6 +13,10 @@ use crate::daemon;
 use crate::oracle::{Expected, Logged, Past};
 use crate::world::{Far, World};
 
+/// Checkpoints that may be there besides those to be kept: one that shares nothing with the newest,
+/// and one that is being folded.
+const CHECKPOINTS_BESIDE: usize = 2;
+
 /// What a warning says when something is lost. Without damage nothing ever is.
 const LOSSES: [&str; 5] = [
     "damaged",
@@ -30,15 +34,7 @@ impl World {
             Some(whose) => self.recovered_from_damage(found, whose),
             None => self.recovered_whole(found),
         }
-        self.checkpoints.retain(|seq| *seq <= found.checkpoint);
-        // One that an interrupted start has made.
-        if found.checkpoint > Seq(0) && self.checkpoints.last() != Some(&found.checkpoint) {
-            self.checkpoints.push(found.checkpoint);
-        }
         let last = self.daemon.last();
-        if !self.daemon.has_unsaved() && last > found.checkpoint {
-            self.checkpoints.push(last);
-        }
         // From here on it counts as durable.
         self.acknowledged = last;
     }
@@ -231,10 +227,11 @@ impl World {
             self.check_sink(sink, is_thorough);
         }
         if is_thorough && !self.is_damaged {
-            let most = self.conditions.setting.checkpoints_kept;
-            let count = daemon::checkpoints(&self.store);
+            let checkpoints = daemon::checkpoints(&self.store);
+            let most = self.conditions.setting.checkpoints_kept + CHECKPOINTS_BESIDE;
+            let count = checkpoints.len();
             assert!(count <= most, "{count} checkpoints are kept");
-            self.check_trimmed();
+            self.check_trimmed(&checkpoints);
         }
     }
 
@@ -287,14 +284,12 @@ impl World {
     }
 
     /// The log is cut only where no checkpoint needs it.
-    fn check_trimmed(&self) {
+    fn check_trimmed(&self, checkpoints: &[Seq]) {
         let Some(begin) = daemon::log_begin(&self.store) else {
             return;
         };
-        let kept = self.conditions.setting.checkpoints_kept;
-        let oldest = self.checkpoints.iter().rev().nth(kept - 1);
-        let oldest = oldest.or(self.checkpoints.first());
-        let needed = oldest.map_or(Seq(1), |oldest| oldest.plus(1));
+        let needed = checkpoints.iter().min();
+        let needed = needed.map_or(Seq(1), |oldest| oldest.plus(1));
         let records = self.oracle.records().iter();
         let gone = records.take_while(|one| one.record.first < begin);
         let is_needed = gone.last().filter(|one| one.record.last() >= needed);

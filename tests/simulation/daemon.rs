@@ -228,15 +228,13 @@ impl Daemon {
         released
     }
 
-    /// A checkpoint at once. What the checkpoints cover that are there now and were not before.
-    pub(crate) fn checkpoint(&mut self) -> Result<Vec<Seq>, PipelineError> {
-        let mut made = Vec::new();
+    /// A checkpoint at once.
+    pub(crate) fn checkpoint(&mut self) -> Result<(), PipelineError> {
         while !self.jobs.is_empty() {
-            made.extend(self.run_job()?);
+            self.run_job()?;
         }
         self.saving = false;
-        made.push(self.core.checkpoint()?.seq);
-        Ok(made)
+        self.core.checkpoint().map(drop)
     }
 
     /// A step of one that takes its time: begins it, takes some of the state, or ends it.
@@ -253,19 +251,17 @@ impl Daemon {
         Ok(())
     }
 
-    /// The writing thread does what it is to do next. What the checkpoint covers that is there
-    /// with it.
-    pub(crate) fn run_job(&mut self) -> Result<Option<Seq>, PipelineError> {
+    /// The writing thread does what it is to do next.
+    pub(crate) fn run_job(&mut self) -> Result<(), PipelineError> {
         let Some(job) = self.jobs.pop_front() else {
-            return Ok(None);
+            return Ok(());
         };
         let Report { more, saved, .. } = job.run(&*self.core.store())?;
         self.jobs.extend(more);
-        let Some(saved) = saved else {
-            return Ok(None);
-        };
-        self.jobs.extend(self.core.checkpointed(&saved));
-        Ok((!saved.folded).then_some(saved.seq))
+        if let Some(saved) = saved {
+            self.jobs.extend(self.core.checkpointed(&saved));
+        }
+        Ok(())
     }
 
     pub(crate) fn trim(&mut self) -> Result<bool, PipelineError> {
@@ -345,14 +341,8 @@ pub(crate) fn log_begin(store: &SimStore) -> Option<Seq> {
     first
 }
 
-/// How many checkpoints there are.
-pub(crate) fn checkpoints(store: &SimStore) -> usize {
-    let mut count = 0;
-    let (from, to) = ([table::CHECKPOINT, b'M'], [table::CHECKPOINT, b'M' + 1]);
-    let range = store.range(&from, &to, &mut |_, _| {
-        count += 1;
-        ControlFlow::Continue(())
-    });
-    range.unwrap();
-    count
+/// What the checkpoints of a store cover, oldest first.
+pub(crate) fn checkpoints(store: &SimStore) -> Vec<Seq> {
+    let listed = eventflux::checkpoint::list(store).unwrap();
+    listed.into_iter().map(|one| one.seq).collect()
 }

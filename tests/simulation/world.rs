@@ -162,8 +162,6 @@ pub(crate) struct World {
     doom: Doom,
     /// What must survive everything but damage.
     pub(super) acknowledged: Seq,
-    /// What the checkpoints that were made cover.
-    pub(super) checkpoints: Vec<Seq>,
     pub(super) is_damaged: bool,
     /// A start that had to mend damage was interrupted: it came back, but nobody knows what the
     /// first attempt has made of the damage.
@@ -246,7 +244,6 @@ impl World {
             planned: None,
             doom,
             acknowledged: Seq(0),
-            checkpoints: Vec::new(),
             is_damaged: false,
             is_adrift: false,
             counts,
@@ -303,10 +300,7 @@ impl World {
             }
             Step::Checkpoint => self.checkpoint()?,
             Step::SaveAhead { ends } => self.daemon.save_ahead(ends)?,
-            Step::RunJob => {
-                let made = self.daemon.run_job()?;
-                self.checkpoints.extend(made);
-            }
+            Step::RunJob => self.daemon.run_job()?,
             Step::Trim => {
                 self.daemon.trim()?;
             }
@@ -478,8 +472,7 @@ impl World {
 
     fn checkpoint(&mut self) -> Result<(), PipelineError> {
         if self.daemon.has_unsaved() {
-            let made = self.daemon.checkpoint()?;
-            self.checkpoints.extend(made);
+            self.daemon.checkpoint()?;
         }
         Ok(())
     }
