@@ -1,10 +1,101 @@
-//! What is counted while the daemon runs.
+//! What is counted while the daemon runs, and whether it does all that it should.
+//!
+//! Bytes written for an event or in an idle hour are differences of [`PipelineMetrics::log_bytes`],
+//! `outbox_bytes`, `checkpoint_bytes` and `cursor_bytes`, which together are all that is given to
+//! the store.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::engine::EngineCounts;
 use crate::{sink, source};
+
+/// Why sources are held back, or may be soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// No space is left on the disk.
+    DiskFull,
+    /// Little space is left on the disk.
+    DiskLow,
+    /// The disk takes very long.
+    DiskSlow,
+    /// Reading or writing failed.
+    DiskFailed,
+    /// The store has reached its limit.
+    StoreFull,
+    /// The store cannot be opened: read-only, no permission, locked.
+    StoreUnusable,
+    /// The store is damaged.
+    StoreDamaged,
+}
+
+impl Trouble {
+    /// The word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Trouble::DiskFull => "disk_full",
+            Trouble::DiskLow => "disk_low",
+            Trouble::DiskSlow => "disk_slow",
+            Trouble::DiskFailed => "disk_failed",
+            Trouble::StoreFull => "store_full",
+            Trouble::StoreUnusable => "store_unusable",
+            Trouble::StoreDamaged => "store_damaged",
+        }
+    }
+}
+
+/// What is wrong, and since when anything is.
+#[derive(Clone, Debug)]
+pub struct Degraded {
+    /// In a word.
+    pub trouble: Trouble,
+    /// In a sentence.
+    pub why: String,
+    /// When all was well last.
+    pub since: Instant,
+}
+
+/// Whether all is well. Every change is told in the log, once.
+#[derive(Debug, Default)]
+pub struct Health {
+    degraded: Mutex<Option<Degraded>>,
+}
+
+impl Health {
+    /// What is wrong; `None` when all is well.
+    #[must_use]
+    pub fn degraded(&self) -> Option<Degraded> {
+        self.lock().clone()
+    }
+
+    /// Something is wrong.
+    pub fn degrade(&self, trouble: Trouble, why: &str) {
+        let mut degraded = self.lock();
+        let known = degraded.as_ref().map(|known| (known.trouble, known.since));
+        if known.is_none_or(|(known, _)| known != trouble) {
+            tracing::warn!("degraded, {}: {why}; sources are held back", trouble.word());
+        }
+        *degraded = Some(Degraded {
+            trouble,
+            why: why.to_owned(),
+            since: known.map_or_else(Instant::now, |(_, since)| since),
+        });
+    }
+
+    /// All is well again.
+    pub fn recover(&self) {
+        if let Some(Degraded { trouble, since, .. }) = self.lock().take() {
+            let seconds = since.elapsed().as_secs_f32();
+            tracing::warn!("recovered from {} after {seconds:.1} s", trouble.word());
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Degraded>> {
+        self.degraded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What the pipeline counts, readable at any time.
 #[derive(Debug, Default)]
@@ -25,6 +116,30 @@ pub struct PipelineMetrics {
     pub syncs: AtomicU64,
     /// Checkpoints saved.
     pub checkpoints: AtomicU64,
+    /// Bytes given to the store by checkpoints.
+    pub checkpoint_bytes: AtomicU64,
+    /// Checkpoints that were written again with fewer parts.
+    pub folds: AtomicU64,
+    /// The longest that the turns have waited for a part of the state to be taken, in microseconds.
+    pub checkpoint_pause_us_max: AtomicU64,
+    /// Bytes given to the store by outputs.
+    pub outbox_bytes: AtomicU64,
+    /// Bytes given to the store by confirmations of outputs.
+    pub cursor_bytes: AtomicU64,
+    /// Bytes that the store takes on disk, as of the last look.
+    pub store_bytes: AtomicU64,
+    /// Acknowledgements that wait for the disk now.
+    pub acks_held: AtomicU64,
+    /// Times that the store failed, each attempt to open it anew included.
+    pub store_failures: AtomicU64,
+    /// Times that the store was opened anew.
+    pub store_reopened: AtomicU64,
+    /// Records that were lost with the store and made again from memory.
+    pub records_again: AtomicU64,
+    /// Times that the log was told of the state of the clock.
+    pub clock_records: AtomicU64,
+    /// Whether it does all that it should.
+    pub health: Health,
     /// Expressions that could not be computed and became NULL.
     pub faults: AtomicU64,
     /// Rows behind the watermark of their streams.
@@ -44,6 +159,13 @@ pub struct PipelineMetrics {
 }
 
 impl PipelineMetrics {
+    /// The turns have waited so long for a part of the state to be taken.
+    pub fn pause(&self, span: Duration) {
+        let us = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        self.checkpoint_pause_us_max
+            .fetch_max(us, Ordering::Relaxed);
+    }
+
     /// Adds what an engine has counted.
     pub fn count_engine(&self, counts: EngineCounts) {
         for (counter, count) in [
@@ -70,6 +192,17 @@ impl PipelineMetrics {
             ("log_bytes", &self.log_bytes),
             ("syncs", &self.syncs),
             ("checkpoints", &self.checkpoints),
+            ("checkpoint_bytes", &self.checkpoint_bytes),
+            ("folds", &self.folds),
+            ("checkpoint_pause_us_max", &self.checkpoint_pause_us_max),
+            ("outbox_bytes", &self.outbox_bytes),
+            ("cursor_bytes", &self.cursor_bytes),
+            ("store_bytes", &self.store_bytes),
+            ("acks_held", &self.acks_held),
+            ("store_failures", &self.store_failures),
+            ("store_reopened", &self.store_reopened),
+            ("records_again", &self.records_again),
+            ("clock_records", &self.clock_records),
             ("faults", &self.faults),
             ("late", &self.late),
             ("future", &self.future),

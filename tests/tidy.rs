@@ -53,6 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "event",
             "observe",
             "clock",
+            "pace",
         ],
     ),
     (

@@ -83,11 +83,26 @@ pub(super) fn run(app: &Path, store: Option<PathBuf>, terminal: &mut Terminal<'_
 fn exit_of(error: &DaemonError) -> Exit {
     match error {
         DaemonError::Store(
-            StoreError::Locked { .. } | StoreError::Unusable { .. } | StoreError::Full { .. },
-        )
-        | DaemonError::Pipeline(PipelineError::Store(
-            StoreError::Full { .. } | StoreError::ReadOnly { .. },
-        )) => Exit::Store,
+            StoreError::Locked { .. }
+            | StoreError::Unusable { .. }
+            | StoreError::TooNew { .. }
+            | StoreError::Full { .. },
+        ) => Exit::Store,
+        // It could not be opened again.
+        DaemonError::Pipeline(error)
+            if matches!(
+                error.store(),
+                Some(
+                    StoreError::Unusable { .. }
+                        | StoreError::TooNew { .. }
+                        | StoreError::Full { .. }
+                        | StoreError::ReadOnly { .. }
+                )
+            ) =>
+        {
+            Exit::Store
+        }
+        DaemonError::Pipeline(PipelineError::StateWouldBeLost { .. }) => Exit::Configuration,
         DaemonError::Late { .. } => Exit::Forced,
         DaemonError::Store(_) | DaemonError::Pipeline(_) | DaemonError::Start { .. } => {
             Exit::Failure

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::options::Options;
+use super::outbox::ttl_of;
 use super::settings::{
-    ApplicationSettings, BrokerSettings, CheckpointSettings, Durability, LogLevel, LogSettings,
-    OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings, ShutdownSettings,
-    SimulatorSettings, SqlText, StoreSettings, TurnSettings,
+    ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability, LogLevel,
+    LogSettings, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
+    ShutdownSettings, SimulatorSettings, SqlText, StatePolicy, StoreSettings, TurnSettings,
 };
 use crate::diagnostic::{Diagnostic, Place};
 
@@ -30,6 +31,7 @@ pub(super) fn settings(
 ) -> Option<Settings> {
     let keys = &written.keys;
     check_name(keys, faults);
+    check_checkpoints(keys, faults);
     warn(&written, warnings);
     let broker = keys.has("broker.listen").then(|| broker(keys, faults));
     let simulator = keys.has("simulator.seed").then(|| simulator(keys));
@@ -38,6 +40,11 @@ pub(super) fn settings(
         application: ApplicationSettings {
             name: keys.text("application.name")?.to_owned(),
             sql: written.sql,
+            state_policy: match keys.text("application.state_policy")? {
+                "keep_or_fail" => StatePolicy::KeepOrFail,
+                "discard" => StatePolicy::Discard,
+                _ => StatePolicy::KeepCompatible,
+            },
             options: written.application,
         },
         store: StoreSettings {
@@ -50,18 +57,21 @@ pub(super) fn settings(
                     ms: number(keys, "store.sync_interval")?,
                 },
             },
+            bytes_max: number(keys, "store.bytes_max")?,
+            free_bytes_min: number(keys, "store.free_bytes_min")?,
         },
         checkpoint: CheckpointSettings {
-            interval_ms: number(keys, "checkpoint.interval")?,
+            interval_ms: some(number(keys, "checkpoint.interval")?),
+            log_bytes_max: some(number(keys, "checkpoint.log_bytes_max")?),
             keep: number(keys, "checkpoint.keep")?,
+        },
+        clock: ClockSettings {
+            jump_ms_max: keys.integer("clock.jump_max")?,
         },
         outbox: OutboxSettings {
             bytes_max: number(keys, "outbox.bytes_max")?,
-            full: match keys.text("outbox.full")? {
-                "drop_newest" => OutboxFull::DropNewest,
-                "block" => OutboxFull::Block,
-                _ => OutboxFull::DropOldest,
-            },
+            full: OutboxFull::of(keys.text("outbox.full")?),
+            ttl_ms: ttl_of(keys.integer("outbox.ttl")?),
         },
         turn: TurnSettings {
             rows_max: number(keys, "turn.rows_max")?,
@@ -85,6 +95,25 @@ pub(super) fn settings(
 
 fn number<N: TryFrom<i64>>(keys: &Options, name: &str) -> Option<N> {
     N::try_from(keys.integer(name)?).ok()
+}
+
+/// 0 says that there is none.
+fn some(number: u64) -> Option<u64> {
+    (number > 0).then_some(number)
+}
+
+fn check_checkpoints(keys: &Options, faults: &mut Vec<Diagnostic>) {
+    const INTERVAL_MS_MIN: i64 = 100;
+    let interval_ms = keys.integer("checkpoint.interval").unwrap_or(0);
+    if (1..INTERVAL_MS_MIN).contains(&interval_ms) {
+        let message = "'checkpoint.interval' must be 0 or at least 100 ms";
+        faults.extend(at(keys, "checkpoint.interval", Diagnostic::error, message));
+    }
+    if interval_ms == 0 && keys.integer("checkpoint.log_bytes_max") == Some(0) {
+        let message = "'checkpoint.interval' and 'checkpoint.log_bytes_max' must not both be 0: \
+                       the log would never end";
+        faults.extend(at(keys, "checkpoint.interval", Diagnostic::error, message));
+    }
 }
 
 fn level(word: &str) -> LogLevel {

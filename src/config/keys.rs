@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 
 use super::options::{OptionKind, OptionSpec};
+use super::settings::OutboxFull;
 
 /// A key of the configuration file.
 #[derive(Clone, Debug)]
@@ -41,9 +42,15 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("store", "Where accepted events and state lie on disk."),
     (
         "checkpoint",
-        "How often the state is saved, which bounds the time a restart takes.",
+        "How often the state is saved, which bounds the time a restart takes: after some time, \
+         after so much of the log, or both, whichever comes first.",
     ),
-    ("outbox", "Outputs that wait for their far side."),
+    ("clock", "How far the machine's clock is followed."),
+    (
+        "outbox",
+        "Outputs that wait for their far side. A sink may set these for itself, as `outbox.ttl` \
+         and so on, see `[streams.<name>]`.",
+    ),
     ("turn", "How much is taken from the sources at a time."),
     ("log", "What the daemon says about itself."),
     ("shutdown", "How the daemon ends."),
@@ -81,6 +88,15 @@ pub const KEYS: &[KeySpec] = &[
         "A file with SQL, a list of files, or the SQL itself: text with a `;` or a line break.",
     ),
     key(
+        "application.state_policy",
+        OptionKind::Choice(&["keep_compatible", "keep_or_fail", "discard"]),
+        Some("keep_compatible"),
+        "What becomes of the state (windows, groups, tables, patterns under way) when the SQL is \
+         another one than before: whatever did not change keeps its state and what did starts \
+         empty, with a warning; or nothing is started when some state would be lost; or \
+         everything starts empty.",
+    ),
+    key(
         "store.path",
         OptionKind::Text,
         Some("/var/lib/eventflux"),
@@ -110,18 +126,51 @@ pub const KEYS: &[KeySpec] = &[
     )
     .between(1, 60_000),
     key(
+        "store.bytes_max",
+        OptionKind::Bytes,
+        Some("4 GiB"),
+        "How much the store may take on the disk; 0 for no limit. Beyond it no more events are \
+         taken, and so acknowledged, until there is room again.",
+    )
+    .between(0, 1 << 44),
+    key(
+        "store.free_bytes_min",
+        OptionKind::Bytes,
+        Some("8 MiB"),
+        "How much is to stay free on the disk, so that what frees the store still has room. Below \
+         it no more events are taken, and so acknowledged.",
+    )
+    .between(0, 1 << 40),
+    key(
         "checkpoint.interval",
         OptionKind::Duration,
         Some("60 s"),
-        "The time between two checkpoints; none is made when nothing happened.",
+        "The time between two checkpoints, at least 100 ms; none is made when nothing happened. 0 \
+         leaves it to `log_bytes_max`.",
     )
-    .between(100, 86_400_000),
+    .between(0, 86_400_000),
+    key(
+        "checkpoint.log_bytes_max",
+        OptionKind::Bytes,
+        Some("16 MiB"),
+        "The bytes of the log after which a checkpoint is made; 0 leaves it to `interval`.",
+    )
+    .between(0, 1 << 40),
     key(
         "checkpoint.keep",
         OptionKind::Integer { min: 1, max: 1000 },
         Some("2"),
         "How many full checkpoints are kept.",
     ),
+    key(
+        "clock.jump_max",
+        OptionKind::Duration,
+        Some("30 days"),
+        "How far the log's time follows the machine's clock at once while nobody says that it was \
+         set from the network. More is followed when that is said, or when it has lasted for ten \
+         minutes and is less than five years.",
+    )
+    .between(1_000, 3_153_600_000_000),
     key(
         "outbox.bytes_max",
         OptionKind::Bytes,
@@ -131,10 +180,17 @@ pub const KEYS: &[KeySpec] = &[
     .between(64 << 10, 1 << 40),
     key(
         "outbox.full",
-        OptionKind::Choice(&["drop_oldest", "drop_newest", "block"]),
+        OptionKind::Choice(OutboxFull::WORDS),
         Some("drop_oldest"),
         "What happens at that limit. `block` stops taking events, and so acknowledging them.",
     ),
+    key(
+        "outbox.ttl",
+        OptionKind::Duration,
+        Some("0"),
+        "How long an output may wait; older ones are given up. `0`: as long as it takes.",
+    )
+    .between(0, 3_650 * 86_400_000),
     key(
         "turn.rows_max",
         OptionKind::Integer {

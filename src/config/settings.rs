@@ -19,6 +19,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// `[checkpoint]`.
     pub checkpoint: CheckpointSettings,
+    /// `[clock]`.
+    pub clock: ClockSettings,
     /// `[outbox]`.
     pub outbox: OutboxSettings,
     /// `[turn]`.
@@ -46,8 +48,21 @@ pub struct ApplicationSettings {
     pub name: String,
     /// The SQL in the order in which it is written; the texts together are one application.
     pub sql: Vec<SqlText>,
+    /// What becomes of the state when the application changes.
+    pub state_policy: StatePolicy,
     /// Options that hold for every stream which knows them; checked by [`super::resolve`].
     pub options: OptionTable,
+}
+
+/// What becomes of the state when the application changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatePolicy {
+    /// What did not change keeps its state; what did starts empty, with a warning.
+    KeepCompatible,
+    /// The same, unless some state would be lost: then nothing is started.
+    KeepOrFail,
+    /// Everything starts empty.
+    Discard,
 }
 
 /// SQL, and where it is written.
@@ -70,6 +85,10 @@ pub struct StoreSettings {
     pub cache_bytes: u64,
     /// When events reach the disk.
     pub durability: Durability,
+    /// Bytes that it may take on the disk; 0 for no limit.
+    pub bytes_max: u64,
+    /// Bytes that are to stay free there.
+    pub free_bytes_min: u64,
 }
 
 /// When events reach the disk, and so when their sources are acknowledged.
@@ -89,10 +108,20 @@ pub enum Durability {
 /// How often state is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckpointSettings {
-    /// Milliseconds between two checkpoints.
-    pub interval_ms: u64,
+    /// Milliseconds between two checkpoints; none for no such bound.
+    pub interval_ms: Option<u64>,
+    /// Bytes of the log between two checkpoints; none for no such bound.
+    pub log_bytes_max: Option<u64>,
     /// How many full ones are kept; at least 1.
     pub keep: u32,
+}
+
+/// How far the machine's clock is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockSettings {
+    /// How far the log's time goes forward at once while the clock is not known to be right, in
+    /// milliseconds.
+    pub jump_ms_max: i64,
 }
 
 /// Outputs that wait.
@@ -102,6 +131,8 @@ pub struct OutboxSettings {
     pub bytes_max: u64,
     /// What happens then.
     pub full: OutboxFull,
+    /// How long an output may wait, in milliseconds; none: as long as it takes.
+    pub ttl_ms: Option<i64>,
 }
 
 /// What happens when an outbox is full.

@@ -1,31 +1,37 @@
 //! Opening, running, draining.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crossbeam::select;
 use tokio::sync::{mpsc, watch};
 
 use super::{Connector, DaemonError, Prepared};
 use crate::config::{self, Settings};
 use crate::event::{DeliveryMark, Seq};
-use crate::observe::Counted;
+use crate::observe::{Counted, PipelineMetrics, Trouble};
 use crate::outbox::{Full, Limits as OutboxLimits};
+use crate::pace::Backoff;
 use crate::pipeline::{
-    self, Core, Durability, Feed, Handles, Limits, Open, Outcome, PipelineError, Recovered,
-    SourceHandle,
+    self, Core, Disk, Durability, Feed, Handles, Limits, Open, Opened, Outcome, PipelineError,
+    Recovered, RoomLimits, SourceHandle, StatePolicy,
 };
 use crate::sink::{self, Sink};
 use crate::source::{self, Source};
-use crate::store;
+use crate::sql::{Application, SqlText};
 use crate::store::sled::{StoreEvent, StoreOptions};
+use crate::store::{self, StoreError};
 
 /// Arrivals that may wait for the pipeline, of all sources together.
 const ARRIVALS_MAX: usize = 16;
 /// How long sinks may deliver what they hold after the sources have stopped.
 const SINKS_WITHIN_MAX: Duration = Duration::from_secs(1);
+/// Waits before a store on a full disk is opened again.
+const OPEN_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// Outputs that a sink may hold.
 const DELIVERIES_MAX: usize = 1024;
 
@@ -40,56 +46,57 @@ impl Prepared {
     pub fn run(self, stop: &Receiver<()>) -> Result<Outcome, DaemonError> {
         let began = Instant::now();
         let deadline = Duration::from_millis(self.settings.shutdown.deadline_ms);
-        let options = StoreOptions {
-            cache_bytes: self.settings.store.cache_bytes,
-            ..StoreOptions::default()
-        };
-        let opened = store::sled::open(&self.settings.store.path, &options)?;
-        opened.events.iter().for_each(tell);
-        let limits = outbox_limits(&self.settings);
-        let outboxes: Vec<(String, OutboxLimits)> = self
-            .sinks
-            .iter()
-            .map(|sink| (sink.name.clone(), limits))
-            .collect();
-        let (core, found) = Core::open(&Open {
-            store: opened.store,
-            identity: opened.id,
-            application: Arc::clone(&self.application),
-            texts: &self.sql,
-            sinks: &outboxes,
-            checkpoints_kept: usize::try_from(self.settings.checkpoint.keep).unwrap_or(2),
-        })?;
-        for warning in &found.warnings {
-            tracing::warn!("{warning}");
-        }
-        match found {
-            Recovered {
-                checkpoint: Seq(0),
-                records: 0,
-                ..
-            } => {
-                tracing::info!(
-                    "began a fresh store in `{}`",
-                    self.settings.store.path.display()
-                );
-            }
-            Recovered {
-                checkpoint,
-                records,
-                ..
-            } => tracing::info!(
-                "went on at {}: the checkpoint at {checkpoint} and {records} records of the log",
-                core.last()
-            ),
-        }
-        let running = self.start(core, opened.id, deadline)?;
+        let metrics: Arc<PipelineMetrics> = Arc::default();
+        let mut disk = self.disk();
+        let opened = first_open(&mut disk, &metrics, stop)?;
+        let running = self.start(disk, opened, metrics, deadline)?;
         tracing::info!("ready after {} ms", began.elapsed().as_millis());
         running.until(stop, deadline)
     }
 
+    /// What opens the store, now and whenever it has failed.
+    fn disk(&self) -> Disk {
+        let path = self.settings.store.path.clone();
+        let limits = |sink| outbox_limits(&self.settings, &self.application, sink);
+        let outboxes = self
+            .sinks
+            .iter()
+            .map(|sink| (sink.name.clone(), limits(sink)));
+        let store = StoreToOpen {
+            path: path.clone(),
+            options: StoreOptions {
+                cache_bytes: self.settings.store.cache_bytes,
+                ..StoreOptions::default()
+            },
+            application: Arc::clone(&self.application),
+            texts: self.sql.clone(),
+            outboxes: outboxes.collect(),
+            checkpoints_kept: usize::try_from(self.settings.checkpoint.keep).unwrap_or(2),
+            state_policy: state_policy(&self.settings),
+        };
+        Disk {
+            open: Box::new(move || store.open()),
+            bytes_free: Box::new(move || {
+                let disk = nix::sys::statvfs::statvfs(&path).ok()?;
+                // Their width depends on the machine.
+                #[allow(clippy::useless_conversion, reason = "it is one on some machines")]
+                let (blocks, size) = (
+                    u64::from(disk.blocks_available()),
+                    u64::from(disk.fragment_size()),
+                );
+                Some(blocks.saturating_mul(size))
+            }),
+        }
+    }
+
     /// Spawns everything.
-    fn start(self, core: Core, id: u64, deadline: Duration) -> Result<Running, DaemonError> {
+    fn start(
+        self,
+        disk: Disk,
+        opened: Opened,
+        metrics: Arc<PipelineMetrics>,
+        deadline: Duration,
+    ) -> Result<Running, DaemonError> {
         let (arrivals, arrived) = bounded(ARRIVALS_MAX);
         let room = (DELIVERIES_MAX + 1) * self.sinks.len().max(1);
         let (confirmed, confirmations) = bounded(room);
@@ -108,26 +115,28 @@ impl Prepared {
             // A third each for sources, sinks and the rest.
             stop_within: deadline / 3,
             stopping: stopped.clone(),
-            counted: Counted::default(),
+            counted: Counted {
+                pipeline: Arc::clone(&metrics),
+                ..Counted::default()
+            },
         };
         let sources = self
             .sources
             .into_iter()
             .enumerate()
             .map(|(number, source)| {
-                let tail = core.marks(&source.name).to_vec();
+                let tail = opened.core.marks(&source.name).to_vec();
                 start.source(number, source, tail, arrivals.clone(), stopped.clone())
             });
         let sources = sources.collect();
         let sinks = self.sinks.into_iter().enumerate().map(|(number, sink)| {
             let deliver = start.sink(number, sink, confirmed.clone(), draining.clone());
-            Feed::new(number, deliver, core.outbox(), id)
+            Feed::new(number, deliver, opened.core.outbox(), opened.identity)
         });
         let feeds = sinks.collect();
         let Start {
             working, counted, ..
         } = start;
-        let metrics = Arc::clone(&counted.pipeline);
         let handles = Handles {
             sources,
             arrivals: arrived,
@@ -140,7 +149,7 @@ impl Prepared {
         let (end, ended) = bounded(1);
         thread("pipeline", &working, move || {
             // The daemon may have given up waiting; then nobody listens.
-            let _ = end.send(pipeline::run(core, handles, limits));
+            let _ = end.send(pipeline::run(disk, opened, handles, limits));
         })?;
         thread("io", &working, move || {
             runtime.block_on(drained_of(stopped, draining))
@@ -151,6 +160,98 @@ impl Prepared {
             working,
             counted,
             held: (arrivals, confirmed),
+        })
+    }
+}
+
+/// Opens the store for the first time. A full disk is waited for, as it would be later; anything
+/// else is for a person to solve, or for whoever starts the daemon again.
+fn first_open(
+    disk: &mut Disk,
+    metrics: &PipelineMetrics,
+    stop: &Receiver<()>,
+) -> Result<Opened, DaemonError> {
+    let mut pace = Backoff::new(OPEN_AGAIN.0, OPEN_AGAIN.1);
+    loop {
+        let error = match (disk.open)() {
+            Ok(opened) => {
+                metrics.health.recover();
+                return Ok(opened);
+            }
+            Err(error) => error,
+        };
+        let Some(StoreError::Full { .. }) = error.store() else {
+            return Err(opening(error));
+        };
+        metrics.store_failures.fetch_add(1, Ordering::Relaxed);
+        let why = error.to_string();
+        metrics.health.degrade(Trouble::DiskFull, &why);
+        // Who stops, or is gone, is not kept waiting.
+        if stop.recv_timeout(pace.wait()) != Err(RecvTimeoutError::Timeout) {
+            return Err(opening(error));
+        }
+    }
+}
+
+fn state_policy(settings: &Settings) -> StatePolicy {
+    match settings.application.state_policy {
+        config::StatePolicy::KeepCompatible => StatePolicy::KeepCompatible,
+        config::StatePolicy::KeepOrFail => StatePolicy::KeepOrFail,
+        config::StatePolicy::Discard => StatePolicy::Discard,
+    }
+}
+
+fn opening(error: PipelineError) -> DaemonError {
+    match error {
+        PipelineError::Store(error) => DaemonError::Store(error),
+        error => DaemonError::Pipeline(error),
+    }
+}
+
+/// Everything that opening the store takes.
+struct StoreToOpen {
+    path: PathBuf,
+    options: StoreOptions,
+    application: Arc<Application>,
+    texts: Vec<SqlText>,
+    outboxes: Vec<(String, OutboxLimits)>,
+    checkpoints_kept: usize,
+    state_policy: StatePolicy,
+}
+
+impl StoreToOpen {
+    fn open(&self) -> Result<Opened, PipelineError> {
+        let opened = store::sled::open(&self.path, &self.options)?;
+        opened.events.iter().for_each(tell);
+        let (core, found) = Core::open(&Open {
+            store: opened.store,
+            identity: opened.id,
+            application: Arc::clone(&self.application),
+            texts: &self.texts,
+            sinks: &self.outboxes,
+            checkpoints_kept: self.checkpoints_kept,
+            state_policy: self.state_policy,
+        })?;
+        let Recovered {
+            checkpoint,
+            records,
+            warnings,
+        } = found;
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        if (checkpoint, records) == (Seq(0), 0) {
+            tracing::info!("began a fresh store in `{}`", self.path.display());
+        } else {
+            tracing::info!(
+                "went on at {}: the checkpoint at {checkpoint} and {records} records of the log",
+                core.last()
+            );
+        }
+        Ok(Opened {
+            core,
+            identity: opened.id,
+            checkpoint,
         })
     }
 }
@@ -395,15 +496,25 @@ fn tell(event: &StoreEvent) {
     }
 }
 
-fn outbox_limits(settings: &Settings) -> OutboxLimits {
-    let full = match settings.outbox.full {
+fn outbox_limits(
+    settings: &Settings,
+    application: &Application,
+    sink: &Connector<Sink>,
+) -> OutboxLimits {
+    let general = settings.outbox;
+    // That the sink's own are right was found out when it was prepared.
+    let own = general.of_sink(&sink.options).unwrap_or(general);
+    let full = match own.full {
         config::OutboxFull::DropOldest => Full::DropOldest,
         config::OutboxFull::DropNewest => Full::DropNewest,
         config::OutboxFull::Block => Full::Block,
     };
+    let stream = application.stream(sink.stream);
     OutboxLimits {
-        bytes_max: settings.outbox.bytes_max,
+        bytes_max: own.bytes_max,
         full,
+        ttl_ms: own.ttl_ms,
+        dead_letters: stream.is_some_and(|stream| stream.dead_letters.is_some()),
     }
 }
 
@@ -416,7 +527,16 @@ fn limits(settings: &Settings) -> Limits {
             config::Durability::Interval { ms } => Durability::Interval(Duration::from_millis(ms)),
             config::Durability::None => Durability::None,
         },
-        checkpoint_interval: Duration::from_millis(settings.checkpoint.interval_ms),
+        checkpoint_interval: settings.checkpoint.interval_ms.map(Duration::from_millis),
+        checkpoint_log_bytes_max: settings
+            .checkpoint
+            .log_bytes_max
+            .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+        room: RoomLimits {
+            bytes_max: settings.store.bytes_max,
+            free_bytes_min: settings.store.free_bytes_min,
+        },
+        jump_ms_max: settings.clock.jump_ms_max,
         // Long enough for a link that works; without one there is nothing to wait for.
         sinks_within: Duration::from_millis(settings.shutdown.deadline_ms / 3)
             .min(SINKS_WITHIN_MAX),

@@ -41,6 +41,14 @@ impl Engine {
         self.advance_clock(LOG, time, seq, to);
     }
 
+    /// Whether the log's clock can be taken for the true time from here on: then rows that say a
+    /// time far ahead of it are wrong.
+    pub fn trust_clock(&mut self, trusted: bool) {
+        for entrance in &mut self.entrances {
+            entrance.trust(trusted);
+        }
+    }
+
     /// Takes input of a stream that could not be decoded, and arrived at `time`.
     pub fn reject(
         &mut self,
@@ -251,6 +259,9 @@ impl Engine {
             return;
         };
         self.screens.worked(number, node);
+        if let Some(worked) = self.worked.get_mut(number) {
+            *worked = true;
+        }
         let deadline = node.deadline();
         let noted = self.deadline_of.get_mut(number);
         let domain = self.domain_of.get(number).copied().unwrap_or(LOG);

@@ -144,7 +144,7 @@ fn run(sql: &str, rows: &[(&str, Batch)], size: usize, restart: bool) -> Seen {
             last = head.stamps().last().unwrap().seq;
             rest = tail;
             if restart {
-                let (state, clock) = (engine.save().unwrap(), engine.clock());
+                let (state, clock) = (engine.state().unwrap(), engine.clock());
                 engine = start(sql);
                 let empty = engine.restore(&state, clock);
                 assert!(empty.is_empty(), "{sql}\n{empty:?}");
@@ -245,10 +245,10 @@ fn rows_that_wait_outlive_a_change() {
         engine.push(a, row(1, 500, Value::Int(4_000), 1).rows(), &mut seen);
         engine.push(a, row(2, 600, Value::Int(3_500), 2).rows(), &mut seen);
         assert_eq!(seen.0, [], "they wait");
-        let (state, clock) = (engine.save().unwrap(), engine.clock());
+        let (state, clock) = (engine.state().unwrap(), engine.clock());
         let mut engine = start(&after);
         engine.restore(&state, clock);
-        let (state, clock) = (engine.save().unwrap(), engine.clock());
+        let (state, clock) = (engine.state().unwrap(), engine.clock());
         let mut engine = start(&after);
         engine.restore(&state, clock);
         engine.push(a, row(3, 9_000, Value::Int(9_000), 3).rows(), &mut seen);
@@ -293,4 +293,38 @@ fn what_happens_is_counted() {
     };
     assert_eq!(engine.take_counts(), expected);
     assert_eq!(engine.take_counts(), super::EngineCounts::default());
+}
+
+/// What the log says of its clock decides whether rows can be too far ahead; while it says
+/// nothing, the year does.
+#[test]
+fn the_future_is_known_when_the_clock_is_trusted() {
+    let sql = format!(
+        "{LETTERS}CREATE STREAM A (ts BIGINT, v INT) WITH ('timestamp.field' = 'ts',
+         'timestamp.future' = 'dlq', 'timestamp.future_max' = '20', 'error.dlq.stream' = 'Bad');
+         INSERT INTO Out SELECT v FROM A;"
+    );
+    let (old, new) = (1_000, 1_700_000_000_000);
+    let table = [
+        (old, None, false),
+        (old, Some(false), false),
+        (old, Some(true), true),
+        (new, None, true),
+        (new, Some(false), false),
+        (new, Some(true), true),
+    ];
+    for (now, trusted, refused) in table {
+        let mut engine = start(&sql);
+        if let Some(trusted) = trusted {
+            engine.trust_clock(trusted);
+        }
+        let chunks = engine.state().unwrap();
+        let mut engine = start(&sql);
+        assert!(engine.restore(&chunks, Timestamp(now)).is_empty());
+        let (a, _) = engine.plan().stream_named("A").unwrap();
+        let rows = row(1, now, Value::Int(now + 1_000), 0);
+        engine.push(a, rows.rows(), &mut Seen::default());
+        let future = engine.take_counts().future;
+        assert_eq!(future, u64::from(refused), "{now} {trusted:?}");
+    }
 }

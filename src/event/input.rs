@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Timestamp;
+
 /// What identifies one message to its broker, kept in the log so that a redelivery is recognised
 /// after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,4 +53,16 @@ mod serde_bytes_vec {
         }
         from.deserialize_bytes(Bytes)
     }
+}
+
+/// What is known of the wall clock at some place of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClockState {
+    /// The boot of the machine, as the kernel names it; empty when it does not.
+    pub boot: String,
+    /// Whether the log's clock can be taken for the true time, to within minutes: then what lies
+    /// far ahead of it is wrong.
+    pub trusted: bool,
+    /// What the wall clock said.
+    pub wall: Timestamp,
 }

@@ -51,6 +51,15 @@ impl Feed {
         }
     }
 
+    /// Goes on with an outbox that was opened anew. What the sink was given stays given: numbers
+    /// are not given twice, so that nothing new stands before it.
+    pub fn restart(&mut self, outbox: &Outbox, store_id: u64) {
+        self.sent = self.sent.max(outbox.cursor(self.sink).unwrap_or_default());
+        self.fresh = VecDeque::new();
+        self.behind = true;
+        self.id_prefix = format!("{store_id:016x}");
+    }
+
     /// New outputs, in the outbox by now.
     pub fn add(&mut self, entries: Vec<Entry>) {
         if self.behind {

@@ -1,35 +1,52 @@
 //! The thread around the core: it waits for input, confirmations, syncs and deadlines, and takes
 //! them one after the other. Nothing it does waits for a network, and only the syncing thread
 //! waits for the disk's flush.
+//!
+//! When the store fails, the loop ends, the store is closed and opened anew, and the next loop
+//! goes on with what [`super::lasting`] has kept. A [`Pipeline`] lives as long as its store.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+mod saving;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, bounded, never};
+use crossbeam::channel::never;
 use crossbeam::select;
 
+use super::disk::{Disk, Opened, Room, Syncer};
 use super::feed::Feed;
+use super::flight::{Ack, Again, Turn};
+use super::lasting::{Closing, Durability, Handles, Lasting, Limits, STOP_NOTICED};
+use super::save::Saver;
 use super::turn::{Core, Input, PipelineError, TurnDone};
-use crate::checkpoint::CheckpointError;
-use crate::clock::LogClock;
+use crate::checkpoint::{CheckpointError, Report};
 use crate::event::{Seq, Timestamp};
-use crate::observe::PipelineMetrics;
+use crate::observe::Trouble;
+use crate::pace::Backoff;
 use crate::sink::Confirmed;
 use crate::source::Arrival;
-use crate::sql::plan::StreamId;
-use crate::store::{Store, StoreError, WriteBatch};
+use crate::store::{StoreError, WriteBatch};
+use saving::Saving;
 
 /// Longest wait when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
-/// How soon a stop is noticed while something waits that would hold it up.
-const STOP_NOTICED: Duration = Duration::from_millis(100);
 /// How soon a step of the wall clock is noticed while a deadline is set.
 const CLOCK_STEP_NOTICED: Duration = Duration::from_secs(1);
 /// How soon outputs are offered again to a sink whose channel was full, should no confirmation
 /// come from it before.
 const PUMP_AGAIN: Duration = Duration::from_secs(1);
+/// Waits before the store is opened anew.
+const REOPEN_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// A store that worked for so long did not fail for the reason for which it failed before.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
+/// How long the end of a sync is waited for to learn why the store was closed.
+const REASON_WITHIN: Duration = Duration::from_millis(100);
+/// How long what a sink has confirmed may wait to be written with more of it.
+const CONFIRMED_WITHIN: Duration = Duration::from_millis(20);
+/// A sync that takes longer is told of.
+const SLOW_AFTER: Duration = Duration::from_secs(5);
+/// Bytes of records that may wait for the disk; beyond it nothing is taken from sources.
+const FLIGHT_BYTES_MAX: usize = 8 << 20;
 
 /// Time between the turns of a flood. Each turn costs a wake-up, and each record an insert into the
 /// store, which rewrites a multiple of what it is given.
@@ -37,60 +54,6 @@ const GATHER: Duration = Duration::from_millis(1);
 /// Rows in memory that go into one record together: packed some 5 KiB, so that a leaf of the store
 /// with 17 of them stays below the 128 KiB beyond which it becomes a file of its own.
 const JOINED_BYTES_MAX: usize = 32 << 10;
-
-/// When input becomes durable, and with it acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// A sync is started as soon as there is anything to sync.
-    Always,
-    /// A sync is started so long after the first input that waits for it: one sync for many.
-    Interval(Duration),
-    /// Never synced but by checkpoints; input is acknowledged when it is written.
-    None,
-}
-
-/// The bounds of the loop.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Rows that one turn takes.
-    pub turn_rows_max: usize,
-    /// Bytes of rows that one turn takes.
-    pub turn_bytes_max: usize,
-    /// When input becomes durable.
-    pub durability: Durability,
-    /// Time between two checkpoints, if anything happened.
-    pub checkpoint_interval: Duration,
-    /// How long sinks may deliver what they hold after the sources have stopped.
-    pub sinks_within: Duration,
-}
-
-/// A source as the pipeline sees it.
-#[derive(Debug)]
-pub struct SourceHandle {
-    /// The stream it feeds.
-    pub stream: StreamId,
-    /// Told how far its messages are durable.
-    pub released: tokio::sync::watch::Sender<u64>,
-}
-
-/// What joins the pipeline to the rest.
-#[derive(Debug)]
-pub struct Handles {
-    /// Sources by number.
-    pub sources: Vec<SourceHandle>,
-    /// Input of all sources. When every sender is gone, the pipeline drains and ends.
-    pub arrivals: Receiver<Arrival>,
-    /// One feed per outbox.
-    pub feeds: Vec<Feed>,
-    /// Confirmations of all sinks.
-    pub confirmed: Receiver<Confirmed>,
-    /// Turns true when the sources are told to end.
-    pub stopping: tokio::sync::watch::Receiver<bool>,
-    /// Turns true when the sources are gone and the sinks have had time to deliver the rest.
-    pub drained: tokio::sync::watch::Sender<bool>,
-    /// What it counts.
-    pub metrics: Arc<PipelineMetrics>,
-}
 
 /// How the loop ended, when it ended in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,94 +64,120 @@ pub struct Outcome {
     pub waiting: u64,
 }
 
-/// Runs until every source is gone, then until every sink is, and leaves a checkpoint behind.
+/// Runs until every source is gone, then until every sink is, and leaves a checkpoint behind. A
+/// store that fails is opened anew, as often as it takes.
 ///
 /// # Errors
-/// When the store fails: what is durable is safe, the rest was never acknowledged; open the store
-/// anew.
-pub fn run(core: Core, handles: Handles, limits: Limits) -> Result<Outcome, PipelineError> {
-    let (requests, todo) = bounded::<Seq>(1);
-    let (report, done) = bounded::<(Seq, Result<(), StoreError>)>(1);
-    let store = core.store();
-    let syncer = std::thread::Builder::new()
-        .name("sync".to_owned())
-        .spawn(move || sync_loop(&*store, &todo, &report));
-    let syncer = syncer.map_err(|error| StoreError::Io {
-        doing: "starting the syncing thread",
-        why: error.to_string(),
-    })?;
-    let now = Instant::now();
-    let clock = LogClock::new(core.last_time());
-    let outcome = Pipeline {
-        written: core.last(),
-        durable: core.last(),
-        clock,
-        limits,
-        handles,
-        requests,
-        done,
-        syncing: false,
-        worked_at: None,
-        unsynced_since: None,
-        acks: VecDeque::new(),
-        checkpoint_at: now + limits.checkpoint_interval,
-        trimming: false,
-        sinks_gone: false,
-        unsynced_checkpoint: false,
-        draining: None,
-        core,
-    }
-    .run();
-    // The loop has dropped its end of the channel, so the thread ends.
-    drop(syncer.join());
-    outcome
-}
-
-fn sync_loop(
-    store: &dyn Store,
-    todo: &Receiver<Seq>,
-    report: &Sender<(Seq, Result<(), StoreError>)>,
-) {
-    for seq in todo {
-        if report.send((seq, store.sync())).is_err() {
-            return;
-        }
-    }
-}
-
-/// An acknowledgement that waits for its input to be durable.
-struct Ack {
-    seq: Seq,
-    source: usize,
-    through: u64,
-}
-
-struct Pipeline {
-    core: Core,
+/// When the store does not work and the daemon is to stop: what is durable is safe, the rest was
+/// never acknowledged. Otherwise what opening it anew cannot help.
+pub fn run(
+    mut disk: Disk,
+    first: Opened,
     handles: Handles,
     limits: Limits,
-    clock: LogClock,
-    requests: Sender<Seq>,
-    done: Receiver<(Seq, Result<(), StoreError>)>,
-    /// Whether a sync is under way.
-    syncing: bool,
+) -> Result<Outcome, PipelineError> {
+    let mut core = first.core;
+    let mut lasting = Lasting::new(&core, handles, limits);
+    let mut pace = Backoff::new(REOPEN_AFTER.0, REOPEN_AFTER.1);
+    loop {
+        let began = Instant::now();
+        let closing = match with_store(core, &mut lasting, &disk) {
+            Ok(outcome) => return Ok(outcome),
+            Err(closing) => closing,
+        };
+        if began.elapsed() >= STABLE_AFTER {
+            pace.reset();
+        }
+        core = lasting.reopen(&mut disk, closing, &mut pace)?;
+    }
+}
+
+/// Runs as long as the store works, and closes it.
+fn with_store(core: Core, lasting: &mut Lasting, disk: &Disk) -> Result<Outcome, Closing> {
+    let started =
+        Saver::start(core.store()).and_then(|saver| Ok((saver, Syncer::start(core.store())?)));
+    let (saver, syncer) = match started {
+        Ok(threads) => threads,
+        Err(error) => {
+            return Err(Closing {
+                error: error.into(),
+                threads: Vec::new(),
+                unlogged: core.unlogged,
+            });
+        }
+    };
+    let interval = lasting.limits.checkpoint_interval;
+    let mut pipeline = Pipeline {
+        written: core.last(),
+        syncing: None,
+        worked_at: None,
+        unsynced_since: None,
+        confirmed_since: None,
+        checkpoint_at: interval.map(|interval| Instant::now() + interval),
+        log_bytes: 0,
+        trimming: false,
+        unsynced_checkpoint: false,
+        room: Room::new(lasting.limits.room),
+        told: None,
+        saving: Saving::idle(),
+        saver,
+        syncer,
+        core,
+        disk,
+        lasting,
+    };
+    let result = pipeline.run().map_err(|error| pipeline.reason(error));
+    let Pipeline {
+        core,
+        syncer,
+        saver,
+        saving,
+        ..
+    } = pipeline;
+    // Their ends of the channels are gone, so that the threads end.
+    drop(saving);
+    let threads = vec![syncer.close(), saver.close()];
+    match result {
+        Ok(outcome) => {
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+            Ok(outcome)
+        }
+        // A sync that does not end must not hold up the sinks.
+        Err(error) => Err(Closing {
+            error,
+            threads,
+            unlogged: core.unlogged,
+        }),
+    }
+}
+
+struct Pipeline<'a> {
+    lasting: &'a mut Lasting,
+    disk: &'a Disk,
+    core: Core,
+    syncer: Syncer,
+    saver: Saver,
+    saving: Saving,
+    /// Since when a sync is under way.
+    syncing: Option<Instant>,
     /// When the last turn with input was written.
     worked_at: Option<Instant>,
     /// When the oldest input that no sync covers was written.
     unsynced_since: Option<Instant>,
+    /// When a sink has first confirmed something that is not written.
+    confirmed_since: Option<Instant>,
     /// The last input that has been written.
     written: Seq,
-    durable: Seq,
-    acks: VecDeque<Ack>,
-    checkpoint_at: Instant,
+    checkpoint_at: Option<Instant>,
+    /// Bytes of the log since the last checkpoint.
+    log_bytes: usize,
     /// Whether there is more of the log to let go of.
     trimming: bool,
-    /// Whether every sink has ended.
-    sinks_gone: bool,
     /// Whether a checkpoint waits to be synced.
     unsynced_checkpoint: bool,
-    /// Since the sources are gone: when the sinks are told to end.
-    draining: Option<Instant>,
+    room: Room,
+    /// What is said to be wrong.
+    told: Option<Trouble>,
 }
 
 enum Event {
@@ -197,28 +186,39 @@ enum Event {
     Confirmed(Confirmed),
     SinksGone,
     Synced(Seq, Result<(), StoreError>),
+    Saved(Result<Report, CheckpointError>),
     Timeout,
 }
 
-impl Pipeline {
-    fn run(mut self) -> Result<Outcome, PipelineError> {
+impl Pipeline<'_> {
+    fn run(&mut self) -> Result<Outcome, PipelineError> {
+        while let Some(Again { inputs, acks }) = self.lasting.again.pop_front() {
+            self.work(inputs, acks)?;
+        }
+        if self.lasting.draining.is_some() {
+            self.drain()?;
+            if self.lasting.sinks_gone {
+                return self.finish();
+            }
+        }
         self.pump()?;
         loop {
             match self.wait() {
                 Event::Arrived(arrival) => self.arrived(arrival)?,
                 Event::SourcesGone => {
                     self.drain()?;
-                    if self.sinks_gone {
+                    if self.lasting.sinks_gone {
                         return self.finish();
                     }
                 }
-                Event::Confirmed(confirmed) => self.confirmed(confirmed)?,
+                Event::Confirmed(confirmed) => self.confirmed(confirmed),
                 Event::SinksGone => return self.finish(),
                 Event::Synced(seq, result) => {
                     result?;
-                    self.syncing = false;
-                    self.release(seq);
+                    self.syncing = None;
+                    self.lasting.release(seq);
                 }
+                Event::Saved(done) => self.reported(done)?,
                 Event::Timeout => {}
             }
             self.due()?;
@@ -226,19 +226,33 @@ impl Pipeline {
         }
     }
 
+    /// What a store was closed for is known to whom it happened first.
+    fn reason(&self, error: PipelineError) -> PipelineError {
+        let Some(StoreError::Poisoned { .. }) = error.store().filter(|_| self.syncing.is_some())
+        else {
+            return error;
+        };
+        match self.syncer.done.recv_timeout(REASON_WITHIN) {
+            Ok((_, Err(first))) => first.into(),
+            Ok((_, Ok(()))) | Err(_) => error,
+        }
+    }
+
     fn wait(&mut self) -> Event {
         let timeout = self.timeout();
         let idle_arrivals = never();
         let idle_confirmed = never();
-        let takes = self.draining.is_none() && (self.is_stopping() || !self.is_blocked());
+        let takes =
+            self.lasting.draining.is_none() && (self.lasting.is_stopping() || !self.is_blocked());
+        let handles = &self.lasting.handles;
         let arrivals = if takes {
-            &self.handles.arrivals
+            &handles.arrivals
         } else {
             &idle_arrivals
         };
         // While the sources are there, sinks that are gone are no reason to end.
-        let confirmed = if self.draining.is_some() || !self.handles.feeds.is_empty() {
-            &self.handles.confirmed
+        let confirmed = if self.lasting.draining.is_some() || !handles.feeds.is_empty() {
+            &handles.confirmed
         } else {
             &idle_confirmed
         };
@@ -246,128 +260,151 @@ impl Pipeline {
             recv(arrivals) -> arrival => arrival.map_or(Event::SourcesGone, Event::Arrived),
             recv(confirmed) -> one => match one {
                 Ok(one) => Event::Confirmed(one),
-                Err(_) if self.draining.is_some() => Event::SinksGone,
+                Err(_) if self.lasting.draining.is_some() => Event::SinksGone,
                 Err(_) => {
-                    self.sinks_gone = true;
-                    self.handles.confirmed = never();
+                    self.lasting.sinks_gone = true;
+                    self.lasting.handles.confirmed = never();
                     Event::Timeout
                 }
             },
-            recv(self.done) -> done => match done {
+            recv(self.syncer.done) -> done => match done {
                 Ok((seq, result)) => Event::Synced(seq, result),
-                Err(_) => Event::Synced(self.durable, Err(StoreError::Poisoned {
+                Err(_) => Event::Synced(self.lasting.durable, Err(StoreError::Poisoned {
                     why: "the syncing thread has ended".to_owned(),
+                })),
+            },
+            recv(self.saver.reports) -> done => match done {
+                Ok(done) => Event::Saved(done),
+                Err(_) => Event::Synced(self.lasting.durable, Err(StoreError::Poisoned {
+                    why: "the thread that writes checkpoints has ended".to_owned(),
                 })),
             },
             default(timeout) => Event::Timeout,
         }
     }
 
-    fn is_stopping(&self) -> bool {
-        *self.handles.stopping.borrow()
-    }
-
     /// Until the next thing that falls due by itself.
     fn timeout(&mut self) -> Duration {
-        let now = Instant::now();
-        let until = |at: Instant| at.saturating_duration_since(now);
-        let mut timeout = IDLE;
         if self.trimming {
             return Duration::ZERO;
         }
+        let draining = self.lasting.draining;
+        let drained = *self.lasting.handles.drained.borrow();
+        let unsaved = self.core.has_unsaved() && draining.is_none() && self.saving.is_idle();
+        let times = [
+            self.checkpoint_at.filter(|_| unsaved),
+            self.confirm_at(),
+            self.sync_at().filter(|_| self.syncing.is_none()),
+            self.slow_at().filter(|_| self.told.is_none()),
+            self.room.next_look().filter(|_| draining.is_none()),
+            draining.filter(|_| !drained),
+        ];
+        let now = Instant::now();
+        let times = times.into_iter().flatten();
+        let mut timeout = times.map(|at| at.saturating_duration_since(now)).min();
+        let mut within = |span: Duration| timeout = Some(timeout.map_or(span, |t| t.min(span)));
+        if let Some(span) = self.saving.wait() {
+            within(span);
+        }
         // A stop does not wake this thread, but changes what it waits for.
-        if !self.acks.is_empty() || self.is_blocked() {
-            timeout = STOP_NOTICED;
+        if !self.lasting.flight.is_empty() || self.is_blocked() {
+            within(STOP_NOTICED);
         }
-        if self.core.has_unsaved() && self.draining.is_none() {
-            timeout = timeout.min(until(self.checkpoint_at));
+        if let (Some(deadline), None) = (self.core.deadline(), draining) {
+            let now = self.lasting.clock.now();
+            let left_ms = deadline.0.saturating_sub(now.0).max(0);
+            within(Duration::from_millis(left_ms.unsigned_abs()).min(CLOCK_STEP_NOTICED));
         }
-        if let (false, Some(at)) = (self.syncing, self.sync_at()) {
-            timeout = timeout.min(until(at));
+        if self.lasting.handles.feeds.iter().any(Feed::waits_for_room) {
+            within(PUMP_AGAIN);
         }
-        if let (Some(deadline), None) = (self.core.deadline(), self.draining) {
-            let left_ms = deadline.0.saturating_sub(self.clock.now().0).max(0);
-            let left = Duration::from_millis(left_ms.unsigned_abs());
-            timeout = timeout.min(left.min(CLOCK_STEP_NOTICED));
-        }
-        if let Some(at) = self.draining.filter(|_| !*self.handles.drained.borrow()) {
-            timeout = timeout.min(until(at));
-        }
-        if self.handles.feeds.iter().any(Feed::waits_for_room) {
-            timeout = timeout.min(PUMP_AGAIN);
-        }
-        timeout
+        timeout.unwrap_or(IDLE)
     }
 
     fn is_blocked(&self) -> bool {
-        (0..self.handles.feeds.len()).any(|sink| self.core.outbox().is_full(sink))
+        let sinks = self.lasting.handles.feeds.len();
+        self.room.held().is_some()
+            || self.lasting.flight.bytes() > FLIGHT_BYTES_MAX
+            || (0..sinks).any(|sink| self.core.outbox().is_full(sink))
+    }
+
+    /// When the sync that is under way has taken too long.
+    fn slow_at(&self) -> Option<Instant> {
+        Some(self.syncing? + SLOW_AFTER)
     }
 
     /// Works what has arrived, and whatever else waits, up to the bounds of a turn.
     fn arrived(&mut self, first: Arrival) -> Result<(), PipelineError> {
         self.gather();
+        let Limits {
+            turn_rows_max,
+            turn_bytes_max,
+            ..
+        } = self.lasting.limits;
+        let handles = &self.lasting.handles;
         let mut rows = 0;
         let mut bytes = 0;
         let mut inputs = Vec::new();
-        let mut acks: Vec<(usize, u64)> = Vec::new();
+        let mut acks = Vec::new();
         let mut next = Some(first);
         while let Some(arrival) = next.take() {
-            rows += arrival.rows.len() + arrival.rejected.len();
-            bytes += arrival.rows.memory_bytes();
-            acks.push((arrival.source, arrival.through));
-            let stream = self
-                .handles
-                .sources
-                .get(arrival.source)
-                .map(|source| source.stream);
-            if let Some(stream) = stream {
-                let Arrival {
-                    rows,
-                    rejected,
-                    marks,
-                    ..
-                } = arrival;
+            let Arrival {
+                source,
+                rows: some,
+                rejected,
+                marks,
+                through,
+            } = arrival;
+            rows += some.len() + rejected.len();
+            bytes += some.memory_bytes();
+            acks.push(Ack { source, through });
+            if let Some(source) = handles.sources.get(source) {
                 let input = Input {
-                    stream,
-                    rows,
+                    stream: source.stream,
+                    rows: some,
                     rejected,
                     marks,
                 };
                 let alone = joined(inputs.last_mut(), input);
                 inputs.extend(alone);
             }
-            if rows < self.limits.turn_rows_max && bytes < self.limits.turn_bytes_max {
-                next = self.handles.arrivals.try_recv().ok();
+            if rows < turn_rows_max && bytes < turn_bytes_max {
+                next = handles.arrivals.try_recv().ok();
             }
         }
-        let metrics = &self.handles.metrics;
-        add(&metrics.rows, rows);
+        add(&handles.metrics.rows, rows);
         add(
-            &metrics.rejected,
+            &handles.metrics.rejected,
             inputs.iter().map(|input| input.rejected.len()).sum(),
         );
-        if !inputs.is_empty() {
+        self.work(inputs, acks)
+    }
+
+    /// Works inputs. Whatever fails: they are in flight, or there is no going on.
+    fn work(&mut self, inputs: Vec<Input>, acks: Vec<Ack>) -> Result<(), PipelineError> {
+        if inputs.is_empty() {
+            let seq = self.core.last();
+            let log = Vec::new();
+            self.lasting.flight.push(Turn { seq, log, acks });
+        } else {
             let time = self.now();
             let turn = self.core.turn(time, inputs)?;
+            self.lasting.flight.push(Turn {
+                seq: turn.last,
+                log: turn.log.clone(),
+                acks,
+            });
             self.write(turn)?;
             self.worked_at = Some(Instant::now());
         }
-        let seq = self.core.last();
-        for (source, through) in acks {
-            self.acks.push_back(Ack {
-                seq,
-                source,
-                through,
-            });
-        }
-        self.release(self.durable);
+        self.lasting.release(self.lasting.durable);
         Ok(())
     }
 
     /// When turns follow each other closely, lets rows come together before the next one. Input
     /// that comes alone is worked at once, and so is all of it where every turn is to be synced.
     fn gather(&self) {
-        let Durability::Interval(interval) = self.limits.durability else {
+        let Durability::Interval(interval) = self.lasting.limits.durability else {
             return;
         };
         let pause = GATHER.min(interval / 4);
@@ -376,27 +413,43 @@ impl Pipeline {
         }
     }
 
+    /// The time of the next turn, which also logs what is new of the clock.
     fn now(&mut self) -> Timestamp {
-        self.clock.now().max(self.core.last_time())
+        if let Some(state) = self.lasting.clock.news() {
+            if let Some(ahead_ms) = self.lasting.clock.held_off_ms() {
+                tracing::warn!(
+                    "the clock is {} hours ahead and nothing says that it is right; \
+                     the log's time does not follow it",
+                    ahead_ms / 3_600_000
+                );
+            }
+            add(&self.lasting.handles.metrics.clock_records, 1);
+            self.core.note_clock(state);
+        }
+        self.lasting.clock.now().max(self.core.last_time())
     }
 
     fn write(&mut self, mut turn: TurnDone) -> Result<(), PipelineError> {
-        let metrics = &self.handles.metrics;
         let outputs = std::mem::take(&mut turn.outputs);
         let last = turn.last;
-        add(&metrics.turns, 1);
-        add(
-            &metrics.log_bytes,
-            turn.log.iter().map(WriteBatch::bytes).sum(),
-        );
-        add(&metrics.outputs, outputs.iter().map(Vec::len).sum());
+        let log_bytes: usize = turn.log.iter().map(WriteBatch::bytes).sum();
+        let outbox_bytes = turn.outbox.bytes();
+        // Before it is tried: what fails may be there all the same.
+        self.lasting.given = self.lasting.given.max(last);
         self.core.write(turn)?;
         self.written = last;
+        self.log_bytes += log_bytes;
+        self.room.wrote(log_bytes + outbox_bytes);
+        let metrics = &self.lasting.handles.metrics;
+        add(&metrics.turns, 1);
+        add(&metrics.log_bytes, log_bytes);
+        add(&metrics.outbox_bytes, outbox_bytes);
+        add(&metrics.outputs, outputs.iter().map(Vec::len).sum());
         self.unsynced_since.get_or_insert_with(Instant::now);
-        if self.limits.durability == Durability::None {
-            self.release(self.written);
+        if self.lasting.limits.durability == Durability::None {
+            self.lasting.release(self.written);
         }
-        for (feed, outputs) in self.handles.feeds.iter_mut().zip(outputs) {
+        for (feed, outputs) in self.lasting.handles.feeds.iter_mut().zip(outputs) {
             feed.add(outputs);
         }
         Ok(())
@@ -405,133 +458,164 @@ impl Pipeline {
     /// Everything whose time has come.
     fn due(&mut self) -> Result<(), PipelineError> {
         let now = Instant::now();
-        let ticks = self.draining.is_none() && self.core.deadline().is_some();
-        if ticks && self.core.deadline() <= Some(self.clock.now()) {
+        let draining = self.lasting.draining;
+        let ticks = draining.is_none() && self.core.deadline().is_some();
+        if ticks && self.core.deadline() <= Some(self.lasting.clock.now()) {
             let time = self.now();
             let turn = self.core.turn(time, Vec::new())?;
-            add(&self.handles.metrics.ticks, 1);
+            add(&self.lasting.handles.metrics.ticks, 1);
             self.write(turn)?;
         }
-        if self.core.has_unsaved() && now >= self.checkpoint_at {
-            self.checkpoint()?;
+        if self.checkpoint_is_due(now) {
+            self.checkpoint();
+        }
+        self.save_on()?;
+        if self.confirm_at().is_some_and(|at| at <= now) {
+            self.write_confirmed()?;
         }
         if self.trimming {
             self.trimming = self.core.trim()?;
         }
-        if self.draining.is_some_and(|at| at <= now) {
-            self.handles
+        if draining.is_some_and(|at| at <= now) {
+            self.lasting
+                .handles
                 .drained
                 .send_if_modified(|drained| !std::mem::replace(drained, true));
         }
-        if !self.syncing && self.sync_at().is_some_and(|at| at <= now) {
+        if self.syncing.is_none() && self.sync_at().is_some_and(|at| at <= now) {
             self.unsynced_since = None;
             self.unsynced_checkpoint = false;
-            self.syncing = self.requests.try_send(self.written).is_ok();
-            add(&self.handles.metrics.syncs, 1);
+            self.syncing = self.syncer.request(self.written).then_some(now);
+            add(&self.lasting.handles.metrics.syncs, 1);
         }
-        add(
-            &self.handles.metrics.faults,
-            usize::try_from(self.core.take_faults()).unwrap_or(0),
-        );
-        self.handles.metrics.count_engine(self.core.take_counts());
+        if self.room.next_look().is_some_and(|at| at <= now) {
+            self.look_for_room()?;
+        }
+        self.tell(now);
+        let metrics = &self.lasting.handles.metrics;
+        let faults = usize::try_from(self.core.take_faults()).unwrap_or(0);
+        add(&metrics.faults, faults);
+        metrics.count_engine(self.core.take_counts());
         Ok(())
+    }
+
+    fn checkpoint_is_due(&self, now: Instant) -> bool {
+        let bytes_max = self.lasting.limits.checkpoint_log_bytes_max;
+        self.core.has_unsaved()
+            && self.saving.is_idle()
+            && (self.checkpoint_at.is_some_and(|at| at <= now)
+                || bytes_max.is_some_and(|max| self.log_bytes >= max))
+    }
+
+    /// Where room is missed, a checkpoint is made at once, so that the log behind it can go.
+    fn look_for_room(&mut self) -> Result<(), PipelineError> {
+        let used = self.core.store().bytes_on_disk()?;
+        let metrics = &self.lasting.handles.metrics;
+        metrics.store_bytes.store(used, Ordering::Relaxed);
+        let was_held = self.room.held().is_some();
+        self.room.look(used, (self.disk.bytes_free)());
+        if self.room.held().is_some() && !was_held {
+            self.trimming = true;
+            if self.core.has_unsaved() {
+                self.checkpoint();
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what is wrong, or that nothing is any more.
+    fn tell(&mut self, now: Instant) {
+        let slow = self.slow_at().filter(|at| *at <= now).map(|_| {
+            let seconds = SLOW_AFTER.as_secs();
+            let why = format!("the disk has not answered for {seconds} s");
+            (Trouble::DiskSlow, why)
+        });
+        let held = slow.as_ref().or(self.room.held());
+        let trouble = held.map(|(trouble, _)| *trouble);
+        if trouble == self.told {
+            return;
+        }
+        self.told = trouble;
+        let health = &self.lasting.handles.metrics.health;
+        match held {
+            Some((trouble, why)) => health.degrade(*trouble, why),
+            None => health.recover(),
+        }
     }
 
     /// When what has been written is to be synced; none when there is nothing, or nobody wants it.
     fn sync_at(&self) -> Option<Instant> {
         let since = self.unsynced_since?;
-        match self.limits.durability {
+        match self.lasting.limits.durability {
             Durability::Always => Some(since),
-            Durability::Interval(_) if self.is_stopping() => Some(since),
+            Durability::Interval(_) if self.lasting.is_stopping() => Some(since),
             Durability::Interval(interval) => Some(since + interval),
             Durability::None => self.unsynced_checkpoint.then_some(since),
         }
     }
 
-    fn checkpoint(&mut self) -> Result<(), PipelineError> {
-        self.checkpoint_at = Instant::now() + self.limits.checkpoint_interval;
-        match self.core.checkpoint() {
-            Ok(()) => {}
-            Err(PipelineError::Checkpoint(CheckpointError::Store(error))) => {
-                return Err(error.into());
-            }
-            // The older ones are still there, and so is the log behind them.
-            Err(error @ PipelineError::Checkpoint(_)) => {
-                tracing::error!("{error}");
-                return Ok(());
-            }
-            Err(error) => return Err(error),
+    /// What sinks have confirmed is written together with what they confirm within a moment. Lost
+    /// in a crash, it costs a repetition.
+    fn confirmed(&mut self, first: Confirmed) {
+        let mut next = Some(first);
+        while let Some(one) = next.take() {
+            self.lasting.confirmed(one);
+            next = self.lasting.handles.confirmed.try_recv().ok();
         }
-        self.trimming = true;
-        add(&self.handles.metrics.checkpoints, 1);
-        self.unsynced_since.get_or_insert_with(Instant::now);
-        self.unsynced_checkpoint = true;
+        self.confirmed_since.get_or_insert_with(Instant::now);
+    }
+
+    fn write_confirmed(&mut self) -> Result<(), PipelineError> {
+        self.confirmed_since = None;
+        let batch = self.lasting.write_confirmed(&mut self.core)?;
+        let bytes = batch.bytes();
+        self.core.put(batch)?;
+        self.room.wrote(bytes);
+        add(&self.lasting.handles.metrics.cursor_bytes, bytes);
         Ok(())
     }
 
-    /// Everything up to `seq` is durable: sources may acknowledge, sinks may deliver.
-    fn release(&mut self, seq: Seq) {
-        self.durable = self.durable.max(seq);
-        while self.acks.front().is_some_and(|ack| ack.seq <= self.durable) {
-            let Some(Ack {
-                source, through, ..
-            }) = self.acks.pop_front()
-            else {
-                break;
-            };
-            if let Some(source) = self.handles.sources.get(source) {
-                source.released.send_replace(through);
-            }
-        }
-    }
-
-    fn confirmed(&mut self, first: Confirmed) -> Result<(), PipelineError> {
-        let mut batch = WriteBatch::new();
-        let mut next = Some(first);
-        while let Some(Confirmed { sink, key }) = next.take() {
-            self.core.outbox_mut().confirm(sink, key, &mut batch)?;
-            next = self.handles.confirmed.try_recv().ok();
-        }
-        Ok(self.core.put(batch)?)
+    /// When what sinks have confirmed is to be written.
+    fn confirm_at(&self) -> Option<Instant> {
+        Some(self.confirmed_since? + CONFIRMED_WITHIN)
     }
 
     fn pump(&mut self) -> Result<(), PipelineError> {
-        for feed in &mut self.handles.feeds {
-            feed.pump(self.core.outbox_mut(), self.durable)?;
+        for feed in &mut self.lasting.handles.feeds {
+            feed.pump(self.core.outbox_mut(), self.lasting.durable)?;
         }
         Ok(())
     }
 
     /// The sources are gone: what they brought is made durable, and the sinks are closed.
     fn drain(&mut self) -> Result<(), PipelineError> {
-        self.draining = Some(Instant::now() + self.limits.sinks_within);
+        let sinks_until = Instant::now() + self.lasting.limits.sinks_within;
+        self.lasting.draining.get_or_insert(sinks_until);
         self.settle()?;
         self.pump()?;
-        self.handles.feeds.iter_mut().for_each(Feed::close);
+        self.lasting.handles.feeds.iter_mut().for_each(Feed::close);
         Ok(())
     }
 
     /// Waits for the disk, for once: nothing else is left to do.
     fn settle(&mut self) -> Result<(), PipelineError> {
-        if self.syncing {
-            if let Ok((seq, result)) = self.done.recv() {
+        if self.syncing.take().is_some() {
+            if let Ok((seq, result)) = self.syncer.done.recv() {
                 result?;
-                self.release(seq);
+                self.lasting.release(seq);
             }
-            self.syncing = false;
         }
         self.core.store().sync()?;
         self.unsynced_since = None;
-        self.release(self.core.last());
+        self.lasting.release(self.core.last());
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Outcome, PipelineError> {
-        if self.core.has_unsaved() {
-            self.checkpoint()?;
-        }
+    fn finish(&mut self) -> Result<Outcome, PipelineError> {
+        self.write_confirmed()?;
+        self.save_all()?;
         self.settle()?;
-        let waiting = (0..self.handles.feeds.len())
+        let waiting = (0..self.lasting.handles.feeds.len())
             .filter_map(|sink| Some(self.core.outbox().depth(sink).ok()?.entries))
             .sum();
         Ok(Outcome {

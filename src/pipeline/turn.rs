@@ -1,12 +1,15 @@
 //! The synchronous heart: state, the turn, checkpoints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::checkpoint::{Checkpoints, Chunk, Snapshot};
+use super::own::{MARKS_MAX, Own};
+use crate::checkpoint::{CheckpointError, Checkpoints, Extent, Job};
 use crate::engine::{Engine, EngineCounts, Outputs, StateError};
-use crate::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Timestamp, Value};
-use crate::outbox::{Entry, Outbox};
+use crate::event::{
+    Batch, ClockState, DeliveryMark, OutputKey, Rejected, Seq, StateChanges, Timestamp, Value,
+};
+use crate::outbox::{Entry, Outbox, OutboxError};
 use crate::sql::Application;
 use crate::sql::plan::StreamId;
 use crate::store::{Store, StoreError, WriteBatch};
@@ -14,9 +17,6 @@ use crate::wal::{Body, Origin, TRIM_RECORDS_MAX, Wal, WalError};
 
 /// The memory that the rows of one record of the log may take, in bytes.
 const RECORD_BYTES_MAX: usize = 16 << 20;
-
-/// How many delivery marks are kept per source: more than any broker has under way.
-const MARKS_MAX: usize = 4096;
 
 /// Some input of one stream.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub struct TurnDone {
     pub last: Seq,
     /// New outputs by sink.
     pub outputs: Vec<Vec<Entry>>,
+    /// Why it cannot be written although the log's records are whole: the outbox failed.
+    pub failed: Option<OutboxError>,
 }
 
 /// Why a turn, a checkpoint or a recovery failed.
@@ -64,13 +66,40 @@ pub enum PipelineError {
     Wal(#[from] WalError),
     /// A checkpoint failed.
     #[error(transparent)]
-    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    Checkpoint(#[from] CheckpointError),
     /// The outbox failed.
     #[error(transparent)]
-    Outbox(#[from] crate::outbox::OutboxError),
+    Outbox(#[from] OutboxError),
+    /// The application has changed, and not all state can be kept.
+    #[error(
+        "the application has changed, and the state of {lost} would be lost: change it back, or \
+         set application.state_policy to `keep_compatible`"
+    )]
+    StateWouldBeLost {
+        /// What has the state.
+        lost: String,
+    },
     /// The state could not be written.
     #[error("the state cannot be saved: {0}")]
     State(#[from] StateError),
+}
+
+impl PipelineError {
+    /// The failure of the store behind it: opening that anew may help. Nothing else would.
+    #[must_use]
+    pub fn store(&self) -> Option<&StoreError> {
+        match self {
+            PipelineError::Store(error)
+            | PipelineError::Wal(WalError::Store(error))
+            | PipelineError::Checkpoint(CheckpointError::Store(error))
+            | PipelineError::Outbox(OutboxError::Store(error)) => Some(error),
+            PipelineError::Wal(_)
+            | PipelineError::Checkpoint(_)
+            | PipelineError::Outbox(_)
+            | PipelineError::StateWouldBeLost { .. }
+            | PipelineError::State(_) => None,
+        }
+    }
 }
 
 /// Log, engine, checkpoints and outbox, in step.
@@ -81,14 +110,24 @@ pub struct Core {
     pub(super) checkpoints: Checkpoints,
     pub(super) outbox: Outbox,
     pub(super) sinks: Arc<[SinkStream]>,
-    /// What each source could be sent again, by stream name.
-    pub(super) marks: BTreeMap<String, Vec<DeliveryMark>>,
+    /// What is remembered besides the engine's state.
+    pub(super) own: Own,
     /// Marks of messages that left nothing to log; they go into their source's next record.
     pub(super) unlogged: BTreeMap<String, Vec<DeliveryMark>>,
-    /// The application in its written form, for checkpoints.
-    pub(super) application: String,
     /// What the newest checkpoint covers.
     pub(super) saved: Seq,
+    /// What the checkpoint that was begun has to hold.
+    pub(super) extent: Extent,
+    /// Whether the engine began with nothing and nothing of it has been saved.
+    pub(super) is_new: bool,
+    /// Changes of an engine that is no more, for the next checkpoint.
+    pub(super) unsaved: Vec<StateChanges>,
+    /// What is to be written of the checkpoint that was begun.
+    pub(super) jobs: VecDeque<Job>,
+    /// How many of the unlogged marks the checkpoint has that is being written.
+    pub(super) known_unlogged: BTreeMap<String, usize>,
+    /// The state of the clock that the next turn logs before anything else.
+    pub(super) clock: Option<ClockState>,
 }
 
 impl std::fmt::Debug for Core {
@@ -138,7 +177,7 @@ impl Core {
     /// The marks of the last messages of a source, oldest first.
     #[must_use]
     pub fn marks(&self, stream: &str) -> &[DeliveryMark] {
-        self.marks.get(stream).map_or(&[], Vec::as_slice)
+        self.own.marks(stream)
     }
 
     /// Expressions that could not be computed since the last call.
@@ -157,22 +196,30 @@ impl Core {
     /// Nothing has happened on disk until the result is written, before the next turn.
     ///
     /// # Errors
-    /// When the log or the outbox refuses; the core must then be opened anew.
+    /// When the log refuses, which is a bug. Failures of the store wait in the result, with the
+    /// records that it must not lose.
     pub fn turn(&mut self, time: Timestamp, inputs: Vec<Input>) -> Result<TurnDone, PipelineError> {
         let mut done = TurnDone::default();
         let mut gather = Gather::new(&self.sinks, self.engine.plan());
-        if inputs.is_empty() {
+        let clock = self.clock.take();
+        if inputs.is_empty() || clock.is_some() {
+            let trusted = clock.as_ref().map(|state| state.trusted);
+            let body = clock.map_or(Body::Tick, Body::Clock);
             let mut batch = WriteBatch::new();
-            let seq = self.wal.append(time, &Body::Tick, &mut batch)?;
+            let seq = self.wal.append(time, &body, &mut batch)?;
             done.log.push(batch);
             self.engine.advance(time, seq, &mut gather);
+            if let Some(trusted) = trusted {
+                self.engine.trust_clock(trusted);
+            }
         }
         for input in inputs {
             self.input(time, input, &mut done, &mut gather)?;
         }
         for (sink, entries) in gather.by_sink.iter().enumerate() {
-            if !entries.is_empty() {
-                self.outbox.append(sink, entries, &mut done.outbox)?;
+            if !entries.is_empty() && done.failed.is_none() {
+                let appended = self.outbox.append(sink, time, entries, &mut done.outbox);
+                done.failed = appended.err();
             }
         }
         done.last = self.last();
@@ -198,7 +245,7 @@ impl Core {
             return Ok(());
         };
         let name = &definition.name;
-        self.remember(name, &marks);
+        self.own.remember(name, &marks);
         if rows.is_empty() && rejected.is_empty() {
             let unlogged = self.unlogged.entry(name.clone()).or_default();
             unlogged.extend(marks);
@@ -251,29 +298,35 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn remember(&mut self, source: &str, marks: &[DeliveryMark]) {
-        if marks.is_empty() {
-            return;
-        }
-        let known = self.marks.entry(source.to_owned()).or_default();
-        known.extend_from_slice(marks);
-        // Cut rarely, and then by half, so that a mark is moved once at most.
-        if known.len() > 2 * MARKS_MAX {
-            known.drain(..known.len() - MARKS_MAX);
-        }
-    }
-
     /// Makes a turn's changes: first the log, then the outbox, so that no output is ever without
     /// its cause. What a crash cuts off between the two, recovery makes again. Durable after the
     /// next [`Store::sync`].
     ///
     /// # Errors
     /// When the store fails; it is then closed, and everything must be opened anew.
-    pub fn write(&self, turn: TurnDone) -> Result<(), StoreError> {
+    pub fn write(&self, turn: TurnDone) -> Result<(), PipelineError> {
+        if let Some(error) = turn.failed {
+            return Err(error.into());
+        }
         for batch in turn.log {
             self.store.write(batch)?;
         }
-        self.put(turn.outbox)
+        Ok(self.put(turn.outbox)?)
+    }
+
+    /// The next turn first logs that this is the state of the clock.
+    pub fn note_clock(&mut self, state: ClockState) {
+        self.clock = Some(state);
+    }
+
+    /// No number up to `seq` is given again.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn skip_past(&mut self, seq: Seq) -> Result<(), PipelineError> {
+        let mut batch = WriteBatch::new();
+        self.wal.skip_to(seq.plus(1), &mut batch)?;
+        Ok(self.put(batch)?)
     }
 
     /// Makes other changes, such as confirmations.
@@ -295,42 +348,6 @@ impl Core {
     #[must_use]
     pub fn has_unsaved(&self) -> bool {
         self.last() > self.saved
-    }
-
-    /// Saves the state as of the last input. Durable after the next sync.
-    ///
-    /// # Errors
-    /// When the store fails; the older checkpoints are still there.
-    pub fn checkpoint(&mut self) -> Result<(), PipelineError> {
-        let chunks = self.engine.save()?.into_iter();
-        let last_marks = |marks: &Vec<DeliveryMark>| {
-            let start = marks.len().saturating_sub(MARKS_MAX);
-            marks.get(start..).unwrap_or_default().to_vec()
-        };
-        let snapshot = Snapshot {
-            seq: self.last(),
-            time: self.wal.last_time(),
-            application: self.application.clone(),
-            chunks: chunks
-                .map(|chunk| Chunk {
-                    operator: chunk.operator,
-                    key: chunk.key,
-                    bytes: chunk.bytes,
-                })
-                .collect(),
-            marks: self
-                .marks
-                .iter()
-                .map(|(name, all)| (name.clone(), last_marks(all)))
-                .collect(),
-        };
-        let mut batch = WriteBatch::new();
-        self.checkpoints.save(&snapshot, &mut batch)?;
-        self.store.write(batch)?;
-        self.saved = snapshot.seq;
-        // The checkpoint knows these marks; a record that had them too would have them twice.
-        self.unlogged.clear();
-        Ok(())
     }
 
     /// Lets go of some of the log that no retained checkpoint needs, so little that a turn need not

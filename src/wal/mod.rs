@@ -21,7 +21,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use self::record::{HEAD_BYTES, Head};
-use crate::event::{Batch, DeliveryMark, Rejected, Seq, Timestamp, cbor};
+use crate::event::{Batch, ClockState, DeliveryMark, Rejected, Seq, Timestamp, cbor};
 use crate::store::seal::{Damage, Sealed, Sealer, TooLong, Unsealer, check};
 use crate::store::{Store, StoreError, WriteBatch, table};
 
@@ -80,7 +80,11 @@ pub enum Body {
     Config {
         /// The configuration in its written form.
         text: String,
+        /// Whether all state was given up with the configuration before.
+        discards: bool,
     },
+    /// What follows was written under this state of the clock.
+    Clock(ClockState),
 }
 
 impl Body {
@@ -89,7 +93,7 @@ impl Body {
     pub fn count(&self) -> u64 {
         match self {
             Body::Events { rows, .. } => u64::try_from(rows.len()).unwrap_or(u64::MAX),
-            Body::Tick | Body::Rejected { .. } | Body::Config { .. } => 1,
+            Body::Tick | Body::Rejected { .. } | Body::Config { .. } | Body::Clock(_) => 1,
         }
     }
 }
@@ -340,6 +344,11 @@ impl Wal {
         }))
     }
 
+    /// Whether the log has the record that [`Wal::append`] has put into a batch as this pair.
+    pub fn has(&self, key: &[u8], value: &[u8]) -> Result<bool, WalError> {
+        Ok(self.store.get(key)?.is_some_and(|found| found == value))
+    }
+
     /// Removes records that end before `below`, at most [`TRIM_RECORDS_MAX`]; says how many. The
     /// newest record always stays, as it knows the next number and the time.
     pub fn trim(&mut self, below: Seq, batch: &mut WriteBatch) -> Result<usize, WalError> {
@@ -497,6 +506,13 @@ fn key(of: u8, seq: Seq) -> Vec<u8> {
     key.push(of);
     key.extend_from_slice(&seq.0.to_be_bytes());
     key
+}
+
+/// The record that [`Wal::append`] has put into a batch as this pair; `None` when it is none.
+#[must_use]
+pub fn record_of(key: &[u8], value: &[u8]) -> Option<Record> {
+    let (head, sealed) = look(key, value).ok()?;
+    record::decode(head, sealed, &mut Unsealer::default()).ok()?
 }
 
 fn seq_of(key: &[u8]) -> Option<Seq> {

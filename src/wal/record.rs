@@ -3,12 +3,13 @@
 //! ```text
 //! key     'L'  first seq: u64 BE
 //! value   sealed, see `store::seal`: version, kind, flags, CRC-32C, head, payload
-//! kind    1 events   2 tick   3 rejected   4 config   5 skip
+//! kind    1 events   2 tick   3 rejected   4 config   5 skip   6 clock
 //! head    first seq: u64 LE   time: i64 LE, ms   count: u64 LE, sequence numbers taken
 //! payload CBOR (RFC 8949); absent for tick and skip
 //!   events    [stream, schema, origin or null, [column, ...]]
 //!   rejected  [stream, rejected, origin or null]
-//!   config    text
+//!   config    [text, whether all state was given up]
+//!   clock     [boot, trusted, wall]
 //! column    see `columns.rs`, and what is in the tail of the envelope
 //! ```
 //!
@@ -17,7 +18,7 @@
 
 use super::columns::{self, ColumnIn};
 use super::{Body, Origin, Record};
-use crate::event::{Batch, Rejected, Seq, Timestamp, Value, cbor};
+use crate::event::{Batch, ClockState, Rejected, Seq, Timestamp, Value, cbor};
 use crate::store::seal::{Damage, Sealed, Unsealer};
 
 pub(super) const HEAD_BYTES: usize = 24;
@@ -26,6 +27,7 @@ const KIND_TICK: u8 = 2;
 const KIND_REJECTED: u8 = 3;
 const KIND_CONFIG: u8 = 4;
 pub(super) const KIND_SKIP: u8 = 5;
+const KIND_CLOCK: u8 = 6;
 
 /// The fixed head of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +98,13 @@ pub(super) fn encode(
             cbor::encode_into(&(stream, rejected, origin), out)?;
             Ok(KIND_REJECTED)
         }
-        Body::Config { text } => {
-            cbor::encode_into(text, out)?;
+        Body::Config { text, discards } => {
+            cbor::encode_into(&(text, discards), out)?;
             Ok(KIND_CONFIG)
+        }
+        Body::Clock(state) => {
+            cbor::encode_into(&(&state.boot, state.trusted, state.wall), out)?;
+            Ok(KIND_CLOCK)
         }
     }
 }
@@ -132,9 +138,18 @@ pub(super) fn decode(
                 origin,
             }
         }
-        KIND_CONFIG if head.count == 1 => Body::Config {
-            text: cbor::decode(&payload).map_err(content)?,
-        },
+        KIND_CONFIG if head.count == 1 => {
+            let (text, discards) = cbor::decode(&payload).map_err(content)?;
+            Body::Config { text, discards }
+        }
+        KIND_CLOCK if head.count == 1 => {
+            let (boot, trusted, wall) = cbor::decode(&payload).map_err(content)?;
+            Body::Clock(ClockState {
+                boot,
+                trusted,
+                wall,
+            })
+        }
         KIND_SKIP => return Ok(None),
         _ => return Err(Damage::Content),
     };

@@ -62,6 +62,7 @@ fn bodies() -> Vec<Body> {
     vec![
         Body::Config {
             text: "[pipeline]".to_owned(),
+            discards: true,
         },
         events(1),
         Body::Tick,
@@ -72,7 +73,11 @@ fn bodies() -> Vec<Body> {
             origin: None,
         },
         events(3),
-        Body::Tick,
+        Body::Clock(ClockState {
+            boot: "6a3e6f0c-5f6e-4b0e-9d0c-0d7a6f4d7e11".to_owned(),
+            trusted: true,
+            wall: Timestamp(-5),
+        }),
     ]
 }
 

@@ -231,3 +231,34 @@ fn note(shared: &Shared, message: Publish) {
         state.delivered.push(Delivered { number, id });
     });
 }
+
+/// Every number has come; one that came again has the same id, which no other has; new ones
+/// ascend. How many came again.
+pub(crate) fn check(delivered: &[Delivered], messages: u64) -> usize {
+    let mut ids: BTreeMap<u64, &str> = BTreeMap::new();
+    let mut numbers: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut repeats = 0;
+    for one in delivered {
+        let Delivered { number, id } = one;
+        match ids.get(number) {
+            Some(known) => {
+                assert_eq!(known, id, "number {number} came again");
+                repeats += 1;
+            }
+            None => {
+                let last = ids.last_key_value().map(|(last, _)| *last);
+                assert!(
+                    last < Some(*number),
+                    "{number} is new, and came after {last:?}"
+                );
+                ids.insert(*number, id);
+                let other = numbers.insert(id, *number);
+                assert_eq!(other, None, "{id} is also that of {number}");
+            }
+        }
+    }
+    let missing: Vec<u64> = (0..messages).filter(|n| !ids.contains_key(n)).collect();
+    assert!(missing.is_empty(), "missing: {missing:?}");
+    assert_eq!(ids.len(), usize::try_from(messages).unwrap());
+    repeats
+}

@@ -271,11 +271,11 @@ impl Table {
 
     /// The same with no rows.
     pub(super) fn clear(&mut self) {
-        self.rows = self.rows.fresh();
+        self.rows.clear();
         self.number = 0;
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         let number = self.number;
         save.put(Part::Holder, 0, &TableState { number })?;
         self.rows.save(save)

@@ -1,0 +1,310 @@
+//! What outlives the store: when that fails, sources and sinks stay, and so does everything here.
+//!
+//! While the store is closed nothing is taken from sources, so that their acknowledgements wait;
+//! what sinks confirm is remembered. When it is open again, four things bring memory and disk
+//! together:
+//!
+//! * What was taken and is not in the log that was found is worked again, see [`super::flight`].
+//! * Numbers that were given are not given again, not even those of records that are lost. So
+//!   whatever is still under way to a sink or from it, and an outbox that had to begin anew, can
+//!   mean nothing else by a key.
+//! * What sinks have confirmed is confirmed again, as that may be lost.
+//! * Feeds go on behind what their sinks were given.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, never};
+
+use super::disk::{Disk, Opened, ROOM_EVERY, RoomLimits, trouble_of};
+use super::feed::Feed;
+use super::flight::{Ack, Again, Flight, marks_only};
+use super::turn::{Core, PipelineError};
+use crate::clock::LogClock;
+use crate::event::{DeliveryMark, OutputKey, Seq};
+use crate::observe::PipelineMetrics;
+use crate::pace::Backoff;
+use crate::sink::Confirmed;
+use crate::source::Arrival;
+use crate::sql::plan::StreamId;
+use crate::store::WriteBatch;
+
+/// When so much has become free on the disk, opening the store is tried at once.
+const FREED_BYTES_MIN: u64 = 256 << 10;
+/// How long the syncing thread's end is waited for before each attempt.
+const ENDED_WITHIN: Duration = Duration::from_millis(100);
+/// How soon a stop is noticed while something waits that would hold it up.
+pub(super) const STOP_NOTICED: Duration = Duration::from_millis(100);
+
+/// When input becomes durable, and with it acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// A sync is started as soon as there is anything to sync.
+    Always,
+    /// A sync is started so long after the first input that waits for it: one sync for many.
+    Interval(Duration),
+    /// Never synced but by checkpoints; input is acknowledged when it is written.
+    None,
+}
+
+/// The bounds of the loop.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Rows that one turn takes.
+    pub turn_rows_max: usize,
+    /// Bytes of rows that one turn takes.
+    pub turn_bytes_max: usize,
+    /// When input becomes durable.
+    pub durability: Durability,
+    /// Time between two checkpoints, if anything happened; none for no such bound.
+    pub checkpoint_interval: Option<Duration>,
+    /// Bytes of the log between two checkpoints; none for no such bound.
+    pub checkpoint_log_bytes_max: Option<usize>,
+    /// What may be used of the disk.
+    pub room: RoomLimits,
+    /// How far the log's clock may go forward at once, see [`LogClock`], in milliseconds.
+    pub jump_ms_max: i64,
+    /// How long sinks may deliver what they hold after the sources have stopped.
+    pub sinks_within: Duration,
+}
+
+/// A source as the pipeline sees it.
+#[derive(Debug)]
+pub struct SourceHandle {
+    /// The stream it feeds.
+    pub stream: StreamId,
+    /// Told how far its messages are durable.
+    pub released: tokio::sync::watch::Sender<u64>,
+}
+
+/// What joins the pipeline to the rest.
+#[derive(Debug)]
+pub struct Handles {
+    /// Sources by number.
+    pub sources: Vec<SourceHandle>,
+    /// Input of all sources. When every sender is gone, the pipeline drains and ends.
+    pub arrivals: Receiver<Arrival>,
+    /// One feed per outbox.
+    pub feeds: Vec<Feed>,
+    /// Confirmations of all sinks.
+    pub confirmed: Receiver<Confirmed>,
+    /// Turns true when the sources are told to end.
+    pub stopping: tokio::sync::watch::Receiver<bool>,
+    /// Turns true when the sources are gone and the sinks have had time to deliver the rest.
+    pub drained: tokio::sync::watch::Sender<bool>,
+    /// What it counts.
+    pub metrics: Arc<PipelineMetrics>,
+}
+
+/// A store that failed and is being closed.
+pub(super) struct Closing {
+    pub(super) error: PipelineError,
+    /// They may still be in a write or a sync.
+    pub(super) threads: Vec<JoinHandle<()>>,
+    /// Marks that nothing on disk has.
+    pub(super) unlogged: BTreeMap<String, Vec<DeliveryMark>>,
+}
+
+/// Whether the threads have ended, as they do at once unless the disk hangs.
+fn have_ended(threads: &[JoinHandle<()>]) -> bool {
+    let until = Instant::now() + ENDED_WITHIN;
+    let ended = || threads.iter().all(JoinHandle::is_finished);
+    while !ended() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    ended()
+}
+
+/// The module's head says what it is.
+pub(super) struct Lasting {
+    pub(super) handles: Handles,
+    pub(super) limits: Limits,
+    pub(super) clock: LogClock,
+    /// Input that is written and not known durable.
+    pub(super) flight: Flight,
+    /// Input that was taken and is lost on the disk, before anything else is taken.
+    pub(super) again: VecDeque<Again>,
+    /// Everything up to here is durable.
+    pub(super) durable: Seq,
+    /// The last number that was given.
+    pub(super) given: Seq,
+    /// Whether every sink has ended.
+    pub(super) sinks_gone: bool,
+    /// Since the sources are gone: when the sinks are told to end.
+    pub(super) draining: Option<Instant>,
+    /// The last key that each sink has confirmed.
+    confirmed: Vec<OutputKey>,
+}
+
+impl Lasting {
+    pub(super) fn new(core: &Core, handles: Handles, limits: Limits) -> Lasting {
+        Lasting {
+            clock: LogClock::new(core.last_time(), limits.jump_ms_max),
+            flight: Flight::default(),
+            again: VecDeque::new(),
+            durable: core.last(),
+            given: core.last(),
+            sinks_gone: false,
+            draining: None,
+            confirmed: vec![OutputKey::default(); core.sinks().len()],
+            handles,
+            limits,
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.handles.stopping.borrow()
+    }
+
+    /// Everything up to `seq` is durable: sources may acknowledge, sinks may deliver.
+    pub(super) fn release(&mut self, seq: Seq) {
+        self.durable = self.durable.max(seq);
+        while let Some(acks) = self.flight.land(self.durable) {
+            for Ack { source, through } in acks {
+                if let Some(source) = self.handles.sources.get(source) {
+                    source.released.send_replace(through);
+                }
+            }
+        }
+        let held = u64::try_from(self.flight.acks()).unwrap_or(u64::MAX);
+        self.handles
+            .metrics
+            .acks_held
+            .store(held, Ordering::Relaxed);
+    }
+
+    /// A sink's word, which outlives the store that it cannot be written to.
+    pub(super) fn confirmed(&mut self, one: Confirmed) {
+        if let Some(known) = self.confirmed.get_mut(one.sink) {
+            *known = one.key.max(*known);
+        }
+    }
+
+    /// What sinks have confirmed, to be written.
+    pub(super) fn write_confirmed(&self, core: &mut Core) -> Result<WriteBatch, PipelineError> {
+        let mut batch = WriteBatch::new();
+        for (sink, key) in self.confirmed.iter().enumerate() {
+            core.outbox_mut().confirm(sink, *key, &mut batch)?;
+        }
+        Ok(batch)
+    }
+
+    /// Opens the store anew, however long that takes.
+    ///
+    /// # Errors
+    /// What keeps it closed, when the daemon is to stop; or what opening it anew cannot help.
+    pub(super) fn reopen(
+        &mut self,
+        disk: &mut Disk,
+        closing: Closing,
+        pace: &mut Backoff,
+    ) -> Result<Core, PipelineError> {
+        let Closing {
+            mut error,
+            threads,
+            mut unlogged,
+        } = closing;
+        let metrics = Arc::clone(&self.handles.metrics);
+        loop {
+            let Some(failure) = error.store() else {
+                return Err(error);
+            };
+            metrics.store_failures.fetch_add(1, Ordering::Relaxed);
+            let why = failure.to_string();
+            metrics.health.degrade(trouble_of(failure), &why);
+            let wait = pace.wait();
+            tracing::debug!("the store is opened anew in {wait:.1?}");
+            let stops = self.rest(wait, &disk.bytes_free);
+            if have_ended(&threads) {
+                let resumed = (disk.open)().and_then(|opened| self.resume(opened, &mut unlogged));
+                match resumed {
+                    Ok(core) => {
+                        metrics.store_reopened.fetch_add(1, Ordering::Relaxed);
+                        metrics.health.recover();
+                        return Ok(core);
+                    }
+                    Err(next) => error = next,
+                }
+            }
+            if stops {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Waits, but not when space becomes free meanwhile, and listens to sinks. True as soon as the
+    /// daemon is to stop.
+    fn rest(&mut self, wait: Duration, bytes_free: &dyn Fn() -> Option<u64>) -> bool {
+        let until = Instant::now() + wait;
+        let enough = bytes_free().map(|free| free.saturating_add(FREED_BYTES_MIN));
+        let mut look_at = Instant::now() + ROOM_EVERY;
+        loop {
+            let now = Instant::now();
+            let left = until.saturating_duration_since(now);
+            if self.is_stopping() || left.is_zero() {
+                return self.is_stopping();
+            }
+            if look_at <= now {
+                look_at = now + ROOM_EVERY;
+                if bytes_free()
+                    .zip(enough)
+                    .is_some_and(|(free, enough)| free >= enough)
+                {
+                    return false;
+                }
+            }
+            match self.handles.confirmed.recv_timeout(left.min(STOP_NOTICED)) {
+                Ok(one) => self.confirmed(one),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.sinks_gone = true;
+                    self.handles.confirmed = never();
+                }
+            }
+        }
+    }
+
+    /// Brings memory and disk together. Changes nothing in memory unless all of it succeeds.
+    fn resume(
+        &mut self,
+        opened: Opened,
+        unlogged: &mut BTreeMap<String, Vec<DeliveryMark>>,
+    ) -> Result<Core, PipelineError> {
+        let Opened {
+            mut core,
+            identity,
+            checkpoint,
+        } = opened;
+        let mut again = self.flight.lacking(&core, checkpoint)?;
+        core.skip_past(self.given)?;
+        let batch = self.write_confirmed(&mut core)?;
+        core.put(batch)?;
+        // Only now is it known to work, and what was found to be durable.
+        core.store().sync()?;
+        let records = again.iter().map(|turn| turn.inputs.len()).sum::<usize>();
+        let records = u64::try_from(records).unwrap_or(u64::MAX);
+        let metrics = &self.handles.metrics;
+        metrics.records_again.fetch_add(records, Ordering::Relaxed);
+        let marks = std::mem::take(unlogged).into_iter();
+        again.push_back(Again {
+            inputs: marks
+                .filter_map(|(stream, marks)| marks_only(&core, &stream, marks))
+                .collect(),
+            acks: Vec::new(),
+        });
+        // What was to be worked again before is younger than all that was written.
+        again.append(&mut self.again);
+        self.again = again;
+        self.flight.clear();
+        self.given = core.last();
+        self.durable = core.last();
+        self.clock.forget_news();
+        for feed in &mut self.handles.feeds {
+            feed.restart(core.outbox(), identity);
+        }
+        Ok(core)
+    }
+}
