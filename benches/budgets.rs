@@ -26,6 +26,7 @@ mod later;
 mod log;
 mod patterns;
 mod pipeline;
+mod segments;
 #[path = "../tests/common/wait.rs"]
 mod wait;
 

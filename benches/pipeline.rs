@@ -11,13 +11,14 @@ use eventflux::pipeline::{
 };
 use eventflux::source::Arrival;
 use eventflux::sql::{SqlText, compile};
-use eventflux::store::sled as store;
 use eventflux::store::sled::StoreOptions;
+use eventflux::store::{Store, sled as store};
 use tokio::sync::watch;
 
 use crate::events::{Events, STREAM};
 use crate::figure::{Figure, Measured};
 use crate::folder;
+use crate::segments::Segments;
 
 const PRODUCERS: usize = 64;
 const EACH: u64 = 4_000;
@@ -31,14 +32,18 @@ pub(crate) const FIGURES: &[Figure] = &[Figure {
 }];
 
 fn open(path: &Path, sql: &str) -> (Core, Recovered) {
+    let opened = store::open(path, &StoreOptions::default()).expect("the store opens");
+    open_on(opened.store, sql)
+}
+
+fn open_on(store: Arc<dyn Store>, sql: &str) -> (Core, Recovered) {
     let texts = [SqlText {
         path: "bench.sql".to_owned(),
         text: format!("{STREAM}{sql}"),
     }];
     let application = compile(&texts).expect("the bench's SQL is right");
-    let opened = store::open(path, &StoreOptions::default()).expect("the store opens");
     let opened = Core::open(&Open {
-        store: opened.store,
+        store,
         identity: 0,
         application: Arc::new(application),
         texts: &texts,
@@ -52,6 +57,24 @@ fn open(path: &Path, sql: &str) -> (Core, Recovered) {
 fn producers() -> Measured {
     let folder = folder::new();
     let (core, _) = open(folder.path(), FILTER);
+    let (rate, syncs) = rate_of(core);
+    let on_files = folder::new();
+    let (core, _) = open_on(Arc::new(Segments::new(on_files.path())), FILTER);
+    let (segments, _) = rate_of(core);
+    Measured {
+        value: rate,
+        met: rate >= 1e5,
+        details: vec![
+            ("syncs/s", syncs),
+            ("events/sync", rate / syncs),
+            ("bare fdatasync/s", bare_syncs()),
+            ("on segment files", segments),
+        ],
+    }
+}
+
+/// Events and syncs per second with all producers.
+fn rate_of(core: Core) -> (f64, f64) {
     let stream = eventflux::sql::plan::StreamId(0);
     let (to, arrivals) = crossbeam::channel::bounded(PRODUCERS);
     let (sources, released): (Vec<_>, Vec<_>) = (0..PRODUCERS)
@@ -101,16 +124,7 @@ fn producers() -> Measured {
     ended.expect("the disk works");
     let count = f64::from(u32::try_from(PRODUCERS).expect("a few")) * as_float(EACH);
     let syncs = as_float(metrics.syncs.load(std::sync::atomic::Ordering::Relaxed));
-    let rate = count / time.as_secs_f64();
-    Measured {
-        value: rate,
-        met: rate >= 1e5,
-        details: vec![
-            ("syncs/s", syncs / time.as_secs_f64()),
-            ("events/sync", count / syncs),
-            ("bare fdatasync/s", bare_syncs()),
-        ],
-    }
+    (count / time.as_secs_f64(), syncs / time.as_secs_f64())
 }
 
 /// Every producer sends an event and waits until it is durable, again and again; how long all of

@@ -337,9 +337,8 @@ impl Drop for Generation {
 /// ```
 fn ballast(of: u8, number: u8) -> [u8; BALLAST_BYTES] {
     let mut key = [0xff; BALLAST_BYTES];
-    if let [first, .., last] = &mut key {
-        (*first, *last) = (of, number);
-    }
+    let [first, .., last] = &mut key;
+    (*first, *last) = (of, number);
     key
 }
 
