@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use eventflux::event::{Batch, Timestamp};
 use eventflux::pipeline::{
     Core, Disk, Durability, Handles, Input, Limits, Open, Opened, Recovered, RoomLimits,
-    SourceHandle, run,
+    SourceHandle, StatePolicy, run,
 };
 use eventflux::source::Arrival;
 use eventflux::sql::{SqlText, compile};
@@ -59,6 +59,7 @@ fn open(path: &Path, sql: &str) -> (Core, Recovered) {
         texts: &texts,
         sinks: &[],
         checkpoints_kept: 2,
+        state_policy: StatePolicy::KeepCompatible,
     });
     opened.expect("the store is whole")
 }

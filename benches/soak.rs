@@ -191,8 +191,8 @@ fn soak(part: &Part, events: i64) -> bool {
             moving(&drawn, first, &mut rows);
             engine.push(stream, rows.rows(), &mut tally);
         }
-        let state = engine.save().expect("a state that can be saved");
-        let state: f64 = state.iter().map(|chunk| chunk.bytes.len() as f64).sum();
+        let state = engine.state().expect("a state that can be saved");
+        let state = state.bytes() as f64;
         let resident = resident_bytes();
         let allowed = largest * (1.0 + GROWTH_MAX) + SLACK_BYTES;
         let warm = number * 5 > READINGS;

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::engine::EngineCounts;
 use crate::{sink, source};
@@ -118,6 +118,10 @@ pub struct PipelineMetrics {
     pub checkpoints: AtomicU64,
     /// Bytes given to the store by checkpoints.
     pub checkpoint_bytes: AtomicU64,
+    /// Checkpoints that were written again with fewer parts.
+    pub folds: AtomicU64,
+    /// The longest that the turns have waited for a part of the state to be taken, in microseconds.
+    pub checkpoint_pause_us_max: AtomicU64,
     /// Bytes given to the store by outputs.
     pub outbox_bytes: AtomicU64,
     /// Bytes given to the store by confirmations of outputs.
@@ -155,6 +159,13 @@ pub struct PipelineMetrics {
 }
 
 impl PipelineMetrics {
+    /// The turns have waited so long for a part of the state to be taken.
+    pub fn pause(&self, span: Duration) {
+        let us = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        self.checkpoint_pause_us_max
+            .fetch_max(us, Ordering::Relaxed);
+    }
+
     /// Adds what an engine has counted.
     pub fn count_engine(&self, counts: EngineCounts) {
         for (counter, count) in [
@@ -182,6 +193,8 @@ impl PipelineMetrics {
             ("syncs", &self.syncs),
             ("checkpoints", &self.checkpoints),
             ("checkpoint_bytes", &self.checkpoint_bytes),
+            ("folds", &self.folds),
+            ("checkpoint_pause_us_max", &self.checkpoint_pause_us_max),
             ("outbox_bytes", &self.outbox_bytes),
             ("cursor_bytes", &self.cursor_bytes),
             ("store_bytes", &self.store_bytes),

@@ -224,11 +224,12 @@ fn the_list_tells_every_value_and_its_layer() {
     let beginning = [
         "application.name = \"eventflux\"  # default",
         "application.sql = \"e.toml\"  # file, e.toml:2",
+        "application.state_policy = \"keep_compatible\"  # default",
         "store.path = \"/north\"  # file, e.toml:5",
         "store.cache_bytes = \"2 MiB\"  # file, e.toml:4",
         "store.durability = \"interval\"  # default",
     ];
-    assert_eq!(listed[..5], beginning);
+    assert_eq!(listed[..6], beginning);
     assert!(!format!("{loaded:?}").contains("hunter2"), "{loaded:?}");
 
     let toml = "[store]\npath = \"${secret:where}\"\n";

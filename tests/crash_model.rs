@@ -14,9 +14,11 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use eventflux::checkpoint::{Checkpoints, Chunk, Snapshot};
-use eventflux::event::{Batch, Field, OutputKey, Schema, Seq, Stamp, Timestamp, Type, Value};
-use eventflux::outbox::{Entry, Full, Limits, Outbox};
+use eventflux::checkpoint::Checkpoints;
+use eventflux::event::{
+    Batch, Field, OutputKey, Place, Schema, Seq, Stamp, StateChanges, Timestamp, Type, Value,
+};
+use eventflux::outbox::{Entry, Limits, Outbox};
 use eventflux::store::WriteBatch;
 use eventflux::store::sim::{Fault, SimStore};
 use eventflux::store::{Store, table};
@@ -122,6 +124,12 @@ impl Model {
     }
 }
 
+/// Where the engine's number lies.
+const PLACE: Place = Place {
+    operator: 1,
+    key: 2,
+};
+
 struct Process {
     store: SimStore,
     wal: Wal,
@@ -133,11 +141,7 @@ struct Process {
 }
 
 fn sinks() -> Vec<(String, Limits)> {
-    let limits = Limits {
-        bytes_max: u64::MAX,
-        full: Full::Block,
-    };
-    vec![("alerts".to_owned(), limits)]
+    vec![("alerts".to_owned(), Limits::NONE)]
 }
 
 fn outputs_of(engine: &mut Engine, record: &Record) -> Vec<Entry> {
@@ -157,18 +161,20 @@ impl Process {
     fn start(store: &SimStore) -> Process {
         let shared: Arc<dyn Store> = Arc::new(store.clone());
         let mut checkpoints = Checkpoints::open(Arc::clone(&shared), 2).unwrap();
-        let snapshot = checkpoints.load_latest().unwrap().snapshot;
-        let snapshot = snapshot.unwrap_or_default();
+        let restored = checkpoints.load_latest(&mut |_| ()).unwrap().restored;
         let mut engine = Engine::default();
-        if let Some(chunk) = snapshot.chunks.first() {
-            engine.0 = u64::from_le_bytes(chunk.bytes.as_slice().try_into().unwrap());
+        let mut saved = Seq(0);
+        if let Some(restored) = restored {
+            let piece = restored.state.get(PLACE).unwrap();
+            engine.0 = u64::from_le_bytes(piece.try_into().unwrap());
+            saved = restored.seq;
         }
-        let wal = Wal::open(Arc::clone(&shared), snapshot.seq.plus(1)).unwrap();
+        let wal = Wal::open(Arc::clone(&shared), saved.plus(1)).unwrap();
         let mut outbox = Outbox::open(shared, &sinks()).unwrap();
         let mut batch = WriteBatch::new();
-        let end = wal.read(snapshot.seq.plus(1), &mut |record| {
+        let end = wal.read(saved.plus(1), &mut |record| {
             let outputs = outputs_of(&mut engine, &record);
-            outbox.append(0, &outputs, &mut batch).unwrap();
+            outbox.append(0, record.time, &outputs, &mut batch).unwrap();
             ControlFlow::Continue(())
         });
         assert_eq!(end.unwrap(), ReadEnd::Whole { next: wal.next() });
@@ -255,20 +261,20 @@ impl Process {
     }
 
     fn save(&mut self) -> Outcome {
-        let bytes = self.engine.0.to_le_bytes().to_vec();
-        let chunk = Chunk {
-            operator: 1,
-            key: 2,
-            bytes,
-        };
-        let snapshot = Snapshot {
-            seq: self.processed,
-            chunks: vec![chunk],
-            ..Snapshot::default()
-        };
-        let mut batch = WriteBatch::new();
-        self.checkpoints.save(&snapshot, &mut batch)?;
-        self.store.write(batch)?;
+        let mut changes = StateChanges::new();
+        changes.put(PLACE, |out| {
+            out.extend_from_slice(&self.engine.0.to_le_bytes());
+            Ok::<(), std::convert::Infallible>(())
+        })?;
+        self.checkpoints.begin();
+        let time = self.wal.last_time();
+        let mut job = Some(self.checkpoints.finish(self.processed, time, changes));
+        while let Some(next) = job {
+            job = next
+                .run(&self.store)?
+                .more
+                .or_else(|| self.checkpoints.fold());
+        }
         Ok(())
     }
 
@@ -294,7 +300,7 @@ impl Process {
         }
         self.processed = Seq(self.wal.next().0 - 1);
         let mut batch = WriteBatch::new();
-        let done = self.outbox.append(0, &outputs, &mut batch)?;
+        let done = self.outbox.append(0, time, &outputs, &mut batch)?;
         assert_eq!((done.repeated, done.dropped), (0, 0));
         self.store.write(batch)?;
         Ok(())

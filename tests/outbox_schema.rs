@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use eventflux::event::{Batch, OutputKey, Stamp, Timestamp, Value};
 use eventflux::outbox::{Full, Limits};
-use eventflux::pipeline::{Core, Input, Open, TurnDone};
+use eventflux::pipeline::{Core, Input, Open, StatePolicy, TurnDone};
 use eventflux::sink::render_json;
 use eventflux::sql::plan::StreamId;
 use eventflux::sql::{self, SqlText};
@@ -41,6 +41,7 @@ impl Run {
         let limits = Limits {
             bytes_max: 1 << 20,
             full: Full::Block,
+            ..Limits::NONE
         };
         let (core, found) = Core::open(&Open {
             store: Arc::new(store.clone()),
@@ -49,6 +50,7 @@ impl Run {
             texts: &texts,
             sinks: &[(sink.to_owned(), limits)],
             checkpoints_kept: 2,
+            state_policy: StatePolicy::KeepCompatible,
         })
         .unwrap();
         Run {

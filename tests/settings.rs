@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use eventflux::event::{Batch, OutputKey, Stamp, Timestamp, Value};
 use eventflux::outbox::{Full, Limits};
-use eventflux::pipeline::{Core, Input, Open};
+use eventflux::pipeline::{Core, Input, Open, StatePolicy};
 use eventflux::sql::plan::StreamId;
 use eventflux::sql::{self, Setting, SqlText};
 use eventflux::store::Store;
@@ -30,6 +30,7 @@ fn open(store: &SimStore, delay: &str) -> Core {
     let limits = Limits {
         bytes_max: 1 << 20,
         full: Full::Block,
+        ..Limits::NONE
     };
     let open = Open {
         store: Arc::new(store.clone()),
@@ -38,6 +39,7 @@ fn open(store: &SimStore, delay: &str) -> Core {
         texts: &texts,
         sinks: &[("Out".to_owned(), limits)],
         checkpoints_kept: 2,
+        state_policy: StatePolicy::KeepCompatible,
     };
     Core::open(&open).unwrap().0
 }

@@ -1,73 +1,76 @@
-//! Checkpoints: the state of all operators as of one [`Seq`].
+//! Checkpoints: the state of everything that computes as of one [`Seq`], written as changes to the
+//! one before.
 //!
-//! Promises: [`Checkpoints::load_latest`] gives a snapshot exactly as it was saved, or an older
-//! one, or none; never a mixture.
+//! Promises: what is loaded is a state exactly as it was when it was saved, or an older one, or
+//! none; never a mixture. Damage to any one value leaves a checkpoint that can be loaded, as soon
+//! as there are two that share nothing.
 //!
-//! Leaves to others: what the chunks mean (the engine), when to save, and trimming the log, which
+//! Leaves to others: what the pieces mean (the engine), when to save, and trimming the log, which
 //! must keep everything from [`Checkpoints::oldest_retained`] on.
+//! `docs/decisions/0007-checkpoints.md` says why it is so.
+//!
+//! A *run* is a set of [`StateChanges`], sorted by place and cut into frames. A *checkpoint* is a
+//! manifest: a list of runs, the oldest first, which make the state when they are applied in order.
+//! The first of them, its *base*, stand for themselves. *Folding* makes one run of several.
 //!
 //! ```text
-//! key       'C'  number: u64 BE, counted upwards  part: u32 BE, FFFFFFFF for the manifest
+//! key       'C' 'M'  number: u64 BE, counted upwards                        a manifest
+//!           'C' 'R'  run: u64 BE, counted upwards  part: u32 BE, from 0     a frame
+//!           'C'  0   ...                                                    see `old`
 //! value     sealed, see `store::seal`
-//! frame     kind 1   head: number u64 LE, part u32 LE
-//!           payload: per piece  operator u64 LE, key u64 LE, length u32 LE, bytes;
-//!           pieces of one operator and key that follow each other are one chunk
-//! manifest  kind 2   head: number u64 LE, seq u64 LE
-//!           payload: CBOR [time, application, marks, [CRC-32C of the sealed frame, ...]]
+//! manifest  kind 4   head: format u8 = 1, number u64 LE, seq u64 LE
+//!           payload: CBOR [time, how many runs are the base,
+//!                          [[run, frames, bytes unpacked, bytes stored, sum], ...]]
+//!           sum: CRC-32C of the frames' checksums (u32 LE each), in order
+//! frame     kind 3   head: format u8 = 1, run u64 LE, part u32 LE
+//!           payload: entries
+//! entry     word: varint = length << 3 | operator follows << 2 | what it says
+//!           place: operator follows:  operator u64 LE, key varint
+//!                  otherwise:         the operator before, key varint, added to the key before
+//!           what it says   0  the piece is the next `length` bytes
+//!                          1  no piece (length 0)
+//!                          2  no piece of an older run from here to a last place:
+//!                             operator u64 LE, key varint (length 0)
+//!                          3  the piece before goes on with the next `length` bytes
 //! ```
 //!
-//! The frames are written one by one, then the manifest with the caller's batch. There is no sync
-//! between: a crash keeps a prefix of the writes, so that a manifest is never there without its
-//! frames, and a disk that breaks this order is noticed by the checksums in the manifest. Frames
-//! without a manifest are removed at open. Chunks go into a frame until it holds
-//! [`FRAME_BYTES_MAX`]; beyond some 7 KiB packed the store would put them into files of their own.
+//! A varint is LEB128. The first entry of a frame has its operator. A run's emptied ranges come
+//! first, in order, then its pieces, in order, each place once. A frame holds at most
+//! [`frame::FRAME_BYTES_MAX`] unpacked, less where that packs badly: beyond some 7 KiB packed the
+//! store would put them into files of their own; a larger piece goes on in the next frame.
+//!
+//! Frames are written one by one, then the manifest. There is no sync between: a crash keeps a
+//! prefix of the writes, so that a manifest is never there without its runs, and a disk that breaks
+//! this order is noticed by the sums. Runs that no manifest names are removed at open.
 
-use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+mod catalogue;
+mod cover;
+mod fold;
+mod frame;
+mod job;
+mod load;
+mod manifest;
+mod old;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::event::{DeliveryMark, Seq, Timestamp, cbor};
-use crate::store::seal::{Damage, Sealer, TooLong, Unsealer, check};
-use crate::store::{Store, StoreError, WriteBatch, table};
+use crate::event::{DeliveryMark, Seq, State, StateChanges, Timestamp, cbor};
+use crate::store::seal::TooLong;
+use crate::store::{Store, StoreError, table};
 
-/// A frame is closed when it holds so many bytes, unpacked; a larger chunk has its own.
-pub const FRAME_BYTES_MAX: usize = 32 << 10;
-/// A larger chunk is stored in pieces.
-const PIECE_BYTES_MAX: usize = 16 << 20;
+pub use catalogue::Counters;
+use catalogue::{Catalogue, Shared};
+pub use job::{Job, Report, Saved};
+pub use load::Progress;
+pub use manifest::{Form, Listed, Run, list};
 
-const KIND_FRAME: u8 = 1;
-const KIND_MANIFEST: u8 = 2;
-const FRAME_HEAD: usize = 12;
-const MANIFEST_HEAD: usize = 16;
-const MANIFEST_PART: u32 = u32::MAX;
-/// Frames without a manifest that are removed in one write.
-const REMOVED_MAX: usize = 256;
-
-/// The state of everything after one input.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Snapshot {
-    /// The last input that the state has seen.
-    pub seq: Seq,
-    /// The log's clock.
-    pub time: Timestamp,
-    /// The application whose operators the chunks belong to, in its written form.
-    pub application: String,
-    /// The operators' state.
-    pub chunks: Vec<Chunk>,
-    /// By source: what the sources' brokers could deliver again.
-    pub marks: BTreeMap<String, Vec<DeliveryMark>>,
-}
-
-/// A piece of one operator's state.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Chunk {
-    /// The fingerprint of the operator's plan.
-    pub operator: u64,
-    /// The operator's name for the piece.
-    pub key: u64,
-    /// The piece, in a form that only the operator knows.
-    pub bytes: Vec<u8>,
-}
+/// The format of manifests and frames. The one before had none; see `old`.
+const FORMAT: u8 = 1;
+const KIND_FRAME: u8 = 3;
+const KIND_MANIFEST: u8 = 4;
+/// Changes that are staged wait until they make a run of this size, so that runs are few.
+pub const STAGED_BYTES: usize = 1 << 20;
 
 /// Why a checkpoint cannot be saved or looked for.
 #[derive(Debug, thiserror::Error)]
@@ -75,114 +78,183 @@ pub enum CheckpointError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A chunk or the list of frames is too large.
+    /// A manifest is too large.
     #[error("cannot save the checkpoint: {0}")]
     TooLong(#[from] TooLong),
-    /// It has more than 2³² frames.
+    /// A run has more than 2³² frames.
     #[error("cannot save the checkpoint: it has too many parts")]
     TooMany,
     /// The manifest cannot be encoded.
     #[error("cannot save the checkpoint: {0}")]
     Encode(#[from] cbor::CborError),
+    /// Another was begun since, or a part of it failed.
+    #[error("cannot save the checkpoint: it was given up before it was complete")]
+    GivenUp,
+    /// The store belongs to a newer version of the program.
+    #[error(
+        "the checkpoints have format {format} and this version of eventflux reads {FORMAT} at \
+         most: install the version that wrote them, or a newer one"
+    )]
+    Newer {
+        /// The format.
+        format: u8,
+    },
+}
+
+/// What a checkpoint is to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The whole state: there is none before that could be built on.
+    Whole,
+    /// What has changed since the checkpoint before.
+    Changes,
+}
+
+/// A state that was loaded.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// The checkpoint's number.
+    pub number: u64,
+    /// The last input that the state has seen.
+    pub seq: Seq,
+    /// The log's clock then.
+    pub time: Timestamp,
+    /// The pieces.
+    pub state: State,
+    /// What lay beside the pieces before format 1.
+    pub migrated: Option<Migrated>,
+}
+
+/// What lay beside the pieces before format 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Migrated {
+    /// The application whose operators the pieces belong to, in its written form.
+    pub application: String,
+    /// By source: what the sources' brokers could deliver again.
+    pub marks: BTreeMap<String, Vec<DeliveryMark>>,
 }
 
 /// What was found.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Loaded {
-    /// The newest snapshot that is whole.
-    pub snapshot: Option<Snapshot>,
+    /// The newest state that is whole.
+    pub restored: Option<Restored>,
     /// Newer ones that are not, and why: a sentence each.
     pub skipped: Vec<String>,
 }
 
-/// What was saved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Saved {
-    /// The chunks' bytes.
-    pub state_bytes: u64,
-    /// The bytes given to the store.
-    pub stored_bytes: u64,
-}
-
-/// The checkpoints of one store.
+/// The checkpoints of one store, as the thread that computes sees them: it gives changes and gets
+/// [`Job`]s, which one other thread runs in the order in which they were handed out.
 pub struct Checkpoints {
     store: Arc<dyn Store>,
-    keep: usize,
-    /// Oldest first.
-    retained: Vec<Retained>,
-    next: u64,
-    sealer: Sealer,
+    shared: Shared,
+    attempt: u64,
+    staged: Vec<StateChanges>,
 }
 
 impl std::fmt::Debug for Checkpoints {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Checkpoints")
-            .field("retained", &self.retained)
+            .field("catalogue", &self.shared)
             .finish_non_exhaustive()
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Retained {
-    number: u64,
-    seq: Seq,
-}
-
-type Manifest = (
-    Timestamp,
-    String,
-    BTreeMap<String, Vec<DeliveryMark>>,
-    Vec<u32>,
-);
-
 impl Checkpoints {
-    /// Finds what is there and removes what an interrupted [`Checkpoints::save`] left behind.
-    /// `keep` says how many are kept; at least 1.
+    /// Finds what is there and removes what was interrupted. `keep` says how many are kept, at
+    /// least 1, besides the newest that shares nothing with the newest of all.
+    ///
+    /// # Errors
+    /// When the store fails, or has a checkpoint of a newer format.
     pub fn open(store: Arc<dyn Store>, keep: usize) -> Result<Checkpoints, CheckpointError> {
-        let mut retained = Vec::new();
-        let mut orphans: Vec<Vec<u8>> = Vec::new();
-        let mut frames: Vec<Vec<u8>> = Vec::new();
-        let mut current = 0;
-        let mut next = 1;
-        store.range(
-            &[table::CHECKPOINT],
-            &[table::CHECKPOINT + 1],
-            &mut |key, value| {
-                let Some((number, part)) = place_of(key) else {
-                    orphans.push(key.to_vec());
-                    return ControlFlow::Continue(());
-                };
-                if number != current {
-                    orphans.append(&mut frames);
-                    current = number;
-                }
-                next = next.max(number.saturating_add(1));
-                if part != MANIFEST_PART {
-                    frames.push(key.to_vec());
-                    return ControlFlow::Continue(());
-                }
-                // A damaged manifest stays until it is pushed out, so that loading can speak of it.
-                let sealed = check(value, MANIFEST_HEAD).ok();
-                let seq = sealed.and_then(|sealed| sealed.head.get(8..)?.first_chunk::<8>());
-                let seq = Seq(seq.map_or(0, |seq| u64::from_le_bytes(*seq)));
-                retained.push(Retained { number, seq });
-                frames.clear();
-                ControlFlow::Continue(())
-            },
-        )?;
-        orphans.append(&mut frames);
-        for some in orphans.chunks(REMOVED_MAX) {
-            let mut batch = WriteBatch::new();
-            some.iter().for_each(|key| batch.delete(key.as_slice()));
-            store.write(batch)?;
+        let listed = list(&*store)?;
+        let wanted: BTreeSet<u64> = listed
+            .iter()
+            .flat_map(Listed::runs)
+            .map(|run| run.number)
+            .collect();
+        let (mut orphans, next_run) = manifest::orphans(&*store, &wanted)?;
+        let (old_orphans, last_old) = old::orphans(&*store)?;
+        orphans.extend(old_orphans);
+        for keys in &orphans {
+            while manifest::clear_some(&*store, keys)? {}
         }
+        let catalogue = Catalogue::new(listed, keep.max(1), next_run, last_old);
         Ok(Checkpoints {
             store,
-            keep: keep.max(1),
-            retained,
-            next,
-            sealer: Sealer::default(),
+            shared: Shared::new(catalogue),
+            attempt: 0,
+            staged: Vec::new(),
         })
+    }
+
+    /// Loads the newest state that is whole; the next checkpoint builds on it. Those found damaged
+    /// are forgotten, and removed with the next checkpoint. `progress` is told now and then.
+    ///
+    /// # Errors
+    /// When the store fails. Damage is not an error.
+    pub fn load_latest(
+        &mut self,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Loaded, CheckpointError> {
+        let loaded = self.load_newest(|_| true, progress)?;
+        if let Some(restored) = &loaded.restored {
+            self.shared.lock().build_on(restored.number);
+        }
+        Ok(loaded)
+    }
+
+    /// Loads the newest state that is whole and covers no input after `seq`.
+    ///
+    /// # Errors
+    /// When the store fails. Damage is not an error.
+    pub fn load_at_most(
+        &self,
+        seq: Seq,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Loaded, CheckpointError> {
+        self.load_newest(|listed| listed.seq <= seq, progress)
+    }
+
+    /// Loads the newest state that is whole and not younger than `time`.
+    ///
+    /// # Errors
+    /// When the store fails. Damage is not an error.
+    pub fn load_until(
+        &self,
+        time: Timestamp,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Loaded, CheckpointError> {
+        self.load_newest(|listed| listed.time <= time, progress)
+    }
+
+    fn load_newest(
+        &self,
+        wanted: impl Fn(&Listed) -> bool,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Loaded, CheckpointError> {
+        let mut loaded = Loaded::default();
+        for listed in self.list().into_iter().rev().filter(wanted) {
+            match load(&*self.store, &listed, progress)? {
+                Ok(restored) => {
+                    loaded.restored = Some(restored);
+                    break;
+                }
+                Err(why) => {
+                    let Listed { number, seq, .. } = listed;
+                    let text = format!("checkpoint {number} at {seq} is damaged: {why}");
+                    loaded.skipped.push(text);
+                    self.shared.lock().is_damaged(number, why);
+                }
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// All of them, oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Listed> {
+        self.shared.lock().listed().to_vec()
     }
 
     /// The oldest input after which a retained checkpoint begins: the log must keep everything
@@ -190,222 +262,102 @@ impl Checkpoints {
     /// log must keep everything.
     #[must_use]
     pub fn oldest_retained(&self) -> Option<Seq> {
-        let oldest = self.retained.iter().map(|retained| retained.seq).min();
-        oldest.filter(|seq| *seq > Seq(0))
+        self.shared.lock().oldest_retained()
     }
 
-    /// Writes the snapshot's frames now and puts its manifest, and the removal of what is older
-    /// than the newest that are kept, into `batch`: the checkpoint exists once the caller has
-    /// written that.
-    pub fn save(
-        &mut self,
-        snapshot: &Snapshot,
-        batch: &mut WriteBatch,
-    ) -> Result<Saved, CheckpointError> {
-        let number = self.next;
-        self.next = number.saturating_add(1);
-        let mut saved = Saved::default();
-        let mut sums: Vec<u32> = Vec::new();
-        let mut frame = Vec::new();
-        let mut pieces = snapshot.chunks.iter().flat_map(pieces).peekable();
-        while let Some((chunk, bytes)) = pieces.next() {
-            saved.state_bytes += bytes_of(bytes);
-            put_piece(chunk, bytes, &mut frame)?;
-            let follows = pieces.peek().map_or(usize::MAX, |(_, next)| next.len());
-            if frame.len().saturating_add(follows) > FRAME_BYTES_MAX {
-                let part = u32::try_from(sums.len()).ok();
-                let part = part.filter(|part| *part < MANIFEST_PART);
-                let part = part.ok_or(CheckpointError::TooMany)?;
-                let mut head = number.to_le_bytes().to_vec();
-                head.extend_from_slice(&part.to_le_bytes());
-                let value = self.sealer.seal(KIND_FRAME, &head, &frame)?;
-                sums.push(crc32c::crc32c(&value));
-                saved.stored_bytes += bytes_of(&value);
-                let mut one = WriteBatch::new();
-                one.put(place(number, part), value);
-                self.store.write(one)?;
-                frame.clear();
-            }
+    /// What has been written since the store was opened.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared.lock().counters
+    }
+
+    /// Begins a checkpoint and says what it has to hold; one that was begun and not finished is
+    /// given up. `None` while the one before has not been written.
+    pub fn begin(&mut self) -> Option<Extent> {
+        let mut catalogue = self.shared.lock();
+        if catalogue.is_finishing() {
+            return None;
         }
-        let mut head = number.to_le_bytes().to_vec();
-        head.extend_from_slice(&snapshot.seq.0.to_le_bytes());
-        let payload =
-            cbor::encode(&(snapshot.time, &snapshot.application, &snapshot.marks, &sums))?;
-        let value = self.sealer.seal(KIND_MANIFEST, &head, &payload)?;
-        saved.stored_bytes += bytes_of(&value);
-        batch.put(place(number, MANIFEST_PART), value);
-        let seq = snapshot.seq;
-        self.retained.push(Retained { number, seq });
-        self.forget_old(batch)?;
-        Ok(saved)
+        self.staged.clear();
+        self.attempt += 1;
+        Some(catalogue.begin(self.attempt))
     }
 
-    fn forget_old(&mut self, batch: &mut WriteBatch) -> Result<(), CheckpointError> {
-        let surplus = self.retained.len().saturating_sub(self.keep);
-        for old in self.retained.drain(..surplus) {
-            // The manifest sorts last and belongs to it.
-            let mut end = place(old.number, MANIFEST_PART);
-            end.push(0);
-            self.store
-                .range(&place(old.number, 0), &end, &mut |key, _| {
-                    batch.delete(key);
-                    ControlFlow::Continue(())
-                })?;
+    /// Demands that the next checkpoint that is begun holds the whole state.
+    pub fn demand_whole(&mut self) {
+        self.shared.lock().demand_whole();
+    }
+
+    /// Takes some of the changes ahead of the end of the checkpoint that was begun; those given
+    /// later win. The job, when there is enough for one, writes them.
+    #[must_use]
+    pub fn stage(&mut self, changes: StateChanges) -> Option<Job> {
+        self.staged.push(changes);
+        let bytes = self.staged.iter().map(StateChanges::bytes);
+        if bytes.sum::<usize>() < STAGED_BYTES {
+            return None;
         }
-        Ok(())
+        let sets = std::mem::take(&mut self.staged);
+        Some(Job::stage(&self.shared, self.attempt, sets))
     }
 
-    /// The newest snapshot that is whole. Those found damaged are forgotten, and removed with the
-    /// next [`Checkpoints::save`].
-    pub fn load_latest(&mut self) -> Result<Loaded, CheckpointError> {
-        let mut loaded = Loaded::default();
-        for retained in self.retained.clone().into_iter().rev() {
-            match self.load(retained.number)? {
-                Ok(snapshot) => {
-                    loaded.snapshot = Some(snapshot);
-                    break;
-                }
-                Err(damage) => {
-                    let Retained { number, seq } = retained;
-                    let text = format!("checkpoint {number} at {seq} is damaged: {damage}");
-                    loaded.skipped.push(text);
-                    // Now the oldest: pushed out first.
-                    self.retained.retain(|other| other.number != number);
-                    self.retained.insert(0, Retained { number, seq });
-                }
-            }
+    /// Takes the last changes. The checkpoint exists when the job has been run, and is durable
+    /// after the next sync.
+    #[must_use]
+    pub fn finish(&mut self, seq: Seq, time: Timestamp, changes: StateChanges) -> Job {
+        self.staged.push(changes);
+        let sets = std::mem::take(&mut self.staged);
+        Job::finish(&self.shared, self.attempt, sets, (seq, time))
+    }
+
+    /// Makes fewer runs of those of the newest checkpoint, when that is due. The job gives another
+    /// with its report until it is done; checkpoints may be written between.
+    #[must_use]
+    pub fn fold(&mut self) -> Option<Job> {
+        Job::fold(&self.shared)
+    }
+}
+
+/// Loads one checkpoint; the inner error says what is damaged.
+///
+/// # Errors
+/// When the store fails.
+pub fn load(
+    store: &dyn Store,
+    listed: &Listed,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Result<Restored, String>, StoreError> {
+    match &listed.form {
+        Form::Damaged(why) => Ok(Err(why.clone())),
+        Form::Old => Ok(old::load(store, listed.number)?.map_err(|damage| damage.to_string())),
+        Form::Runs { runs, .. } => {
+            let state = load::runs(store, runs, progress)?;
+            Ok(state.map(|state| Restored {
+                number: listed.number,
+                seq: listed.seq,
+                time: listed.time,
+                state,
+                migrated: None,
+            }))
         }
-        Ok(loaded)
-    }
-
-    fn load(&self, number: u64) -> Result<Result<Snapshot, Damage>, StoreError> {
-        let Some(value) = self.store.get(&place(number, MANIFEST_PART))? else {
-            return Ok(Err(Damage::Short));
-        };
-        let mut unsealer = Unsealer::default();
-        let (mut snapshot, sums) = match manifest(number, &value, &mut unsealer) {
-            Ok(manifest) => manifest,
-            Err(damage) => return Ok(Err(damage)),
-        };
-        let mut sums = sums.into_iter();
-        let mut damage = None;
-        let bound = place(number, MANIFEST_PART);
-        self.store
-            .range(&place(number, 0), &bound, &mut |_, value| {
-                let read = match sums.next() {
-                    Some(sum) if sum == crc32c::crc32c(value) => {
-                        take_chunks(value, &mut unsealer, &mut snapshot.chunks)
-                    }
-                    Some(_) => Err(Damage::Checksum),
-                    None => Err(Damage::Misplaced),
-                };
-                match read {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(found) => {
-                        damage = Some(found);
-                        ControlFlow::Break(())
-                    }
-                }
-            })?;
-        Ok(match damage {
-            Some(damage) => Err(damage),
-            None if sums.next().is_some() => Err(Damage::Short),
-            None => Ok(snapshot),
-        })
     }
 }
 
-fn manifest(
-    number: u64,
-    value: &[u8],
-    unsealer: &mut Unsealer,
-) -> Result<(Snapshot, Vec<u32>), Damage> {
-    let sealed = check(value, MANIFEST_HEAD)?;
-    let (own, rest) = sealed.head.split_first_chunk::<8>().ok_or(Damage::Short)?;
-    let seq = u64::from_le_bytes(*rest.first_chunk::<8>().ok_or(Damage::Short)?);
-    if sealed.kind != KIND_MANIFEST || u64::from_le_bytes(*own) != number {
-        return Err(Damage::Misplaced);
-    }
-    let payload = unsealer.payload(sealed)?;
-    let (time, application, marks, sums): Manifest =
-        cbor::decode(&payload).map_err(|_| Damage::Content)?;
-    let snapshot = Snapshot {
-        seq: Seq(seq),
-        time,
-        application,
-        chunks: Vec::new(),
-        marks,
-    };
-    Ok((snapshot, sums))
-}
-
-/// The bytes of a chunk in pieces that can be stored; an empty chunk is one empty piece.
-fn pieces(chunk: &Chunk) -> impl Iterator<Item = (&Chunk, &[u8])> {
-    let empty = chunk.bytes.is_empty().then_some(&[][..]);
-    let pieces = chunk.bytes.chunks(PIECE_BYTES_MAX).chain(empty);
-    pieces.map(move |bytes| (chunk, bytes))
-}
-
-fn put_piece(chunk: &Chunk, piece: &[u8], frame: &mut Vec<u8>) -> Result<(), TooLong> {
-    let bytes = piece.len();
-    let length = u32::try_from(bytes).map_err(|_| TooLong { bytes })?;
-    frame.extend_from_slice(&chunk.operator.to_le_bytes());
-    frame.extend_from_slice(&chunk.key.to_le_bytes());
-    frame.extend_from_slice(&length.to_le_bytes());
-    frame.extend_from_slice(piece);
-    Ok(())
-}
-
-fn take_chunks(
-    value: &[u8],
-    unsealer: &mut Unsealer,
-    chunks: &mut Vec<Chunk>,
-) -> Result<(), Damage> {
-    let sealed = check(value, FRAME_HEAD)?;
-    if sealed.kind != KIND_FRAME {
-        return Err(Damage::Misplaced);
-    }
-    let payload = unsealer.payload(sealed)?;
-    let mut rest: &[u8] = &payload;
-    while !rest.is_empty() {
-        let (operator, after) = rest.split_first_chunk::<8>().ok_or(Damage::Content)?;
-        let (key, after) = after.split_first_chunk::<8>().ok_or(Damage::Content)?;
-        let (length, after) = after.split_first_chunk::<4>().ok_or(Damage::Content)?;
-        let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Damage::Content)?;
-        let (bytes, after) = after.split_at_checked(length).ok_or(Damage::Content)?;
-        let (operator, key) = (u64::from_le_bytes(*operator), u64::from_le_bytes(*key));
-        match chunks
-            .last_mut()
-            .filter(|last| (last.operator, last.key) == (operator, key))
-        {
-            Some(begun) => begun.bytes.extend_from_slice(bytes),
-            None => chunks.push(Chunk {
-                operator,
-                key,
-                bytes: bytes.to_vec(),
-            }),
-        }
-        rest = after;
-    }
-    Ok(())
-}
-
-fn place(number: u64, part: u32) -> Vec<u8> {
-    let mut key = Vec::with_capacity(14);
-    key.push(table::CHECKPOINT);
+fn manifest_key(number: u64) -> Vec<u8> {
+    let mut key = vec![table::CHECKPOINT, b'M'];
     key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn frame_key(run: u64, part: u32) -> Vec<u8> {
+    let mut key = vec![table::CHECKPOINT, b'R'];
+    key.extend_from_slice(&run.to_be_bytes());
     key.extend_from_slice(&part.to_be_bytes());
     key
 }
 
-fn place_of(key: &[u8]) -> Option<(u64, u32)> {
-    let (number, part) = key.get(1..)?.split_first_chunk::<8>()?;
-    let part = u32::from_be_bytes(part.try_into().ok()?);
-    Some((u64::from_be_bytes(*number), part))
-}
-
-fn bytes_of(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+fn count(items: usize) -> u64 {
+    u64::try_from(items).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,103 +1,98 @@
 //! Checkpoints over a store that fails on purpose.
 
+mod damage;
+mod model;
+
+use std::convert::Infallible;
+
 use super::*;
+use crate::event::{GrowingState, Place};
 use crate::store::sim::SimStore;
 
-fn snapshot(seq: u64, chunks: usize, bytes: usize) -> Snapshot {
-    let chunk = |index: usize| Chunk {
-        operator: u64::try_from(index % 3).unwrap(),
-        key: u64::try_from(index).unwrap(),
-        bytes: (0..bytes)
-            .map(|at| u8::try_from((at * index) % 251).unwrap())
-            .collect(),
-    };
-    let mark = DeliveryMark {
-        packet: 7,
-        digest: u64::MAX,
-    };
-    Snapshot {
-        seq: Seq(seq),
-        time: Timestamp(-5),
-        application: "SELECT 1".to_owned(),
-        chunks: (0..chunks).map(chunk).collect(),
-        marks: BTreeMap::from([("mqtt".to_owned(), vec![mark])]),
-    }
+fn at(operator: u64, key: u64) -> Place {
+    Place { operator, key }
 }
 
-fn save(store: &SimStore, checkpoints: &mut Checkpoints, snapshot: &Snapshot) {
-    let mut batch = WriteBatch::new();
-    checkpoints.save(snapshot, &mut batch).unwrap();
-    store.write(batch).unwrap();
+fn put(changes: &mut StateChanges, place: Place, piece: &[u8]) {
+    let Ok(()) = changes.put(place, |out| {
+        out.extend_from_slice(piece);
+        Ok::<(), Infallible>(())
+    });
+}
+
+/// Pieces of several operators, some of them longer than a frame.
+fn pieces(round: u64, count: u64, bytes: usize) -> StateChanges {
+    let mut changes = StateChanges::new();
+    for key in (0..count).rev() {
+        let piece: Vec<u8> = (0..bytes)
+            .map(|byte| u8::try_from((byte as u64 * (key + 3) + round) % 251).unwrap())
+            .collect();
+        put(&mut changes, at(key % 3, key), &piece);
+    }
+    changes
 }
 
 fn open(store: &SimStore) -> Checkpoints {
     Checkpoints::open(Arc::new(store.clone()), 2).unwrap()
 }
 
+fn load(checkpoints: &mut Checkpoints) -> (Option<(Seq, State)>, Vec<String>) {
+    let loaded = checkpoints.load_latest(&mut |_| ()).unwrap();
+    let restored = loaded.restored;
+    let state = restored.map(|restored| (restored.seq, restored.state));
+    (state, loaded.skipped)
+}
+
+fn run(store: &SimStore, job: Option<Job>) {
+    let mut job = job;
+    while let Some(next) = job {
+        job = next.run(store).unwrap().more;
+    }
+}
+
+fn save(store: &SimStore, checkpoints: &mut Checkpoints, seq: u64, changes: StateChanges) {
+    checkpoints.begin().unwrap();
+    let job = checkpoints.finish(Seq(seq), Timestamp(-5), changes);
+    run(store, Some(job));
+}
+
+fn state_of(sets: &[&StateChanges]) -> State {
+    let mut grown = GrowingState::default();
+    sets.iter().for_each(|changes| grown.apply(changes));
+    let mut whole = StateChanges::new();
+    for (place, piece) in grown.pieces() {
+        put(&mut whole, place, piece);
+    }
+    State::from_changes(whole)
+}
+
 #[test]
-fn the_newest_comes_back_and_two_are_kept() {
+fn changes_come_back_on_top_of_each_other() {
     let store = SimStore::new();
     let mut checkpoints = open(&store);
-    assert_eq!(checkpoints.load_latest().unwrap(), Loaded::default());
+    assert_eq!(load(&mut checkpoints), (None, vec![]));
     assert_eq!(checkpoints.oldest_retained(), None);
-    for (seq, chunks, bytes) in [(1, 0, 0), (2, 1, 200_000), (5, 300, 1000), (9, 40, 5)] {
-        save(&store, &mut checkpoints, &snapshot(seq, chunks, bytes));
-        let loaded = open(&store).load_latest().unwrap();
-        assert_eq!(loaded.snapshot, Some(snapshot(seq, chunks, bytes)));
-        assert_eq!(loaded.skipped, Vec::<String>::new());
-    }
-    assert_eq!(checkpoints.oldest_retained(), Some(Seq(5)));
-    assert_eq!(open(&store).oldest_retained(), Some(Seq(5)));
-    let mut numbers = std::collections::BTreeSet::new();
-    let all = &mut |key: &[u8], _: &[u8]| {
-        numbers.extend(place_of(key).map(|(number, _)| number));
-        ControlFlow::Continue(())
-    };
-    store.range(b"C", b"D", all).unwrap();
-    assert_eq!(numbers.len(), 2);
-}
-
-#[test]
-fn any_flipped_or_torn_value_leads_to_the_older_one() {
-    for seed in 0..60 {
-        let store = SimStore::new();
-        let mut checkpoints = open(&store);
-        save(&store, &mut checkpoints, &snapshot(3, 100, 1000));
-        save(&store, &mut checkpoints, &snapshot(4, 100, 1000));
-        let newest = [b"C".as_slice(), &2u64.to_be_bytes()].concat();
-        if seed % 2 == 0 {
-            store.flip_bit(&newest, seed * 7919).unwrap();
-        } else {
-            store.tear(&newest, seed * 7919).unwrap();
-        }
-        let mut checkpoints = open(&store);
-        let loaded = checkpoints.load_latest().unwrap();
-        assert_eq!(loaded.snapshot, Some(snapshot(3, 100, 1000)), "seed {seed}");
-        assert_eq!(loaded.skipped.len(), 1);
-        save(&store, &mut checkpoints, &snapshot(6, 100, 1000));
-        assert_eq!(
-            checkpoints.oldest_retained(),
-            Some(Seq(3)),
-            "the damaged one went first"
-        );
-        let loaded = open(&store).load_latest().unwrap();
-        assert_eq!(loaded.snapshot, Some(snapshot(6, 100, 1000)));
-    }
-}
-
-#[test]
-fn a_crash_at_every_moment_of_saving_leaves_the_one_before() {
-    for keep in 0..20 {
-        let store = SimStore::new();
-        let mut checkpoints = open(&store);
-        save(&store, &mut checkpoints, &snapshot(3, 100, 1000));
-        store.sync().unwrap();
-        save(&store, &mut checkpoints, &snapshot(4, 100, 1000));
-        let writes = u64::try_from(store.unsynced()).unwrap();
-        store.crash(keep.min(writes));
-        let loaded = open(&store).load_latest().unwrap();
-        let seq = if keep >= writes { 4 } else { 3 };
-        assert_eq!(loaded.snapshot, Some(snapshot(seq, 100, 1000)));
-        assert_eq!(loaded.skipped, Vec::<String>::new());
+    assert_eq!(checkpoints.begin(), Some(Extent::Whole));
+    let first = pieces(1, 300, 1000);
+    save(&store, &mut checkpoints, 3, first.clone());
+    let mut second = pieces(2, 5, 100_000);
+    second.remove(at(1, 100));
+    second.empty(at(2, 50), at(2, 200));
+    assert_eq!(checkpoints.begin(), Some(Extent::Changes));
+    run(&store, checkpoints.stage(second.clone()));
+    let third = pieces(3, 4, 0);
+    run(
+        &store,
+        Some(checkpoints.finish(Seq(7), Timestamp(9), third.clone())),
+    );
+    for mut checkpoints in [checkpoints, open(&store)] {
+        let (loaded, skipped) = load(&mut checkpoints);
+        assert_eq!(loaded, Some((Seq(7), state_of(&[&first, &second, &third]))));
+        assert_eq!(skipped, Vec::<String>::new());
+        assert_eq!(checkpoints.oldest_retained(), Some(Seq(3)));
+        let older = checkpoints.load_at_most(Seq(6), &mut |_| ()).unwrap();
+        assert_eq!(older.restored.unwrap().state, state_of(&[&first]));
+        let older = checkpoints.load_until(Timestamp(8), &mut |_| ()).unwrap();
+        assert_eq!(older.restored.unwrap().seq, Seq(3));
     }
 }

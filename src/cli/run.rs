@@ -11,6 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Exit, Terminal, prepare};
 use crate::daemon::DaemonError;
+use crate::pipeline::PipelineError;
 use crate::store::StoreError;
 
 pub(super) fn run(app: &Path, store: Option<PathBuf>, terminal: &mut Terminal<'_>) -> Exit {
@@ -82,17 +83,25 @@ pub(super) fn run(app: &Path, store: Option<PathBuf>, terminal: &mut Terminal<'_
 fn exit_of(error: &DaemonError) -> Exit {
     match error {
         DaemonError::Store(
-            StoreError::Locked { .. } | StoreError::Unusable { .. } | StoreError::Full { .. },
+            StoreError::Locked { .. }
+            | StoreError::Unusable { .. }
+            | StoreError::TooNew { .. }
+            | StoreError::Full { .. },
         ) => Exit::Store,
         // It could not be opened again.
         DaemonError::Pipeline(error)
             if matches!(
                 error.store(),
-                Some(StoreError::Unusable { .. } | StoreError::Full { .. })
+                Some(
+                    StoreError::Unusable { .. }
+                        | StoreError::TooNew { .. }
+                        | StoreError::Full { .. }
+                )
             ) =>
         {
             Exit::Store
         }
+        DaemonError::Pipeline(PipelineError::StateWouldBeLost { .. }) => Exit::Configuration,
         DaemonError::Late { .. } => Exit::Forced,
         DaemonError::Store(_) | DaemonError::Pipeline(_) | DaemonError::Start { .. } => {
             Exit::Failure

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::options::Options;
+use super::outbox::ttl_of;
 use super::settings::{
     ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability, LogLevel,
     LogSettings, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
-    ShutdownSettings, SimulatorSettings, SqlText, StoreSettings, TurnSettings,
+    ShutdownSettings, SimulatorSettings, SqlText, StatePolicy, StoreSettings, TurnSettings,
 };
 use crate::diagnostic::{Diagnostic, Place};
 
@@ -39,6 +40,11 @@ pub(super) fn settings(
         application: ApplicationSettings {
             name: keys.text("application.name")?.to_owned(),
             sql: written.sql,
+            state_policy: match keys.text("application.state_policy")? {
+                "keep_or_fail" => StatePolicy::KeepOrFail,
+                "discard" => StatePolicy::Discard,
+                _ => StatePolicy::KeepCompatible,
+            },
             options: written.application,
         },
         store: StoreSettings {
@@ -64,11 +70,8 @@ pub(super) fn settings(
         },
         outbox: OutboxSettings {
             bytes_max: number(keys, "outbox.bytes_max")?,
-            full: match keys.text("outbox.full")? {
-                "drop_newest" => OutboxFull::DropNewest,
-                "block" => OutboxFull::Block,
-                _ => OutboxFull::DropOldest,
-            },
+            full: OutboxFull::of(keys.text("outbox.full")?),
+            ttl_ms: ttl_of(keys.integer("outbox.ttl")?),
         },
         turn: TurnSettings {
             rows_max: number(keys, "turn.rows_max")?,

@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 
 use super::options::{OptionKind, OptionSpec};
+use super::settings::OutboxFull;
 
 /// A key of the configuration file.
 #[derive(Clone, Debug)]
@@ -45,7 +46,11 @@ pub const SECTIONS: &[(&str, &str)] = &[
          after so much of the log, or both, whichever comes first.",
     ),
     ("clock", "How far the machine's clock is followed."),
-    ("outbox", "Outputs that wait for their far side."),
+    (
+        "outbox",
+        "Outputs that wait for their far side. A sink may set these for itself, as `outbox.ttl` \
+         and so on, see `[streams.<name>]`.",
+    ),
     ("turn", "How much is taken from the sources at a time."),
     ("log", "What the daemon says about itself."),
     ("shutdown", "How the daemon ends."),
@@ -81,6 +86,15 @@ pub const KEYS: &[KeySpec] = &[
         OptionKind::Text,
         None,
         "A file with SQL, a list of files, or the SQL itself: text with a `;` or a line break.",
+    ),
+    key(
+        "application.state_policy",
+        OptionKind::Choice(&["keep_compatible", "keep_or_fail", "discard"]),
+        Some("keep_compatible"),
+        "What becomes of the state (windows, groups, tables, patterns under way) when the SQL is \
+         another one than before: whatever did not change keeps its state and what did starts \
+         empty, with a warning; or nothing is started when some state would be lost; or \
+         everything starts empty.",
     ),
     key(
         "store.path",
@@ -166,10 +180,17 @@ pub const KEYS: &[KeySpec] = &[
     .between(64 << 10, 1 << 40),
     key(
         "outbox.full",
-        OptionKind::Choice(&["drop_oldest", "drop_newest", "block"]),
+        OptionKind::Choice(OutboxFull::WORDS),
         Some("drop_oldest"),
         "What happens at that limit. `block` stops taking events, and so acknowledging them.",
     ),
+    key(
+        "outbox.ttl",
+        OptionKind::Duration,
+        Some("0"),
+        "How long an output may wait; older ones are given up. `0`: as long as it takes.",
+    )
+    .between(0, 3_650 * 86_400_000),
     key(
         "turn.rows_max",
         OptionKind::Integer {

@@ -12,6 +12,7 @@ pub mod keys;
 mod list;
 mod load;
 pub mod options;
+mod outbox;
 mod reference;
 mod resolve;
 mod settings;
@@ -22,6 +23,7 @@ mod value;
 pub use expand::{Environment, Expanded, Expander, Unresolved};
 pub use list::{ListedValue, list};
 pub use load::{Failure, Loaded, load, read};
+pub use outbox::{OUTBOX_DEAD_LETTER, OUTBOX_OPTIONS};
 pub use reference::reference;
 pub use resolve::{
     HIDDEN, Property, StreamDefinition, check_unused, resolve, resolve_alone, unusable,
@@ -29,6 +31,7 @@ pub use resolve::{
 pub use settings::{
     ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability, LogLevel,
     LogSettings, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
-    ShutdownSettings, SimulatorSettings, SqlText, StoreSettings, TurnSettings, WrittenOption,
+    ShutdownSettings, SimulatorSettings, SqlText, StatePolicy, StoreSettings, TurnSettings,
+    WrittenOption,
 };
 pub use value::{WrittenValue, format_bytes, parse_bytes};

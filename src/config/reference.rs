@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::keys::{KEYS, KeySpec, SECTIONS};
 use super::options::{OptionKind, OptionSpec};
+use super::outbox::OUTBOX_OPTIONS;
 use super::value;
 
 const HEAD: &str = "| key | value | default | meaning |\n| --- | --- | --- | --- |\n";
@@ -26,8 +27,15 @@ pub fn reference(any_stream: &[OptionSpec]) -> String {
         "### `[streams.<name>]`\n\nOptions of every stream but sinks. Those of connectors and \
          formats stand on their pages.\n\n",
     );
+    options(&mut out, any_stream);
+    out.push_str("Options of every sink.\n\n");
+    options(&mut out, OUTBOX_OPTIONS);
+    out
+}
+
+fn options(out: &mut String, specs: &[OptionSpec]) {
     out.push_str(HEAD);
-    for option in any_stream {
+    for option in specs {
         let key = KeySpec {
             option: *option,
             range: None,
@@ -35,7 +43,6 @@ pub fn reference(any_stream: &[OptionSpec]) -> String {
         out.push_str(&row(option.name, &key));
     }
     out.push('\n');
-    out
 }
 
 fn row(name: &str, key: &KeySpec) -> String {

@@ -48,8 +48,21 @@ pub struct ApplicationSettings {
     pub name: String,
     /// The SQL in the order in which it is written; the texts together are one application.
     pub sql: Vec<SqlText>,
+    /// What becomes of the state when the application changes.
+    pub state_policy: StatePolicy,
     /// Options that hold for every stream which knows them; checked by [`super::resolve`].
     pub options: OptionTable,
+}
+
+/// What becomes of the state when the application changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatePolicy {
+    /// What did not change keeps its state; what did starts empty, with a warning.
+    KeepCompatible,
+    /// The same, unless some state would be lost: then nothing is started.
+    KeepOrFail,
+    /// Everything starts empty.
+    Discard,
 }
 
 /// SQL, and where it is written.
@@ -118,6 +131,8 @@ pub struct OutboxSettings {
     pub bytes_max: u64,
     /// What happens then.
     pub full: OutboxFull,
+    /// How long an output may wait, in milliseconds; none: as long as it takes.
+    pub ttl_ms: Option<i64>,
 }
 
 /// What happens when an outbox is full.

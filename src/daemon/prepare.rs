@@ -118,7 +118,7 @@ struct Binder<'a> {
     expander: Expander<'a>,
     faults: Vec<Diagnostic>,
     used: Vec<&'static [OptionSpec]>,
-    /// Of streams that get rows from outside or from queries.
+    /// What shapes the plan is among them.
     options: BTreeMap<StreamId, Options>,
 }
 
@@ -187,8 +187,12 @@ impl Binder<'_> {
         let specs = self.known(stream, "sink 'extension'", extension, sink::EXTENSIONS);
         let format = stream.format.as_deref().unwrap_or("json");
         self.known(stream, "'format'", format, &[("json", &[])])?;
-        let specs = [specs?];
+        let specs = [specs?, config::OUTBOX_OPTIONS];
         let options = self.options(stream, &specs)?;
+        self.options.insert(id, options.clone());
+        if let Err(fault) = self.settings.outbox.of_sink(&options) {
+            return self.unusable(stream, &specs, &options, &fault);
+        }
         let client = self.client_id(stream);
         match Sink::new(extension, &options, &stream.schema, &client) {
             Ok(ready) => Some(connector(id, stream, options, ready)),
@@ -233,7 +237,7 @@ impl Binder<'_> {
         let known: Vec<&[OptionSpec]> = connectors
             .chain(decode::FORMATS)
             .map(|(_, specs)| *specs)
-            .chain([sql::time::OPTIONS])
+            .chain([sql::time::OPTIONS, config::OUTBOX_OPTIONS])
             .collect();
         self.faults
             .extend(config::check_unused(self.settings, &names, &known));

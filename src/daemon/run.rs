@@ -18,7 +18,7 @@ use crate::outbox::{Full, Limits as OutboxLimits};
 use crate::pace::Backoff;
 use crate::pipeline::{
     self, Core, Disk, Durability, Feed, Handles, Limits, Open, Opened, Outcome, PipelineError,
-    Recovered, RoomLimits, SourceHandle,
+    Recovered, RoomLimits, SourceHandle, StatePolicy,
 };
 use crate::sink::{self, Sink};
 use crate::source::{self, Source};
@@ -59,8 +59,11 @@ impl Prepared {
     /// What opens the store, now and whenever it has failed.
     fn disk(&self) -> Disk {
         let path = self.settings.store.path.clone();
-        let limits = outbox_limits(&self.settings);
-        let names = self.sinks.iter().map(|sink| sink.name.clone());
+        let limits = |sink| outbox_limits(&self.settings, &self.application, sink);
+        let outboxes = self
+            .sinks
+            .iter()
+            .map(|sink| (sink.name.clone(), limits(sink)));
         let store = StoreToOpen {
             path: path.clone(),
             options: StoreOptions {
@@ -69,8 +72,9 @@ impl Prepared {
             },
             application: Arc::clone(&self.application),
             texts: self.sql.clone(),
-            outboxes: names.map(|name| (name, limits)).collect(),
+            outboxes: outboxes.collect(),
             checkpoints_kept: usize::try_from(self.settings.checkpoint.keep).unwrap_or(2),
+            state_policy: state_policy(&self.settings),
         };
         Disk {
             open: Box::new(move || store.open()),
@@ -191,6 +195,14 @@ fn first_open(
     }
 }
 
+fn state_policy(settings: &Settings) -> StatePolicy {
+    match settings.application.state_policy {
+        config::StatePolicy::KeepCompatible => StatePolicy::KeepCompatible,
+        config::StatePolicy::KeepOrFail => StatePolicy::KeepOrFail,
+        config::StatePolicy::Discard => StatePolicy::Discard,
+    }
+}
+
 fn opening(error: PipelineError) -> DaemonError {
     match error {
         PipelineError::Store(error) => DaemonError::Store(error),
@@ -206,6 +218,7 @@ struct StoreToOpen {
     texts: Vec<SqlText>,
     outboxes: Vec<(String, OutboxLimits)>,
     checkpoints_kept: usize,
+    state_policy: StatePolicy,
 }
 
 impl StoreToOpen {
@@ -219,6 +232,7 @@ impl StoreToOpen {
             texts: &self.texts,
             sinks: &self.outboxes,
             checkpoints_kept: self.checkpoints_kept,
+            state_policy: self.state_policy,
         })?;
         let Recovered {
             checkpoint,
@@ -488,15 +502,25 @@ fn tell(event: &StoreEvent) {
     }
 }
 
-fn outbox_limits(settings: &Settings) -> OutboxLimits {
-    let full = match settings.outbox.full {
+fn outbox_limits(
+    settings: &Settings,
+    application: &Application,
+    sink: &Connector<Sink>,
+) -> OutboxLimits {
+    let general = settings.outbox;
+    // That the sink's own are right was found out when it was prepared.
+    let own = general.of_sink(&sink.options).unwrap_or(general);
+    let full = match own.full {
         config::OutboxFull::DropOldest => Full::DropOldest,
         config::OutboxFull::DropNewest => Full::DropNewest,
         config::OutboxFull::Block => Full::Block,
     };
+    let stream = application.stream(sink.stream);
     OutboxLimits {
-        bytes_max: settings.outbox.bytes_max,
+        bytes_max: own.bytes_max,
         full,
+        ttl_ms: own.ttl_ms,
+        dead_letters: stream.is_some_and(|stream| stream.dead_letters.is_some()),
     }
 }
 

@@ -64,7 +64,7 @@ impl Unique {
         }
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.rows.save(save)
     }
 
@@ -141,7 +141,7 @@ impl Counted {
         count.and_then(Value::as_int).unwrap_or(0)
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.rows.save(save)
     }
 
@@ -210,7 +210,7 @@ impl Live {
         })
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.rows.save(save)
     }
 

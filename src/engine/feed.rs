@@ -164,8 +164,8 @@ impl StreamFeed {
         self.faults.take() + self.window.take_faults() + computed
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
-        if let Some(analytics) = &self.analytics {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
+        if let Some(analytics) = &mut self.analytics {
             analytics.save(save)?;
         }
         self.window.save(save)

@@ -259,6 +259,9 @@ impl Engine {
             return;
         };
         self.screens.worked(number, node);
+        if let Some(worked) = self.worked.get_mut(number) {
+            *worked = true;
+        }
         let deadline = node.deadline();
         let noted = self.deadline_of.get_mut(number);
         let domain = self.domain_of.get(number).copied().unwrap_or(LOG);

@@ -3,23 +3,21 @@
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize, Serializer};
 use std::hash::{BuildHasher, Hash, Hasher};
 
 use super::aggregate::{self, Aggregate, Leaves};
 use super::expr::{Compiled, Cx, Env, compile};
 use super::output::Output;
-use super::state::{Load, Part, Save, StateError};
+use super::state::{Changed, Load, Part, Save, StateError};
 use super::window::Slide;
 use crate::event::{Value, same_bytes};
 use crate::sql::plan::{Emit, Grouping};
 
-/// Slots per chunk of state.
-const CHUNK_SLOTS: usize = 64;
-
-/// An aggregate's state of more values than these has chunks of its own.
-const CHUNK_VALUES: usize = 1024;
+/// So few groups are all taken for changed: keeping count would cost more.
+const FEW: usize = if cfg!(test) { 4 } else { 128 };
+/// No state that was saved has more free slots in a row.
+const SLOTS_FREE_MAX: usize = 1 << 28;
 
 /// The groups of one query.
 pub(super) struct Groups {
@@ -46,6 +44,14 @@ pub(super) struct Groups {
     free: Vec<usize>,
     /// The groups of the open batch in the order of their first row.
     pub(super) order: Vec<usize>,
+    /// A number for each slot in that order; batches only.
+    slot_order: Vec<u64>,
+    next_order: u64,
+    /// Which groups have changed since they were saved, when that is counted.
+    changed: Changed,
+    counted: bool,
+    /// Whether all groups of before are gone since they were saved.
+    emptied: bool,
     key: Vec<Value>,
     pub(super) group_row: Vec<Value>,
     /// The slot of each row that is coming in or going, in the order of events.
@@ -59,24 +65,35 @@ pub(super) static NULL: Value = Value::Null;
 /// The slot of a row whose group is not known any more.
 pub(super) const NO_SLOT: usize = usize::MAX;
 
-/// A group on disk.
-#[derive(Serialize, Deserialize)]
-struct GroupState {
-    slot: usize,
-    rows: u64,
-    /// The place in the open batch's order.
-    order: Option<usize>,
-    keys: Vec<Value>,
-    carried: Vec<Value>,
-    aggregates: Vec<Vec<Value>>,
-}
+/// A group on disk: how many rows it has, its place in the open batch's order, its keys, carried
+/// values, and the states of its aggregates.
+#[derive(Deserialize)]
+struct GroupState(u64, Option<u64>, Vec<Value>, Vec<Value>, Vec<Vec<Value>>);
 
-/// What an aggregate has for a group, from the value that the group's own chunk ends with.
-#[derive(Serialize, Deserialize)]
-struct AggregateState {
-    slot: usize,
-    aggregate: usize,
-    values: Vec<Value>,
+/// The same, to be written.
+#[derive(Serialize)]
+struct GroupPiece<'a>(
+    u64,
+    Option<u64>,
+    &'a [Value],
+    &'a [Value],
+    #[serde(serialize_with = "write_states")] (&'a [Box<dyn Aggregate>], usize),
+);
+
+/// Writes the states of aggregates for a slot, without a copy of what may be large.
+fn write_states<S: Serializer>(
+    (aggregates, slot): &(&[Box<dyn Aggregate>], usize),
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    struct One<'a>(&'a dyn Aggregate, usize);
+
+    impl Serialize for One<'_> {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            to.collect_seq(self.0.save(self.1))
+        }
+    }
+
+    to.collect_seq(aggregates.iter().map(|one| One(&**one, *slot)))
 }
 
 impl Groups {
@@ -125,6 +142,11 @@ impl Groups {
             slot_rows: Vec::new(),
             free: Vec::new(),
             order: Vec::new(),
+            slot_order: Vec::new(),
+            next_order: 0,
+            changed: Changed::default(),
+            counted: false,
+            emptied: false,
             key: Vec::new(),
             group_row: Vec::new(),
             slots: Vec::new(),
@@ -204,7 +226,12 @@ impl Groups {
             self.slot_keys.resize((slot + 1) * width, Value::Null);
             self.slot_carried
                 .resize((slot + 1) * self.carried.len(), Value::Null);
+            if !self.counted && slot >= FEW {
+                self.counted = true;
+                self.changed.note_first(slot);
+            }
         }
+        self.note(slot);
         for aggregate in &mut self.aggregates {
             aggregate.open(slot);
         }
@@ -249,6 +276,7 @@ impl Groups {
         for aggregate in &mut self.aggregates {
             aggregate.open(slot);
         }
+        self.note(slot);
         self.free.push(slot);
         if self.free.len() == self.slot_rows.len() {
             self.forget_all();
@@ -291,6 +319,11 @@ impl Groups {
         self.slot_rows.clear();
         self.free.clear();
         self.order.clear();
+        self.slot_order.clear();
+        self.next_order = 0;
+        self.changed.clear();
+        self.counted = false;
+        self.emptied = true;
         for aggregate in &mut self.aggregates {
             aggregate.clear();
         }
@@ -376,6 +409,9 @@ impl Groups {
                 if let Some(rows) = slot.and_then(|slot| self.slot_rows.get_mut(slot)) {
                     *rows = rows.saturating_sub(1);
                 }
+                if let Some(slot) = slot {
+                    self.note(slot);
+                }
                 slots.push(slot.unwrap_or(NO_SLOT));
                 left += 1;
             }
@@ -389,14 +425,27 @@ impl Groups {
     /// A row has come into the group of a slot.
     #[inline]
     pub(super) fn count(&mut self, slot: usize, row: &[Value]) {
+        self.note(slot);
         if let Some(rows) = self.slot_rows.get_mut(slot) {
             *rows += 1;
             if self.batch && *rows == 1 {
                 self.order.push(slot);
+                self.stands_at(slot, self.next_order);
+                self.next_order += 1;
             }
         }
         if self.batch && !self.carried.is_empty() {
             self.carry(slot, row);
+        }
+    }
+
+    /// Gives a slot its number in the order of the open batch.
+    fn stands_at(&mut self, slot: usize, number: u64) {
+        if self.slot_order.len() <= slot {
+            self.slot_order.resize(slot + 1, 0);
+        }
+        if let Some(place) = self.slot_order.get_mut(slot) {
+            *place = number;
         }
     }
 
@@ -407,127 +456,114 @@ impl Groups {
         }
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
-        let width = self.keys.len();
-        let mut place_of = vec![None; self.slot_rows.len()];
-        for (place, slot) in self.order.iter().enumerate() {
-            if let Some(entry) = place_of.get_mut(*slot) {
-                *entry = Some(place);
-            }
+    /// A group has changed, come or gone.
+    #[inline]
+    pub(super) fn note(&mut self, slot: usize) {
+        if self.counted {
+            self.changed.note(slot);
         }
-        let free: std::collections::BTreeSet<usize> = self.free.iter().copied().collect();
-        let slots: Vec<usize> = (0..self.slot_rows.len()).collect();
-        let mut pieces = 0;
-        for (number, slots) in (0..).zip(slots.chunks(CHUNK_SLOTS)) {
-            let mut groups: Vec<GroupState> = Vec::with_capacity(slots.len());
-            for slot in slots.iter().filter(|slot| !free.contains(slot)) {
-                let carried = slot * self.carried.len()..(slot + 1) * self.carried.len();
-                let keys = slot * width..(slot + 1) * width;
-                groups.push(GroupState {
-                    slot: *slot,
-                    rows: self.slot_rows.get(*slot).copied().unwrap_or(0),
-                    order: place_of.get(*slot).copied().flatten(),
-                    keys: self.slot_keys.get(keys).unwrap_or_default().to_vec(),
-                    carried: self.slot_carried.get(carried).unwrap_or_default().to_vec(),
-                    aggregates: self.save_aggregates(*slot, save, &mut pieces)?,
-                });
+    }
+
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
+        if save.is_whole() {
+            for slot in (0..self.slot_rows.len()).filter(|slot| !self.is_free(*slot)) {
+                save.give(Part::Groups, slot as u64, &self.piece(slot))?;
             }
-            if !groups.is_empty() {
-                save.put(Part::Groups, number, &groups)?;
+            return Ok(());
+        }
+        if std::mem::take(&mut self.emptied) {
+            save.remove_part(Part::Groups);
+        }
+        if !self.counted {
+            self.changed.note_first(self.slot_rows.len());
+        }
+        for slot in self.changed.take(save) {
+            if self.is_free(slot) {
+                save.remove(Part::Groups, slot as u64);
+            } else {
+                save.give(Part::Groups, slot as u64, &self.piece(slot))?;
             }
         }
         Ok(())
     }
 
-    /// The first values of each aggregate's state; what lies behind them goes into chunks of its
-    /// own, piece by piece, so that a large state is not there twice. `pieces` counts these.
-    fn save_aggregates(
-        &self,
-        slot: usize,
-        save: &mut Save<'_>,
-        pieces: &mut u64,
-    ) -> Result<Vec<Vec<Value>>, StateError> {
-        let mut first = Vec::with_capacity(self.aggregates.len());
-        for (number, aggregate) in self.aggregates.iter().enumerate() {
-            let mut values = aggregate.save(slot);
-            first.push(values.by_ref().take(CHUNK_VALUES).collect());
-            loop {
-                let piece = AggregateState {
-                    slot,
-                    aggregate: number,
-                    values: values.by_ref().take(CHUNK_VALUES).collect(),
-                };
-                if piece.values.is_empty() {
-                    break;
-                }
-                save.put(Part::GroupAggregates, *pieces, &piece)?;
-                *pieces += 1;
-            }
-        }
-        Ok(first)
+    /// Whether a slot was given back; a group without rows keeps its slot only for ever.
+    fn is_free(&self, slot: usize) -> bool {
+        let empty = self.slot_rows.get(slot) == Some(&0);
+        empty && !self.forever && !self.keys.is_empty()
+    }
+
+    fn piece(&self, slot: usize) -> GroupPiece<'_> {
+        let carried = slot * self.carried.len()..(slot + 1) * self.carried.len();
+        let keys = slot * self.keys.len()..(slot + 1) * self.keys.len();
+        let rows = self.slot_rows.get(slot).copied().unwrap_or(0);
+        GroupPiece(
+            rows,
+            self.slot_order.get(slot).copied().filter(|_| rows > 0),
+            self.slot_keys.get(keys).unwrap_or_default(),
+            self.slot_carried.get(carried).unwrap_or_default(),
+            (&self.aggregates, slot),
+        )
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
         self.forget_all();
-        let mut order: Vec<(usize, usize)> = Vec::new();
-        let mut behind: BTreeMap<(usize, usize), Vec<Value>> = BTreeMap::new();
-        for piece in load.all::<AggregateState>(Part::GroupAggregates)? {
-            let state = behind.entry((piece.slot, piece.aggregate)).or_default();
-            state.extend(piece.values);
-        }
-        for mut group in load
-            .all::<Vec<GroupState>>(Part::Groups)?
-            .into_iter()
-            .flatten()
-        {
-            for (number, state) in group.aggregates.iter_mut().enumerate() {
-                state.extend(behind.remove(&(group.slot, number)).unwrap_or_default());
-            }
-            self.load_group(group, &mut order)?;
+        self.emptied = false;
+        let mut order: Vec<(u64, usize)> = Vec::new();
+        for piece in load.numbered::<GroupState>(Part::Groups) {
+            let (slot, group) = piece?;
+            let slot = usize::try_from(slot).unwrap_or(usize::MAX);
+            self.load_group(slot, group, &mut order)?;
         }
         order.sort_unstable();
+        self.next_order = order.last().map_or(0, |(last, _)| last + 1);
         self.order = order.into_iter().map(|(_, slot)| slot).collect();
+        self.changed.clear();
         Ok(())
     }
 
     /// Puts a group into the slot in which it was; slots passed over are free.
     fn load_group(
         &mut self,
+        slot: usize,
         group: GroupState,
-        order: &mut Vec<(usize, usize)>,
+        order: &mut Vec<(u64, usize)>,
     ) -> Result<(), StateError> {
-        let widths_fit = group.keys.len() == self.keys.len()
-            && group.carried.len() == self.carried.len()
-            && group.aggregates.len() == self.aggregates.len();
-        if !widths_fit || group.slot < self.slot_rows.len() {
+        let GroupState(rows, place, keys, carried, aggregates) = group;
+        let widths_fit = keys.len() == self.keys.len()
+            && carried.len() == self.carried.len()
+            && aggregates.len() == self.aggregates.len();
+        let limit = self.slot_rows.len().saturating_add(SLOTS_FREE_MAX);
+        if !widths_fit || slot < self.slot_rows.len() || slot > limit {
             return Err(StateError::Inconsistent(
                 "a group has another form, or its slot is taken",
             ));
         }
-        while self.slot_rows.len() < group.slot {
+        while self.slot_rows.len() < slot {
             self.free.push(self.slot_rows.len());
             self.slot_rows.push(0);
-            self.slot_keys
-                .resize(self.slot_rows.len() * self.keys.len(), Value::Null);
-            self.slot_carried
-                .resize(self.slot_rows.len() * self.carried.len(), Value::Null);
         }
+        let open = self.slot_rows.len();
+        self.slot_keys.resize(open * self.keys.len(), Value::Null);
+        self.slot_carried
+            .resize(open * self.carried.len(), Value::Null);
         // The free list is used from its end; the slot wanted now is the next new one.
         let free = std::mem::take(&mut self.free);
-        self.key = group.keys;
+        self.key = keys;
         let slot = self.insert();
         self.free = free;
-        if let Some(rows) = self.slot_rows.get_mut(slot) {
-            *rows = group.rows;
+        if let Some(known) = self.slot_rows.get_mut(slot) {
+            *known = rows;
         }
         let places = self.slot_carried.iter_mut().skip(slot * self.carried.len());
-        for (place, value) in places.zip(group.carried) {
+        for (place, value) in places.zip(carried) {
             *place = value;
         }
-        for (aggregate, state) in self.aggregates.iter_mut().zip(&group.aggregates) {
+        for (aggregate, state) in self.aggregates.iter_mut().zip(&aggregates) {
             aggregate.load(slot, state)?;
         }
-        if let Some(place) = group.order {
+        if let Some(place) = place {
+            self.stands_at(slot, place);
             order.push((place, slot));
         }
         Ok(())

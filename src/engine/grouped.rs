@@ -125,6 +125,7 @@ impl Grouped {
         let Some(slot) = groups.find(&env) else {
             return;
         };
+        groups.note(slot);
         for aggregate in &mut groups.aggregates {
             aggregate.remove(slot, &env);
         }
@@ -162,7 +163,7 @@ impl Grouped {
 }
 
 impl Grouped {
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.groups.save(save)?;
         self.output.save(save)
     }
@@ -293,6 +294,7 @@ impl Changes for Grouped {
         let groups = &mut self.groups;
         if groups.forever {
             for slot in std::mem::take(&mut groups.order) {
+                groups.note(slot);
                 if let Some(rows) = groups.slot_rows.get_mut(slot) {
                     *rows = 0;
                 }

@@ -42,7 +42,7 @@ mod window;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::event::{Batch, Seq, Stamp, Timestamp};
+use crate::event::{Batch, Place, Seq, Stamp, State, StateChanges, Timestamp};
 use crate::sql::Application;
 use crate::sql::plan::{Domains, LOG, Role, StreamId};
 use node::{Node, Port, Source, Stores};
@@ -51,8 +51,8 @@ pub use reorder::EngineCounts;
 use reorder::Reorder;
 use screen::Screens;
 use share::Rooms;
-use state::{Load, Save};
-pub use state::{StateChunk, StateError};
+use state::{Load, Saver};
+pub use state::{Saving, StateError};
 
 /// Takes what the engine gives.
 pub trait Outputs {
@@ -98,6 +98,12 @@ pub struct Engine {
     /// The domain of each node.
     domain_of: Vec<usize>,
     deadline_of: Vec<Option<Timestamp>>,
+    /// Which nodes have worked since their state was saved.
+    worked: Vec<bool>,
+    /// Operators whose saved state nobody has taken back.
+    forsaken: Vec<u64>,
+    /// How many savings of changes there were.
+    savings: u64,
     /// Rows on their way to the entrance of a domain.
     arrivals: VecDeque<Arrival>,
     /// Whether arrivals are being brought in.
@@ -173,6 +179,9 @@ impl Engine {
             one_by_one: reaches.iter().map(|reach| reach.meets).collect(),
             enters: reaches.iter().map(|reach| reach.enters).collect(),
             deadline_of: vec![None; nodes.len()],
+            worked: vec![true; nodes.len()],
+            forsaken: Vec::new(),
+            savings: 0,
             given: vec![(Seq(0), 0); streams],
             ordinals: Vec::new(),
             clocks: (0..domains.count()).map(clock).collect(),
@@ -242,42 +251,65 @@ impl Engine {
         nodes.sum::<u64>() + self.screens.take_faults()
     }
 
-    /// The whole state, to be given to [`Engine::restore`] of an engine with the same queries.
+    /// Saves some of the state, as [`Saving`] says, and says whether there was more to save. What
+    /// all savings of changes have given since the engine began, or since it was restored, makes
+    /// the state that [`Engine::restore`] of an engine with the same queries takes.
+    ///
+    /// # Errors
+    /// When the state cannot be encoded, which is a bug; what was saved before does then not help
+    /// any more, and the next state must be a whole one.
+    pub fn save(&mut self, saving: Saving, changes: &mut StateChanges) -> Result<bool, StateError> {
+        if saving != Saving::Whole {
+            self.savings += 1;
+        }
+        let operators = self.operators();
+        let mut saver = Saver::new(saving, self.savings, changes);
+        if saving == Saving::Changed {
+            for operator in std::mem::take(&mut self.forsaken) {
+                saver.forget(operator);
+            }
+        }
+        for (number, (node, operator)) in self.nodes.iter_mut().zip(operators).enumerate() {
+            // What queries write to tables is not noted here.
+            let always = saver.is_whole() || matches!(node, Node::Table(..));
+            let worked = self.worked.get_mut(number);
+            if always || worked.is_some_and(|worked| *worked) {
+                node.save(&mut saver.of(operator))?;
+            }
+            if !saver.has_room() {
+                return Ok(true);
+            }
+        }
+        for (stream, domain, operator) in self.gates() {
+            if let (Some(clock), Some(entrance)) =
+                (self.clocks.get(domain), self.entrances.get_mut(domain))
+            {
+                entrance.save(stream, clock.now, &mut saver.of(operator))?;
+            }
+        }
+        if saving == Saving::Changed {
+            self.worked.fill(false);
+        }
+        Ok(false)
+    }
+
+    /// The whole state.
     ///
     /// # Errors
     /// When the state cannot be encoded, which is a bug.
-    pub fn save(&self) -> Result<Vec<StateChunk>, StateError> {
-        let mut chunks = Vec::new();
-        for (node, operator) in self.nodes.iter().zip(self.operators()) {
-            node.save(&mut Save {
-                operator,
-                chunks: &mut chunks,
-            })?;
-        }
-        for (stream, domain, operator) in self.gates() {
-            let mut save = Save {
-                operator,
-                chunks: &mut chunks,
-            };
-            if let (Some(clock), Some(entrance)) =
-                (self.clocks.get(domain), self.entrances.get(domain))
-            {
-                entrance.save(stream, clock.now, &mut save)?;
-            }
-        }
-        Ok(chunks)
+    pub fn state(&mut self) -> Result<State, StateError> {
+        let mut changes = StateChanges::new();
+        self.save(Saving::Whole, &mut changes)?;
+        Ok(State::from_changes(changes))
     }
 
     /// Takes a state back. Queries are found by their fingerprint: those that are new or changed
     /// start empty, and state that no query claims is left out. `clock` is the time of the state.
     ///
     /// Gives what started empty although there was some state, by its name, and why.
-    pub fn restore(&mut self, chunks: &[StateChunk], clock: Timestamp) -> Vec<(String, Empty)> {
-        let mut by_operator: BTreeMap<u64, Load<'_>> = BTreeMap::new();
-        for chunk in chunks {
-            by_operator.entry(chunk.operator).or_default().add(chunk);
-        }
-        let mut empty = self.restore_entrances(&by_operator, clock);
+    pub fn restore(&mut self, state: &State, clock: Timestamp) -> Vec<(String, Empty)> {
+        let mut by_operator = Load::all_of(state);
+        let mut empty = self.restore_entrances(&mut by_operator, clock);
         self.nodes.iter_mut().for_each(Node::unshare);
         let mut rooms = Rooms::default();
         for (number, operator) in self.operators().into_iter().enumerate() {
@@ -285,7 +317,11 @@ impl Engine {
                 continue;
             };
             let there = by_operator.contains_key(&operator);
-            match node.load(operator, &by_operator) {
+            let loaded = node.load(operator, &mut by_operator);
+            if let Some(worked) = self.worked.get_mut(number) {
+                *worked = !there || loaded.is_err();
+            }
+            match loaded {
                 // A state may be saved before the clock is known.
                 Ok(()) if there && node.starts() => {}
                 Ok(()) if there => {
@@ -293,9 +329,10 @@ impl Engine {
                         clock.unstarted.retain(|one| *one != number);
                     }
                 }
-                Ok(()) if chunks.is_empty() || !node.has_state() => {}
+                Ok(()) if state.is_empty() || !node.has_state() => {}
                 Ok(()) => empty.push((node.describe(&self.plan), Empty::New)),
                 Err(why) => {
+                    self.forsaken.push(operator);
                     node.renew(&self.plan, &self.stores);
                     empty.push((node.describe(&self.plan), Empty::Damaged(why)));
                 }
@@ -312,18 +349,36 @@ impl Engine {
                 clock.deadlines.extend(deadline);
             }
         }
+        by_operator.remove(&Place::NO_OPERATOR);
+        self.forsaken.extend(by_operator.into_keys());
         empty
+    }
+
+    /// The operators whose state was there and is not taken back by any node.
+    #[must_use]
+    pub fn left_out(&self) -> &[u64] {
+        &self.forsaken
+    }
+
+    /// What operators of this engine are called in messages; those of a partition's keys have no
+    /// names of their own.
+    #[must_use]
+    pub fn names_of(&self, operators: &[u64]) -> Vec<String> {
+        let nodes = self.nodes.iter().zip(self.operators());
+        let named = nodes.filter(|(_, operator)| operators.contains(operator));
+        named.map(|(node, _)| node.describe(&self.plan)).collect()
     }
 
     /// Takes back the rows that wait at the entrances, and the clocks behind these.
     fn restore_entrances(
         &mut self,
-        by_operator: &BTreeMap<u64, Load<'_>>,
+        by_operator: &mut BTreeMap<u64, Load<'_>>,
         clock: Timestamp,
     ) -> Vec<(String, Empty)> {
         if let Some(log) = self.clocks.first_mut() {
             log.now = clock;
         }
+        let nothing = by_operator.is_empty();
         let mut empty = Vec::new();
         for (id, domain, operator) in self.gates() {
             let (Some(stream), Some(entrance)) =
@@ -332,13 +387,13 @@ impl Engine {
                 continue;
             };
             let name = || format!("the time of stream '{}'", stream.name);
-            let Some(load) = by_operator.get(&operator) else {
-                if stream.event_time.is_some() && !by_operator.is_empty() {
+            let Some(load) = by_operator.remove(&operator) else {
+                if stream.event_time.is_some() && !nothing {
                     empty.push((name(), Empty::New));
                 }
                 continue;
             };
-            match entrance.load(id, stream.schema.width(), load) {
+            match entrance.load(id, stream.schema.width(), &load) {
                 Ok(now) => {
                     if let Some(clock) = self.clocks.get_mut(domain) {
                         clock.now = now.map_or(clock.now, |now| clock.now.max(now));

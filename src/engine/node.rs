@@ -434,7 +434,7 @@ impl Node {
         print.unwrap_or_default()
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         match self {
             Node::Query(_, query) => query.save(save),
             Node::Partition(_, partition) => partition.save(save),
@@ -444,21 +444,24 @@ impl Node {
         }
     }
 
-    /// Takes a state back; `all` has the chunks of every operator.
+    /// Takes a state back, out of `all`, which has the pieces of every operator.
     pub(super) fn load(
         &mut self,
         operator: u64,
-        all: &BTreeMap<u64, Load<'_>>,
+        all: &mut BTreeMap<u64, Load<'_>>,
     ) -> Result<(), StateError> {
-        let Some(load) = all.get(&operator) else {
+        if let Node::Partition(_, partition) = self {
+            return partition.load(operator, all);
+        }
+        let Some(load) = all.remove(&operator) else {
             return Ok(());
         };
         match self {
-            Node::Query(_, query) => query.load(load),
-            Node::Partition(_, partition) => partition.load(operator, all),
-            Node::Trigger(_, _, trigger) => trigger.load(load),
-            Node::Table(_, table) => table.lock().load(load),
-            Node::Aggregation(_, rollup) => rollup.lock().load(load),
+            Node::Query(_, query) => query.load(&load),
+            Node::Trigger(_, _, trigger) => trigger.load(&load),
+            Node::Table(_, table) => table.lock().load(&load),
+            Node::Aggregation(_, rollup) => rollup.lock().load(&load),
+            Node::Partition(..) => Ok(()),
         }
     }
 }

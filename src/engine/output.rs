@@ -419,7 +419,7 @@ impl Output {
         Ordering::Equal
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         save_rows(&self.pending, Part::Pending, save)?;
         save_rows(&self.before, Part::Before, save)
     }
@@ -438,13 +438,18 @@ impl Output {
 }
 
 /// Saves rows in order.
-pub(super) fn save_rows(rows: &Batch, part: Part, save: &mut Save<'_>) -> Result<(), StateError> {
+pub(super) fn save_rows(
+    rows: &Batch,
+    part: Part,
+    save: &mut Save<'_, '_>,
+) -> Result<(), StateError> {
     const ROWS_PER_CHUNK: usize = 256;
     let rows: Vec<(u64, i64, Vec<Value>)> = rows
         .rows()
         .iter()
         .map(|row| (row.stamp.seq.0, row.stamp.time.0, row.values.to_vec()))
         .collect();
+    save.renew(part);
     for (number, chunk) in (0..).zip(rows.chunks(ROWS_PER_CHUNK)) {
         save.put(part, number, &chunk)?;
     }

@@ -5,10 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
-use serde::{Deserialize, Serialize};
-
 use super::expr::{Compiled, Env, Operand, compile, predicate};
 use super::node::Stores;
 use super::query::Running;
@@ -17,9 +13,8 @@ use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Rows, Stamp, Timestamp, Value};
 use crate::sql::Application;
 use crate::sql::plan::{PartitionKey, StreamId};
-
-/// Keys per chunk of state.
-const CHUNK_KEYS: usize = 64;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 /// A partition with all its keys.
 pub(super) struct Partition {
@@ -33,6 +28,8 @@ pub(super) struct Partition {
     /// By number, in the order in which the keys came.
     instances: BTreeMap<u64, Instance>,
     next_number: u64,
+    /// Keys that are forgotten and of which something was saved.
+    forgotten: Vec<u64>,
     idle_ms: Option<i64>,
     /// What falls due: a key, and one of its queries or the key itself.
     deadlines: BTreeSet<(Timestamp, u64, Due)>,
@@ -74,6 +71,10 @@ struct Instance {
     deadline_of: Vec<Option<Timestamp>>,
     /// When it is looked at next whether it is idle.
     idle_at: Option<Timestamp>,
+    /// Whether it has worked since it was saved.
+    worked: bool,
+    /// Whether anything of it was saved.
+    saved: bool,
 }
 
 impl Instance {
@@ -92,14 +93,6 @@ impl Instance {
     }
 }
 
-/// A key on disk.
-#[derive(Serialize, Deserialize)]
-struct KeyState {
-    number: u64,
-    key: Vec<Value>,
-    last: i64,
-}
-
 impl Partition {
     pub(super) fn new(plan: &Application, number: usize, stores: &Stores) -> Partition {
         let mut wiring = Wiring {
@@ -114,6 +107,7 @@ impl Partition {
             by_key: HashMap::with_hasher(FixedState::default()),
             instances: BTreeMap::new(),
             next_number: 0,
+            forgotten: Vec::new(),
             idle_ms: None,
             deadlines: BTreeSet::new(),
             out: VecDeque::new(),
@@ -236,6 +230,7 @@ impl Partition {
         };
         if let Some(instance) = self.instances.get_mut(&number) {
             instance.last = instance.last.max(last);
+            instance.worked = true;
         }
         number
     }
@@ -256,6 +251,8 @@ impl Partition {
             queries: self.fresh.iter().map(|(_, query)| query.fresh()).collect(),
             deadline_of: vec![None; self.fresh.len()],
             idle_at: None,
+            worked: true,
+            saved: false,
         };
         for query in &mut instance.queries {
             query.start(at);
@@ -288,6 +285,7 @@ impl Partition {
         let Some(instance) = self.instances.get_mut(&number) else {
             return;
         };
+        instance.worked = true;
         let Some(running) = instance.queries.get_mut(query) else {
             return;
         };
@@ -359,6 +357,9 @@ impl Partition {
         }
         if let Some(instance) = self.instances.remove(&number) {
             self.by_key.remove(&instance.key);
+            if instance.saved {
+                self.forgotten.push(number);
+            }
             for (query, due) in instance.deadline_of.into_iter().enumerate() {
                 let due = due.map(|due| (due, number, Due::Query(query)));
                 due.map(|due| self.deadlines.remove(&due));
@@ -397,48 +398,47 @@ impl Partition {
         std::mem::take(&mut self.dropped)
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         save.put(Part::Window, 0, &self.next_number)?;
-        let keys: Vec<KeyState> = self
-            .instances
-            .iter()
-            .map(|(number, instance)| KeyState {
-                number: *number,
-                key: instance.key.clone(),
-                last: instance.last.0,
-            })
-            .collect();
-        for chunk in keys.chunks(CHUNK_KEYS) {
-            let first = chunk.first().map_or(0, |key| key.number);
-            save.put(Part::Groups, first, &chunk)?;
-        }
-        let operator = save.operator;
-        for (number, instance) in &self.instances {
-            for (query, running) in instance.queries.iter().enumerate() {
-                running.save(&mut Save {
-                    operator: own_operator(operator, *number, query),
-                    chunks: save.chunks,
-                })?;
+        let operator = save.operator();
+        if save.is_changes() {
+            for number in std::mem::take(&mut self.forgotten) {
+                save.remove(Part::Groups, number);
+                for query in 0..self.fresh.len() {
+                    save.forget(own_operator(operator, number, query));
+                }
             }
+        }
+        for (number, instance) in &mut self.instances {
+            if !(instance.worked || save.is_whole()) {
+                continue;
+            }
+            let last = instance.last.0;
+            save.put(Part::Groups, *number, &(&instance.key, last))?;
+            for (query, running) in instance.queries.iter_mut().enumerate() {
+                running.save(&mut save.other(own_operator(operator, *number, query)))?;
+            }
+            instance.saved |= !save.is_whole();
+            instance.worked &= !save.is_changes();
         }
         Ok(())
     }
 }
 
 impl Partition {
-    /// Takes a state back; `all` has the chunks of every operator, those of the keys among them.
+    /// Takes a state back, out of `all`, which has the pieces of every operator, those of the keys
+    /// among them.
     pub(super) fn load(
         &mut self,
         operator: u64,
-        all: &BTreeMap<u64, Load<'_>>,
+        all: &mut BTreeMap<u64, Load<'_>>,
     ) -> Result<(), StateError> {
-        let Some(own) = all.get(&operator) else {
+        let Some(own) = all.remove(&operator) else {
             return Ok(());
         };
         self.next_number = own.one(Part::Window)?.unwrap_or(0);
-        let keys = own.all::<Vec<KeyState>>(Part::Groups)?;
-        for state in keys.into_iter().flatten() {
-            let KeyState { number, key, last } = state;
+        for state in own.numbered::<(Vec<Value>, i64)>(Part::Groups) {
+            let (number, (key, last)) = state?;
             let at = Stamp {
                 time: Timestamp(last),
                 ..Stamp::default()
@@ -448,11 +448,12 @@ impl Partition {
                 continue;
             };
             for (query, running) in instance.queries.iter_mut().enumerate() {
-                if let Some(load) = all.get(&own_operator(operator, number, query)) {
-                    running.load(load)?;
+                if let Some(load) = all.remove(&own_operator(operator, number, query)) {
+                    running.load(&load)?;
                 }
             }
             instance.share(&self.shared);
+            (instance.worked, instance.saved) = (false, true);
             for (query, running) in instance.queries.iter().enumerate() {
                 let due = running.deadline();
                 if let Some(noted) = instance.deadline_of.get_mut(query) {

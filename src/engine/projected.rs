@@ -63,9 +63,9 @@ impl Projected {
         }
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.output.save(save)?;
-        save.one_of(LOOKED_AT, |save| match &self.look {
+        save.one_of(LOOKED_AT, |save| match &mut self.look {
             Look::Each => Ok(()),
             Look::Counts(counted) => counted.save(save),
             Look::Content(live) => live.save(save),

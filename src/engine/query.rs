@@ -376,21 +376,21 @@ impl Running {
         }
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         if self.has_state() {
             // So that a state which happens to be empty is not taken for one that is missing.
             save.put(Part::Present, 0, &true)?;
         }
-        match &self.seat {
+        match &mut self.seat {
             Seat::Own(Feed::Stream(feed), _) => feed.save(save)?,
             Seat::Own(Feed::Join(feed), _) => feed.save(save)?,
             Seat::Own(Feed::Pattern(feed), _) => feed.save(save)?,
             Seat::Shared(member) => member.save_feed(save)?,
         }
-        if let Some(tail) = &self.tail {
+        if let Some(tail) = &mut self.tail {
             tail.save(save)?;
         }
-        match &self.seat {
+        match &mut self.seat {
             Seat::Own(_, stage) => stage.save(save),
             Seat::Shared(member) => member.save_stage(save),
         }

@@ -327,7 +327,7 @@ impl Reorder {
         &self,
         stream: StreamId,
         clock: Timestamp,
-        save: &mut Save<'_>,
+        save: &mut Save<'_, '_>,
     ) -> Result<(), StateError> {
         if let Some(source) = self.sources.iter().find(|one| one.stream == stream) {
             let head = Head {
@@ -344,6 +344,7 @@ impl Reorder {
         let rows: Vec<_> = rows
             .map(|((time, number), row)| (time, number, row.ahead, &row.values))
             .collect();
+        save.renew(Part::WindowRows);
         for (number, chunk) in (0..).zip(rows.chunks(CHUNK_ROWS)) {
             save.put(Part::WindowRows, number, &chunk)?;
         }

@@ -53,7 +53,7 @@ impl Stage {
         }
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         match self {
             Stage::Projected(stage) => stage.save(save),
             Stage::Grouped(stage) => stage.save(save),

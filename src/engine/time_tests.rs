@@ -144,7 +144,7 @@ fn run(sql: &str, rows: &[(&str, Batch)], size: usize, restart: bool) -> Seen {
             last = head.stamps().last().unwrap().seq;
             rest = tail;
             if restart {
-                let (state, clock) = (engine.save().unwrap(), engine.clock());
+                let (state, clock) = (engine.state().unwrap(), engine.clock());
                 engine = start(sql);
                 let empty = engine.restore(&state, clock);
                 assert!(empty.is_empty(), "{sql}\n{empty:?}");
@@ -245,10 +245,10 @@ fn rows_that_wait_outlive_a_change() {
         engine.push(a, row(1, 500, Value::Int(4_000), 1).rows(), &mut seen);
         engine.push(a, row(2, 600, Value::Int(3_500), 2).rows(), &mut seen);
         assert_eq!(seen.0, [], "they wait");
-        let (state, clock) = (engine.save().unwrap(), engine.clock());
+        let (state, clock) = (engine.state().unwrap(), engine.clock());
         let mut engine = start(&after);
         engine.restore(&state, clock);
-        let (state, clock) = (engine.save().unwrap(), engine.clock());
+        let (state, clock) = (engine.state().unwrap(), engine.clock());
         let mut engine = start(&after);
         engine.restore(&state, clock);
         engine.push(a, row(3, 9_000, Value::Int(9_000), 3).rows(), &mut seen);
@@ -318,7 +318,7 @@ fn the_future_is_known_when_the_clock_is_trusted() {
         if let Some(trusted) = trusted {
             engine.trust_clock(trusted);
         }
-        let chunks = engine.save().unwrap();
+        let chunks = engine.state().unwrap();
         let mut engine = start(&sql);
         assert!(engine.restore(&chunks, Timestamp(now)).is_empty());
         let (a, _) = engine.plan().stream_named("A").unwrap();

@@ -10,6 +10,7 @@ mod input;
 pub mod json;
 mod render;
 mod schema;
+mod state;
 mod time;
 mod value;
 
@@ -18,6 +19,7 @@ pub use encoding::{from_base64, from_hex, to_base64, to_hex};
 pub use input::{ClockState, DeliveryMark, Rejected};
 pub use render::{render_json, render_json_with};
 pub use schema::{Field, Schema, Type};
+pub use state::{GrowingState, Place, State, StateChanges};
 pub use time::{DURATION_UNITS, Timestamp, format_duration_ms, parse_duration_ms, unit_ms};
 pub use value::Value;
 pub(crate) use value::same_bytes;

@@ -3,7 +3,8 @@
 //! ```text
 //! group   key    'O'  name length: u16 BE  name  key of the first output, big-endian
 //!         value  sealed, see `store::seal`; kind 1
-//!         head   first key 16, last key 16, outputs u32 LE, time of the first i64 LE
+//!         head   first key 16, last key 16, outputs u32 LE, appended at i64 LE (the log's clock;
+//!                up to 0.1 the time of the first output, which is that of its row)
 //!         payload
 //!         +----------------+--------------------+--------------------------------------------+
 //!         | columns' bytes | columns            | rows                                       |
@@ -14,30 +15,34 @@
 //!         letters: b BOOLEAN, i INT, l BIGINT, f FLOAT, d DOUBLE, s STRING, t TIMESTAMP, y BYTES,
 //!         j JSON
 //! state   key    'S'  name length: u16 BE  name
-//!         value  sealed; kind 2, no payload
-//!         head   cursor 16, last key appended 16, dropped u64 LE, damaged u64 LE
+//!         value  sealed; kind 3, no payload
+//!         head   cursor 16, last key appended 16, then u64 LE each: confirmed, dropped, expired,
+//!                refused, damaged
+//!         kind 2, read still: cursor 16, last key appended 16, dropped u64 LE, damaged u64 LE
 //! an output's key: seq u64, ordinal u32, query u32; little-endian inside of a head
 //! ```
 //!
 //! All rows of a group have the same columns. They stand in each group, so that a group can be read
 //! alone, and in front, so that they are compared as bytes with those of the group before.
 //!
-//! The state is written when something is confirmed or dropped. The last key appended is the
+//! The state is written when something is confirmed or given up. The last key appended is the
 //! greater of the state's and the last group's, so that appending writes one value only.
 
 use std::sync::Arc;
 
 use serde::de::IgnoredAny;
 
-use super::{Entry, OutboxError};
+use super::{Counts, Entry, OutboxError};
 use crate::event::{Field, OutputKey, Schema, Seq, Timestamp, Type, Value, cbor};
 use crate::store::seal::{Damage, Sealed, Sealer, TooLong, Unsealer, check};
 use crate::store::table;
 
 const KIND_GROUP: u8 = 1;
-const KIND_STATE: u8 = 2;
+const KIND_STATE_OLD: u8 = 2;
+const KIND_STATE: u8 = 3;
 const GROUP_HEAD: usize = 44;
-const STATE_HEAD: usize = 48;
+const STATE_HEAD_OLD: usize = 48;
+const STATE_HEAD: usize = 72;
 
 /// A row as it is read, with its values or without.
 type Row<T> = (u64, u32, u32, i64, T);
@@ -48,7 +53,7 @@ pub(super) struct Group<'a> {
     pub(super) first: OutputKey,
     pub(super) last: OutputKey,
     pub(super) count: u32,
-    /// The time of the first output.
+    /// When it was appended, on the log's clock.
     pub(super) time: Timestamp,
     sealed: Sealed<'a>,
 }
@@ -136,6 +141,12 @@ pub(super) struct Columns {
 }
 
 impl Columns {
+    /// What they take in memory, in bytes, but for the schema, which outputs share.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.written.capacity()
+    }
+
     /// What is written for `schema`.
     fn write<'a>(
         kept: &'a mut Option<Columns>,
@@ -209,10 +220,12 @@ fn type_of(letter: char) -> Option<Type> {
     })
 }
 
-/// A group of outputs, which have the same schema. `columns` are as in [`Group::entries`].
+/// A group of outputs appended at `time`, which have the same schema. `columns` are as in
+/// [`Group::entries`].
 pub(super) fn seal_group(
     sealer: &mut Sealer,
     columns: &mut Option<Columns>,
+    time: Timestamp,
     group: &[&Entry],
 ) -> Result<Vec<u8>, OutboxError> {
     let mut head = Vec::with_capacity(GROUP_HEAD);
@@ -222,7 +235,7 @@ pub(super) fn seal_group(
         put_key(last.key, &mut head);
         let count = u32::try_from(group.len()).unwrap_or(u32::MAX);
         head.extend_from_slice(&count.to_le_bytes());
-        head.extend_from_slice(&first.time.0.to_le_bytes());
+        head.extend_from_slice(&time.0.to_le_bytes());
         let written = Columns::write(columns, &first.schema)?;
         let bytes = written.len();
         let length = u32::try_from(bytes).map_err(|_| TooLong { bytes })?;
@@ -249,25 +262,43 @@ pub(super) fn seal_group(
 pub(super) struct State {
     pub(super) cursor: OutputKey,
     pub(super) last: OutputKey,
-    pub(super) dropped: u64,
-    pub(super) damaged: u64,
+    pub(super) counts: Counts,
 }
 
 impl State {
     pub(super) fn read(value: &[u8]) -> Result<State, Damage> {
-        let sealed = check(value, STATE_HEAD)?;
-        let (cursor, rest) = take_key(sealed.head).ok_or(Damage::Short)?;
-        let (last, rest) = take_key(rest).ok_or(Damage::Short)?;
-        let (dropped, rest) = rest.split_first_chunk::<8>().ok_or(Damage::Short)?;
-        let damaged = rest.first_chunk::<8>().ok_or(Damage::Short)?;
-        if sealed.kind != KIND_STATE {
+        let is_old = value.get(1) == Some(&KIND_STATE_OLD);
+        let head = if is_old { STATE_HEAD_OLD } else { STATE_HEAD };
+        let sealed = check(value, head)?;
+        if !matches!(sealed.kind, KIND_STATE | KIND_STATE_OLD) {
             return Err(Damage::Content);
         }
+        let (cursor, rest) = take_key(sealed.head).ok_or(Damage::Short)?;
+        let (last, mut rest) = take_key(rest).ok_or(Damage::Short)?;
+        let mut next = || {
+            let (count, behind) = rest.split_first_chunk::<8>().ok_or(Damage::Short)?;
+            rest = behind;
+            Ok(u64::from_le_bytes(*count))
+        };
+        let counts = if is_old {
+            Counts {
+                dropped: next()?,
+                damaged: next()?,
+                ..Counts::default()
+            }
+        } else {
+            Counts {
+                confirmed: next()?,
+                dropped: next()?,
+                expired: next()?,
+                refused: next()?,
+                damaged: next()?,
+            }
+        };
         Ok(State {
             cursor,
             last,
-            dropped: u64::from_le_bytes(*dropped),
-            damaged: u64::from_le_bytes(*damaged),
+            counts,
         })
     }
 
@@ -275,8 +306,16 @@ impl State {
         let mut head = Vec::with_capacity(STATE_HEAD);
         put_key(self.cursor, &mut head);
         put_key(self.last, &mut head);
-        head.extend_from_slice(&self.dropped.to_le_bytes());
-        head.extend_from_slice(&self.damaged.to_le_bytes());
+        let Counts {
+            confirmed,
+            dropped,
+            expired,
+            refused,
+            damaged,
+        } = self.counts;
+        for count in [confirmed, dropped, expired, refused, damaged] {
+            head.extend_from_slice(&count.to_le_bytes());
+        }
         Ok(sealer.seal(KIND_STATE, &head, &[])?)
     }
 }

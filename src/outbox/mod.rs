@@ -3,12 +3,36 @@
 //! Promises:
 //! * Each key is kept once: what is not greater than the last key appended is a repetition (a
 //!   replay after a crash) and left out. That key survives the confirmation of everything.
-//! * The cursor never leads: it is a key that the far side has confirmed. After a crash it may
-//!   lag, and what it lags behind is delivered again under the same keys.
+//! * The cursor never leads: it is a key that the far side has confirmed, or refused for good.
+//!   After a crash it may lag, and what it lags behind is delivered again under the same keys.
 //! * An output keeps the columns it was made with, whatever the sink's columns are by the time it
 //!   is read.
+//! * Nothing leaves without being counted by reason, see [`Counts`]; what is stored says how much
+//!   there is, so that the accounts are the same after every open.
+//! * The disk it takes is limited, and so is the time that an output waits. Memory does not grow
+//!   with the backlog: what is in memory per sink is its accounts, one group's keys and one
+//!   group's columns.
 //! * What waits for a sink that is not there any more is left as it is, and named.
-//! * Memory does not grow with the backlog; the disk it takes is limited, by a counted policy.
+//!
+//! Outputs leave from the front, a stored group at a time, whatever the reason:
+//!
+//! ```text
+//!         confirmed or given up             waiting
+//!         (the groups are gone)   front                            last
+//!   ..... ......... ......... [###.....] [........] [........] [........]
+//!                                ^ cursor                      ^ appended at `now`
+//! ```
+//!
+//! So there is one line on disk, the cursor, which the far side alone moves, and only the front
+//! group is divided by it. What is too old needs no mark: a group holds the outputs of one turn,
+//! which have one age, and groups are appended at a clock that never goes back. An output's age
+//! is counted from there, by the log's clock, and not from the time of its row, which may be that
+//! of the data.
+//!
+//! Until a batch is written, all that happens to a sink goes into that batch. What is given up may
+//! go on as a dead letter: it is handed back, and whoever logs it puts the record into the very
+//! batch that was given here. Then a crash keeps both or neither: none is lost and none comes
+//! twice.
 //!
 //! Leaves to others: writing the batches and syncing them (the pipeline), delivering (`sink`), and
 //! delivering only outputs whose input is synced: the number of one that a crash loses is given
@@ -17,28 +41,39 @@
 //!
 //! [`entry`] draws the bytes.
 
+mod account;
 mod entry;
+mod letter;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use self::entry::{Columns, Group, State};
+pub use self::letter::{Reason, dead_letter};
+
+use self::account::{Bounds, Left, Sink, bytes_of, end_of};
+use self::entry::Group;
 use crate::event::{OutputKey, Schema, Timestamp, Value, cbor};
 use crate::store::seal::{Damage, Sealer, TooLong, Unsealer};
 use crate::store::{Store, StoreError, WriteBatch, table};
 
 /// At most so many outputs share one stored value.
 pub const GROUP_ENTRIES_MAX: usize = 256;
-/// A group is closed when its rows take so much memory.
+/// The rows of a group take so much memory at most, but for one that is larger alone.
 pub const GROUP_BYTES_MAX: usize = 32 << 10;
+/// One call of [`Outbox::expire`] gives up so many groups at most,
+pub const EXPIRE_GROUPS_MAX: usize = 16;
+/// and no further one once the outputs that it hands back take so much memory.
+pub const EXPIRE_BYTES_MAX: usize = 1 << 20;
+/// So many damaged groups are named at open; the rest is counted.
+const DAMAGE_NAMED_MAX: usize = 16;
 
 /// One output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// Its identity, and the order of delivery.
     pub key: OutputKey,
-    /// When it arose, on the log's clock.
+    /// The time of its row: when it arose, on the clock of its stream.
     pub time: Timestamp,
     /// The columns that the sink's stream had then.
     pub schema: Arc<Schema>,
@@ -57,13 +92,28 @@ pub enum Full {
     Block,
 }
 
-/// The limit of one sink.
+/// The limits of one sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The bytes that a sink's stored outputs may take. The outputs of one turn may go beyond.
+    /// The bytes that a sink's stored outputs may take. With [`Full::Block`] the outputs of one
+    /// turn may go beyond.
     pub bytes_max: u64,
-    /// What happens then.
+    /// What happens then. An output that is larger alone is given up, unless it is to block.
     pub full: Full,
+    /// An output that has waited so long, in milliseconds of the log's clock, is given up.
+    pub ttl_ms: Option<i64>,
+    /// Whether what is given up is handed back, to go on as dead letters.
+    pub dead_letters: bool,
+}
+
+impl Limits {
+    /// No limits.
+    pub const NONE: Limits = Limits {
+        bytes_max: u64::MAX,
+        full: Full::Block,
+        ttl_ms: None,
+        dead_letters: false,
+    };
 }
 
 /// How much waits for a sink.
@@ -73,8 +123,24 @@ pub struct Depth {
     pub entries: u64,
     /// The bytes they take, with those of confirmed ones in the same group.
     pub bytes: u64,
-    /// The time of the oldest output of the oldest group.
+    /// When the oldest group was appended, on the log's clock.
     pub oldest: Option<Timestamp>,
+}
+
+/// What has become of a sink's outputs since its outbox exists. With [`Depth::entries`] this is
+/// all that was ever put in, but for what was in groups that were found damaged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Outputs that the far side has confirmed.
+    pub confirmed: u64,
+    /// Outputs that the limit in bytes has cost.
+    pub dropped: u64,
+    /// Outputs whose time to live was over.
+    pub expired: u64,
+    /// Outputs that the far side will never take.
+    pub refused: u64,
+    /// Stored groups that were found damaged. How many outputs they held cannot be told.
+    pub damaged: u64,
 }
 
 /// A sink that has an outbox and is not defined any more.
@@ -87,14 +153,32 @@ pub struct Stray {
 }
 
 /// What came of outputs that were appended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Appended {
     /// Stored.
     pub stored: u64,
     /// Left out as repetitions.
     pub repeated: u64,
-    /// Given up because of the limit, old ones or new ones.
+    /// Given up because of the limit in bytes, old ones or new ones.
     pub dropped: u64,
+    /// These, in their order, for a sink with dead letters: old ones take no more bytes than the
+    /// new ones that came for them, or as much as a limit was lowered.
+    pub given_up: Vec<Entry>,
+}
+
+/// What was given up because it has waited too long.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Expired {
+    /// How many outputs had outlived their time.
+    pub expired: u64,
+    /// How many went because the limit in bytes was lowered; none of them is in `expired`.
+    pub dropped: u64,
+    /// What was expired, in order, for a sink with dead letters,
+    pub given_up: Vec<Entry>,
+    /// and what was dropped.
+    pub given_up_for_limit: Vec<Entry>,
+    /// Whether there is more to give up now.
+    pub more: bool,
 }
 
 /// Why the outbox does not do what it was asked.
@@ -141,36 +225,12 @@ impl std::fmt::Debug for Outbox {
     }
 }
 
-#[derive(Debug)]
-struct Sink {
-    limits: Limits,
-    /// What keys of groups begin with, and the key of the state.
-    prefix: Vec<u8>,
-    state_key: Vec<u8>,
-    state: State,
-    entries: u64,
-    bytes: u64,
-    /// Every group before this key is gone, or its removal is in a batch that is not written yet.
-    begin: Vec<u8>,
-    /// The keys of the group that the cursor stands in.
-    front: Option<Front>,
-    /// The last group that was found damaged while reading: counted once.
-    damaged_at: Vec<u8>,
-    /// The columns of the group that was written or read last.
-    columns: Option<Columns>,
-}
-
-#[derive(Debug)]
-struct Front {
-    place: Vec<u8>,
-    keys: Vec<OutputKey>,
-    confirmed: usize,
-}
-
 impl Outbox {
-    /// Opens the outboxes of `sinks`, each with its limit; a sink is known by its place in
-    /// `sinks` from then on. Damaged groups are removed, counted, and named by
-    /// [`Outbox::damage`].
+    /// Opens the outboxes of `sinks`, each with its limits; a sink is known by its place in
+    /// `sinks` from then on. Reads what is stored once, to check and count it, and unpacks one
+    /// group at most for each sink. Damaged groups are removed, counted, and named by
+    /// [`Outbox::damage`]. A limit that was lowered takes effect with the next
+    /// [`Outbox::append`], or before it with [`Outbox::expire`].
     pub fn open(store: Arc<dyn Store>, sinks: &[(String, Limits)]) -> Result<Outbox, OutboxError> {
         let mut outbox = Outbox {
             store,
@@ -212,16 +272,18 @@ impl Outbox {
         self.sinks.get(sink).map(|sink| sink.state.cursor)
     }
 
-    /// How many of the sink's outputs the limit has cost since its outbox exists.
+    /// Nothing up to this key waits any more: it is confirmed or given up. What a sink has been
+    /// given of it and has not delivered yet, it need not deliver.
     #[must_use]
-    pub fn dropped(&self, sink: usize) -> u64 {
-        self.sinks.get(sink).map_or(0, |sink| sink.state.dropped)
+    pub fn settled(&self, sink: usize) -> Option<OutputKey> {
+        let sink = self.sinks.get(sink)?;
+        Some(sink.state.cursor.max(sink.gone))
     }
 
-    /// How many of the sink's stored groups were found damaged since its outbox exists.
+    /// What has become of the sink's outputs.
     #[must_use]
-    pub fn damaged(&self, sink: usize) -> u64 {
-        self.sinks.get(sink).map_or(0, |sink| sink.state.damaged)
+    pub fn counts(&self, sink: usize) -> Option<Counts> {
+        self.sinks.get(sink).map(Sink::counts)
     }
 
     /// Whether a sink whose policy is [`Full::Block`] has reached its limit.
@@ -235,23 +297,25 @@ impl Outbox {
     /// How much waits for the sink.
     pub fn depth(&self, sink: usize) -> Result<Depth, OutboxError> {
         let sink = self.sinks.get(sink).ok_or(OutboxError::NoSink { sink })?;
-        let mut oldest = None;
-        self.store
-            .range(&sink.begin, &sink.end(), &mut |_, value| {
-                oldest = Group::look(value).ok().map(|group| group.time);
-                ControlFlow::Break(())
-            })?;
         Ok(Depth {
             entries: sink.entries,
             bytes: sink.bytes,
-            oldest,
+            oldest: sink.oldest,
         })
     }
 
-    /// Puts `outputs`, in ascending order of their keys, into `batch`, which the caller writes.
+    /// When there is something for [`Outbox::expire`] to do, on the log's clock.
+    #[must_use]
+    pub fn next_expiry(&self, sink: usize) -> Option<Timestamp> {
+        self.sinks.get(sink)?.next_expiry()
+    }
+
+    /// Puts `outputs` of one turn, in ascending order of their keys, into `batch`, which the
+    /// caller writes. `now` is the log's clock in that turn.
     pub fn append(
         &mut self,
         sink: usize,
+        now: Timestamp,
         outputs: &[Entry],
         batch: &mut WriteBatch,
     ) -> Result<Appended, OutboxError> {
@@ -259,46 +323,24 @@ impl Outbox {
             .sinks
             .get_mut(sink)
             .ok_or(OutboxError::NoSink { sink })?;
-        let mut done = Appended::default();
-        let mut group: Vec<&Entry> = Vec::new();
-        let mut group_bytes = 0;
-        let mut last = target.state.last;
-        let mut groups = Vec::new();
-        for entry in outputs {
-            if entry.key <= last {
-                done.repeated += 1;
-                continue;
-            }
-            last = entry.key;
-            if group
-                .first()
-                .is_some_and(|first| first.schema != entry.schema)
-            {
-                groups.push(std::mem::take(&mut group));
-                group_bytes = 0;
-            }
-            group_bytes += entry.row.iter().map(Value::memory_bytes).sum::<usize>();
-            group.push(entry);
-            if group.len() >= GROUP_ENTRIES_MAX || group_bytes >= GROUP_BYTES_MAX {
-                groups.push(std::mem::take(&mut group));
-                group_bytes = 0;
-            }
-        }
-        if !group.is_empty() {
-            groups.push(group);
-        }
+        target.notice(now);
+        let before = target.state.counts;
+        let (groups, repeated) = groups(outputs, target.state.last);
+        let mut done = Appended {
+            repeated,
+            ..Appended::default()
+        };
         for group in groups {
-            self.append_group(sink, &group, batch, &mut done)?;
+            self.append_group(sink, now, &group, batch, &mut done)?;
         }
-        if done.dropped > 0 {
-            self.put_state(sink, batch)?;
-        }
+        self.put_state_if_changed(sink, before, batch)?;
         Ok(done)
     }
 
     fn append_group(
         &mut self,
         sink: usize,
+        now: Timestamp,
         group: &[&Entry],
         batch: &mut WriteBatch,
         done: &mut Appended,
@@ -310,34 +352,91 @@ impl Outbox {
         let (Some(first), Some(last)) = (group.first(), group.last()) else {
             return Ok(());
         };
-        let value = entry::seal_group(&mut self.sealer, &mut target.columns, group)?;
+        let value = entry::seal_group(&mut self.sealer, &mut target.columns, now, group)?;
         let place = entry::place(&target.prefix, first.key);
         let bytes = bytes_of(&place) + bytes_of(&value);
         let count = u64::try_from(group.len()).unwrap_or(u64::MAX);
         target.state.last = last.key;
-        if target.bytes.saturating_add(bytes) > target.limits.bytes_max {
-            match target.limits.full {
-                Full::DropOldest => {
-                    let free = target.limits.bytes_max.saturating_sub(bytes);
-                    done.dropped += target.drop_down_to(free, &*self.store, batch)?;
+        let Limits {
+            bytes_max, full, ..
+        } = target.limits;
+        if target.bytes.saturating_add(bytes) > bytes_max && full != Full::Block {
+            if full == Full::DropNewest || bytes > bytes_max {
+                target.state.counts.dropped += count;
+                done.dropped += count;
+                if target.limits.dead_letters {
+                    done.given_up.extend(group.iter().map(|one| (*one).clone()));
                 }
-                Full::DropNewest => {
-                    target.state.dropped += count;
-                    done.dropped += count;
-                    return Ok(());
-                }
-                Full::Block => {}
+                return Ok(());
             }
+            let bounds = Bounds {
+                keep: target.limits.dead_letters,
+                ..Bounds::NONE
+            };
+            let too_much = |sink: &Sink, _: &Group<'_>| sink.bytes > bytes_max - bytes;
+            let (store, unsealer) = (&*self.store, &mut self.unsealer);
+            let left = target.leave(store, unsealer, batch, bounds, too_much)?;
+            target.state.counts.dropped += left.outputs;
+            done.dropped += left.outputs;
+            done.given_up.extend(left.entries);
         }
         target.bytes += bytes;
         target.entries += count;
+        target.oldest.get_or_insert(now);
         done.stored += count;
         batch.put(place, value);
         Ok(())
     }
 
+    /// Gives up what has waited too long at `now`, on the log's clock, and what is beyond a limit
+    /// that was lowered: some of it, so that a turn need not wait for it. Puts the removal into
+    /// `batch`. Call it when [`Outbox::next_expiry`] says so, and again while there is more.
+    pub fn expire(
+        &mut self,
+        sink: usize,
+        now: Timestamp,
+        batch: &mut WriteBatch,
+    ) -> Result<Expired, OutboxError> {
+        let target = self
+            .sinks
+            .get_mut(sink)
+            .ok_or(OutboxError::NoSink { sink })?;
+        target.notice(now);
+        let (store, unsealer) = (&*self.store, &mut self.unsealer);
+        let mut bounds = Bounds {
+            keep: target.limits.dead_letters,
+            groups: EXPIRE_GROUPS_MAX,
+            bytes: EXPIRE_BYTES_MAX,
+        };
+        let mut done = Expired::default();
+        let before = target.state.counts;
+        let mut left = Left::default();
+        if target.next_expiry().is_some_and(|due| due <= now) {
+            let too_old = |sink: &Sink, group: &Group<'_>| sink.is_over(group.time);
+            left = target.leave(store, unsealer, batch, bounds, too_old)?;
+            target.state.counts.expired += left.outputs;
+            done.expired = left.outputs;
+        }
+        let Limits {
+            bytes_max, full, ..
+        } = target.limits;
+        bounds.groups -= left.places.len().min(bounds.groups);
+        (done.given_up, done.more) = (left.entries, left.more);
+        if full == Full::DropOldest && target.bytes > bytes_max && !done.more {
+            let too_much = |sink: &Sink, _: &Group<'_>| sink.bytes > bytes_max;
+            let left = target.leave(store, unsealer, batch, bounds, too_much)?;
+            target.state.counts.dropped += left.outputs;
+            done.dropped = left.outputs;
+            (done.given_up_for_limit, done.more) = (left.entries, left.more);
+        }
+        self.put_state_if_changed(sink, before, batch)?;
+        Ok(done)
+    }
+
     /// The outputs after `after` and after the cursor, in order: at most `rows_max`, and no more
-    /// once their rows take `bytes_max`, but at least one when there is any.
+    /// once their rows take `bytes_max`, but at least one when there is any. What is too old is
+    /// among them until [`Outbox::expire`] has taken it out: one that were left out here would
+    /// count as confirmed with those behind it, and be lost.
     pub fn read(
         &mut self,
         sink: usize,
@@ -350,39 +449,35 @@ impl Outbox {
             .get_mut(sink)
             .ok_or(OutboxError::NoSink { sink })?;
         let after = after.max(target.state.cursor);
-        // The group that `after` lies in begins at or before it.
-        let mut bound = entry::place(&target.prefix, after);
-        bound.push(0);
-        let holder = self.store.last(&target.begin, &bound)?;
-        let start = holder.map_or_else(|| target.begin.clone(), |(key, _)| key);
+        let start = target.holder(after, &*self.store)?;
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        let mut damaged: Vec<Vec<u8>> = Vec::new();
         let end = target.end();
-        let (unsealer, columns) = (&mut self.unsealer, &mut target.columns);
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut bytes = 0;
-        let mut damaged: Option<Vec<u8>> = None;
+        let unsealer = &mut self.unsealer;
         self.store.range(&start, &end, &mut |key, value| {
-            let group = match Group::look(value) {
+            let group = match Group::look(value).and_then(|group| group.under(&target.prefix, key))
+            {
                 Ok(group) if group.last <= after => return ControlFlow::Continue(()),
-                Ok(group) => group.entries(unsealer, columns),
+                Ok(group) => group.entries(unsealer, &mut target.columns),
                 Err(damage) => Err(damage),
             };
             let Ok(group) = group else {
-                damaged = Some(key.to_vec());
-                return ControlFlow::Continue(());
+                damaged.push(key.to_vec());
+                return match damaged.len() < DAMAGE_NAMED_MAX {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                };
             };
             for entry in group.into_iter().filter(|entry| entry.key > after) {
                 if entries.len() >= rows_max || (bytes >= bytes_max && !entries.is_empty()) {
                     return ControlFlow::Break(());
                 }
-                bytes += entry.row.iter().map(Value::memory_bytes).sum::<usize>();
+                bytes += memory_of(&entry);
                 entries.push(entry);
             }
             ControlFlow::Continue(())
         })?;
-        if let Some(place) = damaged.filter(|place| *place > target.damaged_at) {
-            target.state.damaged += 1;
-            target.damaged_at = place;
-        }
+        target.notice_damage(damaged, &*self.store)?;
         Ok(entries)
     }
 
@@ -395,21 +490,69 @@ impl Outbox {
         through: OutputKey,
         batch: &mut WriteBatch,
     ) -> Result<(), OutboxError> {
+        if self.advance(sink, through, batch)? {
+            self.put_state(sink, batch)?;
+        }
+        Ok(())
+    }
+
+    /// The far side will never take the output `key`, and has taken all before it. The cursor
+    /// moves behind it. Gives the output, when it still waited.
+    pub fn refuse(
+        &mut self,
+        sink: usize,
+        key: OutputKey,
+        batch: &mut WriteBatch,
+    ) -> Result<Option<Entry>, OutboxError> {
+        let target = self
+            .sinks
+            .get_mut(sink)
+            .ok_or(OutboxError::NoSink { sink })?;
+        let refused = target.find(key, &*self.store, &mut self.unsealer)?;
+        if self.advance(sink, key, batch)? {
+            if let Some(target) = self.sinks.get_mut(sink).filter(|_| refused.is_some()) {
+                let counts = &mut target.state.counts;
+                counts.confirmed = counts.confirmed.saturating_sub(1);
+                counts.refused += 1;
+            }
+            self.put_state(sink, batch)?;
+        }
+        Ok(refused)
+    }
+
+    /// Whether the cursor has moved.
+    fn advance(
+        &mut self,
+        sink: usize,
+        through: OutputKey,
+        batch: &mut WriteBatch,
+    ) -> Result<bool, OutboxError> {
         let target = self
             .sinks
             .get_mut(sink)
             .ok_or(OutboxError::NoSink { sink })?;
         let through = through.min(target.state.last);
         if through <= target.state.cursor {
-            return Ok(());
+            return Ok(false);
         }
         target.state.cursor = through;
-        let removed = target.remove_through(through, &*self.store, &mut self.unsealer)?;
-        if through == target.state.last {
-            // Nothing is left, whatever damage has done to the accounts.
-            (target.entries, target.bytes) = (0, 0);
+        let behind = |_: &Sink, group: &Group<'_>| group.last <= through;
+        let (store, unsealer) = (&*self.store, &mut self.unsealer);
+        let left = target.leave(store, unsealer, batch, Bounds::NONE, behind)?;
+        target.state.counts.confirmed += left.outputs + left.confirmed;
+        Ok(true)
+    }
+
+    fn put_state_if_changed(
+        &mut self,
+        sink: usize,
+        before: Counts,
+        batch: &mut WriteBatch,
+    ) -> Result<(), OutboxError> {
+        let target = self.sinks.get(sink).ok_or(OutboxError::NoSink { sink })?;
+        if target.state.counts == before {
+            return Ok(());
         }
-        removed.into_iter().for_each(|place| batch.delete(place));
         self.put_state(sink, batch)
     }
 
@@ -423,28 +566,38 @@ impl Outbox {
     fn open_sink(&mut self, name: &str, limits: Limits) -> Result<Sink, OutboxError> {
         let (mut sink, damage) = Sink::load(name, limits, &*self.store)?;
         if let Some(damage) = damage {
-            sink.state.damaged += 1;
+            sink.state.counts.damaged += 1;
             self.report(name, "what is known about it", damage);
         }
-        let bad = sink.count(&*self.store)?;
-        if !bad.is_empty() {
+        let (mut named, mut from) = (0, Some(sink.prefix.clone()));
+        while let Some(begin) = from {
+            let found = sink.count(&begin, &*self.store)?;
+            from = found.next;
+            if found.damaged.is_empty() {
+                continue;
+            }
             let mut batch = WriteBatch::new();
-            for (place, damage) in bad {
-                sink.state.damaged += 1;
-                self.report(name, "a group of outputs", damage);
+            for (place, damage) in found.damaged {
+                sink.state.counts.damaged += 1;
+                named += 1;
+                if named <= DAMAGE_NAMED_MAX {
+                    self.report(name, "a group of outputs", damage);
+                }
                 batch.delete(place);
             }
-            batch.put(
-                sink.state_key.as_slice(),
-                sink.state.seal(&mut self.sealer)?,
-            );
+            let state = sink.state.seal(&mut self.sealer)?;
+            batch.put(sink.state_key.as_slice(), state);
             self.store.write(batch)?;
         }
-        // The cursor may stand inside of the first group.
-        let behind = sink.remove_through(sink.state.cursor, &*self.store, &mut self.unsealer)?;
-        if !behind.is_empty() {
-            let mut batch = WriteBatch::new();
-            behind.into_iter().for_each(|place| batch.delete(place));
+        if named > DAMAGE_NAMED_MAX {
+            let more = named - DAMAGE_NAMED_MAX;
+            self.found.push(format!(
+                "outbox of sink `{name}`: {more} more groups of outputs are damaged"
+            ));
+        }
+        let mut batch = WriteBatch::new();
+        sink.leave_confirmed(&*self.store, &mut self.unsealer, &mut batch)?;
+        if !batch.is_empty() {
             self.store.write(batch)?;
         }
         Ok(sink)
@@ -473,13 +626,13 @@ impl Outbox {
         }
         names.retain(|name| known.iter().all(|(known, _)| known != name));
         for name in names {
-            let limits = Limits {
-                bytes_max: u64::MAX,
-                full: Full::Block,
-            };
-            let (mut sink, _) = Sink::load(&name, limits, &*self.store)?;
-            sink.count(&*self.store)?;
-            sink.remove_through(sink.state.cursor, &*self.store, &mut self.unsealer)?;
+            let (mut sink, _) = Sink::load(&name, Limits::NONE, &*self.store)?;
+            let mut from = Some(sink.prefix.clone());
+            while let Some(begin) = from {
+                from = sink.count(&begin, &*self.store)?.next;
+            }
+            let mut unwritten = WriteBatch::new();
+            sink.leave_confirmed(&*self.store, &mut self.unsealer, &mut unwritten)?;
             let entries = sink.entries;
             self.strays.push(Stray { name, entries });
         }
@@ -493,160 +646,38 @@ impl Outbox {
     }
 }
 
-impl Sink {
-    /// What is known of the sink called `name`, and whether that is damaged; nothing is counted.
-    fn load(
-        name: &str,
-        limits: Limits,
-        store: &dyn Store,
-    ) -> Result<(Sink, Option<Damage>), OutboxError> {
-        let (prefix, state_key) = entry::prefixes(name)?;
-        let stored = store.get(&state_key)?;
-        let (state, damage) = match stored.map(|value| State::read(&value)) {
-            None => (State::default(), None),
-            Some(Ok(state)) => (state, None),
-            Some(Err(damage)) => (State::default(), Some(damage)),
-        };
-        let sink = Sink {
-            limits,
-            begin: prefix.clone(),
-            prefix,
-            state_key,
-            state,
-            entries: 0,
-            bytes: 0,
-            front: None,
-            damaged_at: Vec::new(),
-            columns: None,
-        };
-        Ok((sink, damage))
-    }
-
-    /// The key after all groups of this sink.
-    fn end(&self) -> Vec<u8> {
-        end_of(&self.prefix)
-    }
-
-    /// Adds up what is stored; the groups that are damaged, and why.
-    fn count(&mut self, store: &dyn Store) -> Result<Vec<(Vec<u8>, Damage)>, OutboxError> {
-        let mut bad = Vec::new();
-        let (mut entries, mut bytes, mut last) = (0, 0, self.state.last.max(self.state.cursor));
-        store.range(&self.begin, &self.end(), &mut |key, value| {
-            match Group::look(value).and_then(|group| group.under(&self.prefix, key)) {
-                Ok(group) => {
-                    entries += u64::from(group.count);
-                    bytes += bytes_of(key) + bytes_of(value);
-                    last = last.max(group.last);
-                }
-                Err(damage) => {
-                    // Its keys are gone, but were given: they must not be given again.
-                    last = last.max(entry::key_of(&self.prefix, key).unwrap_or_default());
-                    bad.push((key.to_vec(), damage));
-                }
-            }
-            ControlFlow::Continue(())
-        })?;
-        self.entries = entries;
-        self.bytes = bytes;
-        self.state.last = last;
-        Ok(bad)
-    }
-
-    /// Takes the groups up to `through` out of the accounts and says where they lie.
-    fn remove_through(
-        &mut self,
-        through: OutputKey,
-        store: &dyn Store,
-        unsealer: &mut Unsealer,
-    ) -> Result<Vec<Vec<u8>>, OutboxError> {
-        let mut removed = Vec::new();
-        let mut bound = entry::place(&self.prefix, through);
-        bound.push(0);
-        store.range(&self.begin.clone(), &bound, &mut |key, value| {
-            match Group::look(value) {
-                Ok(group) if group.last > through => {
-                    self.confirm_within(key, group, through, unsealer);
-                    return ControlFlow::Break(());
-                }
-                Ok(group) => self.leave_behind(key, value, group.count),
-                Err(_) => self.leave_behind(key, value, 0),
-            };
-            removed.push(key.to_vec());
-            ControlFlow::Continue(())
-        })?;
-        Ok(removed)
-    }
-
-    /// Gives up the oldest groups until at most `bytes` are left; says how many outputs went.
-    fn drop_down_to(
-        &mut self,
-        bytes: u64,
-        store: &dyn Store,
-        batch: &mut WriteBatch,
-    ) -> Result<u64, OutboxError> {
-        let mut dropped = 0;
-        let end = self.end();
-        store.range(&self.begin.clone(), &end, &mut |key, value| {
-            if self.bytes <= bytes {
-                return ControlFlow::Break(());
-            }
-            let count = Group::look(value).map_or(0, |group| group.count);
-            dropped += self.leave_behind(key, value, count);
-            batch.delete(key);
-            ControlFlow::Continue(())
-        })?;
-        self.state.dropped += dropped;
-        Ok(dropped)
-    }
-
-    /// The group at `place` is gone; how many of its outputs were not confirmed.
-    fn leave_behind(&mut self, place: &[u8], value: &[u8], count: u32) -> u64 {
-        let front = self.front.take_if(|front| front.place == place);
-        let confirmed = front.map_or(0, |front| front.confirmed);
-        let open = u64::from(count).saturating_sub(u64::try_from(confirmed).unwrap_or(u64::MAX));
-        self.bytes = self.bytes.saturating_sub(bytes_of(place) + bytes_of(value));
-        self.entries = self.entries.saturating_sub(open);
-        self.begin = place.to_vec();
-        self.begin.push(0);
-        open
-    }
-
-    /// The cursor stands inside of this group: counts how far.
-    fn confirm_within(
-        &mut self,
-        place: &[u8],
-        group: Group<'_>,
-        through: OutputKey,
-        unsealer: &mut Unsealer,
-    ) {
-        let known = self.front.take().filter(|front| front.place == place);
-        let front = known.or_else(|| {
-            // A payload that cannot be read is noticed and counted where it is wanted: in `read`.
-            Some(Front {
-                place: place.to_vec(),
-                keys: group.keys(unsealer).ok()?,
-                confirmed: 0,
-            })
-        });
-        if let Some(mut front) = front {
-            let confirmed = front.keys.partition_point(|key| *key <= through);
-            let more = confirmed.saturating_sub(front.confirmed);
-            let more = u64::try_from(more).unwrap_or(u64::MAX);
-            self.entries = self.entries.saturating_sub(more);
-            front.confirmed = confirmed;
-            self.front = Some(front);
+/// Outputs as they are stored together, without those up to `last`; and how many these are.
+fn groups(outputs: &[Entry], mut last: OutputKey) -> (Vec<Vec<&Entry>>, u64) {
+    let (mut groups, mut repeated) = (Vec::new(), 0);
+    let mut group: Vec<&Entry> = Vec::new();
+    let mut bytes = 0;
+    for entry in outputs {
+        if entry.key <= last {
+            repeated += 1;
+            continue;
         }
+        last = entry.key;
+        let more = memory_of(entry);
+        let fits = group.len() < GROUP_ENTRIES_MAX && bytes + more <= GROUP_BYTES_MAX;
+        if group
+            .first()
+            .is_some_and(|first| !fits || first.schema != entry.schema)
+        {
+            groups.push(std::mem::take(&mut group));
+            bytes = 0;
+        }
+        bytes += more;
+        group.push(entry);
     }
+    if !group.is_empty() {
+        groups.push(group);
+    }
+    (groups, repeated)
 }
 
-/// The key after all keys of groups that begin with `prefix`.
-fn end_of(prefix: &[u8]) -> Vec<u8> {
-    // One byte longer than any key, and not smaller.
-    [prefix, &[u8::MAX; 17]].concat()
-}
-
-fn bytes_of(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+/// The memory that the row of an output takes, in bytes.
+fn memory_of(entry: &Entry) -> usize {
+    entry.row.iter().map(Value::memory_bytes).sum()
 }
 
 #[cfg(test)]

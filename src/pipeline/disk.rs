@@ -176,7 +176,9 @@ pub(super) fn content_of(core: &Core) -> Result<u64, PipelineError> {
 pub(super) fn trouble_of(error: &StoreError) -> Trouble {
     match error {
         StoreError::Full { .. } => Trouble::DiskFull,
-        StoreError::Locked { .. } | StoreError::Unusable { .. } => Trouble::StoreUnusable,
+        StoreError::Locked { .. } | StoreError::Unusable { .. } | StoreError::TooNew { .. } => {
+            Trouble::StoreUnusable
+        }
         StoreError::Io { .. } | StoreError::Poisoned { .. } => Trouble::DiskFailed,
         StoreError::Damaged { .. } => Trouble::StoreDamaged,
     }

@@ -34,7 +34,7 @@ use crate::store::WriteBatch;
 
 /// When so much has become free on the disk, opening the store is tried at once.
 const FREED_BYTES_MIN: u64 = 256 << 10;
-/// How long the syncing thread's end is waited for before each attempt.
+/// How long the end of the store's threads is waited for before each attempt.
 const ENDED_WITHIN: Duration = Duration::from_millis(100);
 /// How soon a stop is noticed while something waits that would hold it up.
 pub(super) const STOP_NOTICED: Duration = Duration::from_millis(100);
@@ -102,16 +102,16 @@ pub struct Handles {
 /// A store that failed and is being closed.
 pub(super) struct Closing {
     pub(super) error: PipelineError,
-    /// It may still be in a sync.
-    pub(super) syncer: Option<JoinHandle<()>>,
+    /// They may still be in a write or a sync.
+    pub(super) threads: Vec<JoinHandle<()>>,
     /// Marks that nothing on disk has.
     pub(super) unlogged: BTreeMap<String, Vec<DeliveryMark>>,
 }
 
-/// Whether the thread has ended, as it does at once unless the disk hangs.
-fn has_ended(thread: Option<&JoinHandle<()>>) -> bool {
+/// Whether the threads have ended, as they do at once unless the disk hangs.
+fn have_ended(threads: &[JoinHandle<()>]) -> bool {
     let until = Instant::now() + ENDED_WITHIN;
-    let ended = || thread.is_none_or(JoinHandle::is_finished);
+    let ended = || threads.iter().all(JoinHandle::is_finished);
     while !ended() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -204,7 +204,7 @@ impl Lasting {
     ) -> Result<Core, PipelineError> {
         let Closing {
             mut error,
-            syncer,
+            threads,
             mut unlogged,
         } = closing;
         let metrics = Arc::clone(&self.handles.metrics);
@@ -218,7 +218,7 @@ impl Lasting {
             let wait = pace.wait();
             tracing::debug!("the store is opened anew in {wait:.1?}");
             let stops = self.rest(wait, &disk.bytes_free);
-            if has_ended(syncer.as_ref()) {
+            if have_ended(&threads) {
                 let resumed = (disk.open)().and_then(|opened| self.resume(opened, &mut unlogged));
                 match resumed {
                     Ok(core) => {

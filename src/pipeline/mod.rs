@@ -11,13 +11,15 @@ mod disk;
 mod feed;
 mod flight;
 mod lasting;
+mod own;
 mod recover;
 mod run;
+mod save;
 mod turn;
 
 pub use disk::{Disk, Opened, RoomLimits};
 pub use feed::Feed;
 pub use lasting::{Durability, Handles, Limits, SourceHandle};
-pub use recover::{Open, Recovered};
+pub use recover::{Open, Recovered, StatePolicy};
 pub use run::{Outcome, run};
 pub use turn::{Core, Input, PipelineError, SinkStream, TurnDone};

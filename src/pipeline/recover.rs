@@ -1,17 +1,22 @@
 //! Recovery: the newest checkpoint, then the log behind it, under the plan that was in force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::own::Own;
 use super::turn::{Core, Gather, PipelineError, SinkStream};
-use crate::checkpoint::{Checkpoints, Snapshot};
-use crate::engine::{Empty, Engine, StateChunk};
-use crate::event::Seq;
+use crate::checkpoint::{Checkpoints, Extent, Progress, Restored};
+use crate::engine::{Empty, Engine, Saving};
+use crate::event::{Seq, State, StateChanges, Timestamp};
 use crate::outbox::{Limits, Outbox, Stray};
 use crate::sql::{self, Application, Setting, SqlText};
-use crate::store::{Store, WriteBatch};
+use crate::store::{Store, WriteBatch, format};
 use crate::wal::{Body, ReadEnd, Record, Wal};
+
+/// What takes longer is told of.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 
 /// What is opened.
 pub struct Open<'a> {
@@ -27,6 +32,20 @@ pub struct Open<'a> {
     pub sinks: &'a [(String, Limits)],
     /// How many checkpoints are kept; at least 1.
     pub checkpoints_kept: usize,
+    /// What becomes of the state when another application is to run than before.
+    pub state_policy: StatePolicy,
+}
+
+/// What becomes of the state when the application changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StatePolicy {
+    /// Whatever did not change keeps its state; what did starts empty, with a warning.
+    #[default]
+    KeepCompatible,
+    /// The same, unless some state would be lost: then nothing is started.
+    KeepOrFail,
+    /// Everything starts empty.
+    Discard,
 }
 
 /// What recovery found.
@@ -47,13 +66,15 @@ impl Core {
     /// # Errors
     /// When the store fails. Damage is not an error: it is in the warnings.
     pub fn open(open: &Open<'_>) -> Result<(Core, Recovered), PipelineError> {
+        let began = Instant::now();
         let mut found = Recovered::default();
+        format::claim(&*open.store)?;
         let mut checkpoints = Checkpoints::open(Arc::clone(&open.store), open.checkpoints_kept)?;
-        let loaded = checkpoints.load_latest()?;
+        let loaded = checkpoints.load_latest(&mut |progress| tell(began, progress))?;
         found.warnings.extend(loaded.skipped);
-        let snapshot = loaded.snapshot.unwrap_or_default();
-        found.checkpoint = snapshot.seq;
-        let mut wal = Wal::open(Arc::clone(&open.store), snapshot.seq.plus(1))?;
+        let restored = loaded.restored.unwrap_or_default();
+        found.checkpoint = restored.seq;
+        let mut wal = Wal::open(Arc::clone(&open.store), restored.seq.plus(1))?;
         if let Some(cut) = wal.cut() {
             found.warnings.push(format!(
                 "the log is damaged at {}: {}; {} records were set aside",
@@ -65,11 +86,17 @@ impl Core {
         found.warnings.extend(stranded(&outbox));
         after_outbox(&mut wal, &outbox, open)?;
         let wanted = written(open.texts, &open.application);
-        let first = first_application(&wal, &snapshot)?.unwrap_or_else(|| wanted.clone());
-        let marks = snapshot.marks.clone();
-        let saved = snapshot.seq;
-        let (plan, sinks) = plan_of(open, &first, &wanted, &mut found);
-        let engine = restored(plan, open.identity, &sinks, &snapshot, &mut found);
+        let mut own = Own::of(&restored, &mut found.warnings);
+        if own.application().is_empty() {
+            let first = first_application(&wal)?;
+            own.set_application(first.as_deref().unwrap_or(&wanted));
+        }
+        let (plan, sinks) = plan_of(open, own.application(), &wanted, &mut found);
+        let Restored {
+            seq, time, state, ..
+        } = restored;
+        let engine = engine_with(plan, open.identity, &sinks, &state, time, &mut found);
+        drop(state);
         let mut core = Core {
             store: Arc::clone(&open.store),
             wal,
@@ -77,14 +104,18 @@ impl Core {
             checkpoints,
             outbox,
             sinks,
-            marks,
+            own,
             unlogged: BTreeMap::new(),
-            application: first,
-            saved,
+            saved: seq,
+            extent: Extent::Whole,
+            is_new: seq == Seq(0),
+            unsaved: Vec::new(),
+            jobs: VecDeque::new(),
+            known_unlogged: BTreeMap::new(),
             clock: None,
         };
         core.replay(open, &wanted, &mut found)?;
-        if core.application != wanted || core.wal.next() == Seq(1) {
+        if core.own.application() != wanted || core.wal.next() == Seq(1) {
             core.switch(open, &wanted, &mut found)?;
         }
         // What was read may have been written by a process that died before its sync; from here
@@ -123,12 +154,14 @@ impl Core {
                 self.rerun(record)?;
             }
             if let Some(Record {
-                body: Body::Config { text },
+                body: Body::Config { text, discards },
                 ..
             }) = change
             {
-                if text != self.application {
-                    self.take_plan(open, &text, wanted, found);
+                if text != self.own.application() {
+                    let (plan, sinks) = plan_of(open, &text, wanted, found);
+                    let engine = self.engine_for(open, plan, &sinks, discards, found);
+                    self.take_plan(engine, sinks, &text, discards);
                 }
                 continue;
             }
@@ -166,7 +199,7 @@ impl Core {
                     None => self.engine.advance(time, first, &mut gather),
                 }
                 if let Some(origin) = origin {
-                    self.remember(&origin.source, &origin.marks);
+                    self.own.remember(&origin.source, &origin.marks);
                 }
             }
             Body::Rejected {
@@ -180,7 +213,7 @@ impl Core {
                     None => self.engine.advance(time, first, &mut gather),
                 }
                 if let Some(origin) = origin {
-                    self.remember(&origin.source, &origin.marks);
+                    self.own.remember(&origin.source, &origin.marks);
                 }
             }
             Body::Tick | Body::Config { .. } => self.engine.advance(time, first, &mut gather),
@@ -192,53 +225,83 @@ impl Core {
         let mut batch = WriteBatch::new();
         for (sink, entries) in gather.by_sink.iter().enumerate() {
             if !entries.is_empty() {
-                self.outbox.append(sink, entries, &mut batch)?;
+                self.outbox.append(sink, time, entries, &mut batch)?;
             }
         }
         Ok(self.put(batch)?)
     }
 
-    /// Goes over to another plan; operators that did not change keep their state.
-    fn take_plan(&mut self, open: &Open<'_>, text: &str, wanted: &str, found: &mut Recovered) {
-        let (plan, sinks) = plan_of(open, text, wanted, found);
-        let snapshot = match self.engine.save() {
-            Ok(chunks) => Snapshot {
-                chunks: chunks.into_iter().map(to_chunk).collect(),
-                time: self.engine.clock(),
-                ..Snapshot::default()
-            },
-            Err(error) => {
-                found
-                    .warnings
-                    .push(format!("the state is left out: {error}"));
-                Snapshot::default()
-            }
+    /// An engine for another plan: with the state of the operators that did not change, unless all
+    /// state is given up.
+    fn engine_for(
+        &mut self,
+        open: &Open<'_>,
+        plan: Arc<Application>,
+        sinks: &[SinkStream],
+        discards: bool,
+        found: &mut Recovered,
+    ) -> Engine {
+        let state = if discards {
+            Ok(State::default())
+        } else {
+            self.engine.state()
         };
-        self.engine = restored(plan, open.identity, &sinks, &snapshot, found);
-        self.sinks = sinks;
-        text.clone_into(&mut self.application);
+        let state = state.unwrap_or_else(|error| {
+            let warning = format!("the state is left out: {error}");
+            found.warnings.push(warning);
+            State::default()
+        });
+        let clock = self.engine.clock();
+        engine_with(plan, open.identity, sinks, &state, clock, found)
     }
 
-    /// Logs that the application that is to run is in force from now on.
+    /// Goes over to another plan. The engine counts its changes from the state that it took back,
+    /// so what this one has not saved yet comes before.
+    fn take_plan(&mut self, engine: Engine, sinks: Arc<[SinkStream]>, text: &str, discards: bool) {
+        let mut changes = StateChanges::new();
+        let saved = self.engine.save(Saving::Changed, &mut changes);
+        if discards || saved.is_err() {
+            self.checkpoints.demand_whole();
+            self.unsaved.clear();
+            self.is_new = discards;
+        } else {
+            self.unsaved.push(changes);
+        }
+        self.engine = engine;
+        self.sinks = sinks;
+        self.own.set_application(text);
+    }
+
+    /// Goes over to the application that is to run, and logs that it is in force from now on.
     fn switch(
         &mut self,
         open: &Open<'_>,
         wanted: &str,
         found: &mut Recovered,
     ) -> Result<(), PipelineError> {
+        let changes = self.own.application() != wanted;
+        let discards = changes && open.state_policy == StatePolicy::Discard;
+        if changes {
+            let (plan, sinks) = plan_of(open, wanted, wanted, found);
+            let engine = self.engine_for(open, plan, &sinks, discards, found);
+            let lost = self.engine.names_of(engine.left_out());
+            if !lost.is_empty() && open.state_policy == StatePolicy::KeepOrFail {
+                let lost = lost.join(", ");
+                return Err(PipelineError::StateWouldBeLost { lost });
+            }
+            if discards {
+                let warning = "the application has changed: all state is given up, as \
+                               application.state_policy says";
+                found.warnings.push(warning.to_owned());
+            }
+            self.take_plan(engine, sinks, wanted, discards);
+        }
         let mut batch = WriteBatch::new();
         let time = self.wal.last_time();
-        self.wal.append(
-            time,
-            &Body::Config {
-                text: wanted.to_owned(),
-            },
-            &mut batch,
-        )?;
+        let text = wanted.to_owned();
+        let body = Body::Config { text, discards };
+        self.wal.append(time, &body, &mut batch)?;
         self.put(batch)?;
-        if self.application != wanted {
-            self.take_plan(open, wanted, wanted, found);
-        }
         self.checkpoint().map(drop)
     }
 }
@@ -274,15 +337,11 @@ fn after_outbox(wal: &mut Wal, outbox: &Outbox, open: &Open<'_>) -> Result<(), P
     Ok(())
 }
 
-/// The application in force behind the checkpoint: the checkpoint's, or, without one, the one
-/// with which the log begins.
-fn first_application(wal: &Wal, snapshot: &Snapshot) -> Result<Option<String>, PipelineError> {
-    if !snapshot.application.is_empty() {
-        return Ok(Some(snapshot.application.clone()));
-    }
+/// The application with which the log begins.
+fn first_application(wal: &Wal) -> Result<Option<String>, PipelineError> {
     let mut first = None;
     wal.read(Seq(1), &mut |record| {
-        if let Body::Config { text } = record.body {
+        if let Body::Config { text, .. } = record.body {
             first = Some(text);
         }
         ControlFlow::Break(())
@@ -322,26 +381,29 @@ fn plan_of(
     (plan, sinks)
 }
 
-/// An engine with the state of a snapshot.
-fn restored(
+/// Tells how far loading has come, when that takes its time.
+fn tell(began: Instant, progress: Progress) {
+    let Progress {
+        bytes_done: done,
+        bytes_total: total,
+    } = progress;
+    if began.elapsed() >= TELL_AFTER {
+        tracing::info!("loading the state: {done} of {total} bytes");
+    }
+}
+
+/// An engine with a state.
+fn engine_with(
     plan: Arc<Application>,
     identity: u64,
     sinks: &[SinkStream],
-    snapshot: &Snapshot,
+    state: &State,
+    clock: Timestamp,
     found: &mut Recovered,
 ) -> Engine {
     let watched = |stream| sinks.iter().any(|sink| sink.stream == stream);
     let mut engine = Engine::new(Arc::clone(&plan), watched).of_log(identity);
-    let chunks: Vec<StateChunk> = snapshot
-        .chunks
-        .iter()
-        .map(|chunk| StateChunk {
-            operator: chunk.operator,
-            key: chunk.key,
-            bytes: chunk.bytes.clone(),
-        })
-        .collect();
-    for (what, why) in engine.restore(&chunks, snapshot.time) {
+    for (what, why) in engine.restore(state, clock) {
         let why = match why {
             Empty::New => "is new or changed and starts empty".to_owned(),
             Empty::Damaged(why) => format!("starts empty: {why}"),
@@ -349,19 +411,6 @@ fn restored(
         found.warnings.push(format!("{what} {why}"));
     }
     engine
-}
-
-fn to_chunk(chunk: StateChunk) -> crate::checkpoint::Chunk {
-    let StateChunk {
-        operator,
-        key,
-        bytes,
-    } = chunk;
-    crate::checkpoint::Chunk {
-        operator,
-        key,
-        bytes,
-    }
 }
 
 /// An application as the log keeps it: path and text of each file, then the settings of streams

@@ -5,6 +5,8 @@
 //! When the store fails, the loop ends, the store is closed and opened anew, and the next loop
 //! goes on with what [`super::lasting`] has kept. A [`Pipeline`] lives as long as its store.
 
+mod saving;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,13 +17,16 @@ use super::disk::{Disk, Opened, Room, Syncer, content_of};
 use super::feed::Feed;
 use super::flight::{Ack, Again, Turn};
 use super::lasting::{Closing, Durability, Handles, Lasting, Limits, STOP_NOTICED};
+use super::save::Saver;
 use super::turn::{Core, Input, PipelineError, TurnDone};
+use crate::checkpoint::{CheckpointError, Report};
 use crate::event::{Seq, Timestamp};
 use crate::observe::Trouble;
 use crate::pace::Backoff;
 use crate::sink::Confirmed;
 use crate::source::Arrival;
 use crate::store::{StoreError, WriteBatch};
+use saving::Saving;
 
 /// Longest wait when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -89,12 +94,14 @@ pub fn run(
 
 /// Runs as long as the store works, and closes it.
 fn with_store(core: Core, lasting: &mut Lasting, disk: &Disk) -> Result<Outcome, Closing> {
-    let syncer = match Syncer::start(core.store()) {
-        Ok(syncer) => syncer,
+    let started =
+        Saver::start(core.store()).and_then(|saver| Ok((saver, Syncer::start(core.store())?)));
+    let (saver, syncer) = match started {
+        Ok(threads) => threads,
         Err(error) => {
             return Err(Closing {
                 error: error.into(),
-                syncer: None,
+                threads: Vec::new(),
                 unlogged: core.unlogged,
             });
         }
@@ -112,23 +119,33 @@ fn with_store(core: Core, lasting: &mut Lasting, disk: &Disk) -> Result<Outcome,
         unsynced_checkpoint: false,
         room: Room::new(lasting.limits.room),
         told: None,
+        saving: Saving::idle(),
+        saver,
         syncer,
         core,
         disk,
         lasting,
     };
     let result = pipeline.run().map_err(|error| pipeline.reason(error));
-    let Pipeline { core, syncer, .. } = pipeline;
-    // When the store is to be opened anew, a sync that does not end must not hold up the sinks.
-    let thread = syncer.close();
+    let Pipeline {
+        core,
+        syncer,
+        saver,
+        saving,
+        ..
+    } = pipeline;
+    // Their ends of the channels are gone, so that the threads end.
+    drop(saving);
+    let threads = vec![syncer.close(), saver.close()];
     match result {
         Ok(outcome) => {
-            drop(thread.join());
+            threads.into_iter().for_each(|thread| drop(thread.join()));
             Ok(outcome)
         }
+        // A sync that does not end must not hold up the sinks.
         Err(error) => Err(Closing {
             error,
-            syncer: Some(thread),
+            threads,
             unlogged: core.unlogged,
         }),
     }
@@ -139,6 +156,8 @@ struct Pipeline<'a> {
     disk: &'a Disk,
     core: Core,
     syncer: Syncer,
+    saver: Saver,
+    saving: Saving,
     /// Since when a sync is under way.
     syncing: Option<Instant>,
     /// When the last turn with input was written.
@@ -167,6 +186,7 @@ enum Event {
     Confirmed(Confirmed),
     SinksGone,
     Synced(Seq, Result<(), StoreError>),
+    Saved(Result<Report, CheckpointError>),
     Timeout,
 }
 
@@ -198,6 +218,7 @@ impl Pipeline<'_> {
                     self.syncing = None;
                     self.lasting.release(seq);
                 }
+                Event::Saved(done) => self.reported(done)?,
                 Event::Timeout => {}
             }
             self.due()?;
@@ -252,6 +273,12 @@ impl Pipeline<'_> {
                     why: "the syncing thread has ended".to_owned(),
                 })),
             },
+            recv(self.saver.reports) -> done => match done {
+                Ok(done) => Event::Saved(done),
+                Err(_) => Event::Synced(self.lasting.durable, Err(StoreError::Poisoned {
+                    why: "the thread that writes checkpoints has ended".to_owned(),
+                })),
+            },
             default(timeout) => Event::Timeout,
         }
     }
@@ -263,7 +290,7 @@ impl Pipeline<'_> {
         }
         let draining = self.lasting.draining;
         let drained = *self.lasting.handles.drained.borrow();
-        let unsaved = self.core.has_unsaved() && draining.is_none();
+        let unsaved = self.core.has_unsaved() && draining.is_none() && self.saving.is_idle();
         let times = [
             self.checkpoint_at.filter(|_| unsaved),
             self.confirm_at(),
@@ -276,6 +303,9 @@ impl Pipeline<'_> {
         let times = times.into_iter().flatten();
         let mut timeout = times.map(|at| at.saturating_duration_since(now)).min();
         let mut within = |span: Duration| timeout = Some(timeout.map_or(span, |t| t.min(span)));
+        if let Some(span) = self.saving.wait() {
+            within(span);
+        }
         // A stop does not wake this thread, but changes what it waits for.
         if !self.lasting.flight.is_empty() || self.is_blocked() {
             within(STOP_NOTICED);
@@ -437,11 +467,12 @@ impl Pipeline<'_> {
             self.write(turn)?;
         }
         if self.checkpoint_is_due(now) {
-            self.checkpoint()?;
+            self.checkpoint();
         }
         if self.confirm_at().is_some_and(|at| at <= now) {
             self.write_confirmed()?;
         }
+        self.save_on()?;
         if self.trimming {
             self.trimming = self.core.trim()?;
         }
@@ -471,6 +502,7 @@ impl Pipeline<'_> {
     fn checkpoint_is_due(&self, now: Instant) -> bool {
         let bytes_max = self.lasting.limits.checkpoint_log_bytes_max;
         self.core.has_unsaved()
+            && self.saving.is_idle()
             && (self.checkpoint_at.is_some_and(|at| at <= now)
                 || bytes_max.is_some_and(|max| self.log_bytes >= max))
     }
@@ -490,7 +522,7 @@ impl Pipeline<'_> {
         if self.room.held().is_some() && !was_held {
             self.trimming = true;
             if self.core.has_unsaved() {
-                self.checkpoint()?;
+                self.checkpoint();
             }
         }
         Ok(())
@@ -525,30 +557,6 @@ impl Pipeline<'_> {
             Durability::Interval(interval) => Some(since + interval),
             Durability::None => self.unsynced_checkpoint.then_some(since),
         }
-    }
-
-    fn checkpoint(&mut self) -> Result<(), PipelineError> {
-        let interval = self.lasting.limits.checkpoint_interval;
-        self.checkpoint_at = interval.map(|interval| Instant::now() + interval);
-        self.log_bytes = 0;
-        let saved = match self.core.checkpoint() {
-            Ok(saved) => saved,
-            // The older ones are still there, and so is the log behind them.
-            Err(error @ PipelineError::Checkpoint(_)) if error.store().is_none() => {
-                tracing::error!("{error}");
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        self.trimming = true;
-        let bytes = usize::try_from(saved.stored_bytes).unwrap_or(usize::MAX);
-        self.room.wrote(bytes);
-        let metrics = &self.lasting.handles.metrics;
-        add(&metrics.checkpoints, 1);
-        add(&metrics.checkpoint_bytes, bytes);
-        self.unsynced_since.get_or_insert_with(Instant::now);
-        self.unsynced_checkpoint = true;
-        Ok(())
     }
 
     /// What sinks have confirmed is written together with what they confirm within a moment. Lost
@@ -610,9 +618,7 @@ impl Pipeline<'_> {
 
     fn finish(&mut self) -> Result<Outcome, PipelineError> {
         self.write_confirmed()?;
-        if self.core.has_unsaved() {
-            self.checkpoint()?;
-        }
+        self.save_all()?;
         self.settle()?;
         let waiting = (0..self.lasting.handles.feeds.len())
             .filter_map(|sink| Some(self.core.outbox().depth(sink).ok()?.entries))

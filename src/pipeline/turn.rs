@@ -1,11 +1,14 @@
 //! The synchronous heart: state, the turn, checkpoints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::checkpoint::{CheckpointError, Checkpoints, Chunk, Saved, Snapshot};
+use super::own::{MARKS_MAX, Own};
+use crate::checkpoint::{CheckpointError, Checkpoints, Extent, Job};
 use crate::engine::{Engine, EngineCounts, Outputs, StateError};
-use crate::event::{Batch, ClockState, DeliveryMark, OutputKey, Rejected, Seq, Timestamp, Value};
+use crate::event::{
+    Batch, ClockState, DeliveryMark, OutputKey, Rejected, Seq, StateChanges, Timestamp, Value,
+};
 use crate::outbox::{Entry, Outbox, OutboxError};
 use crate::sql::Application;
 use crate::sql::plan::StreamId;
@@ -14,9 +17,6 @@ use crate::wal::{Body, Origin, TRIM_RECORDS_MAX, Wal, WalError};
 
 /// The memory that the rows of one record of the log may take, in bytes.
 const RECORD_BYTES_MAX: usize = 16 << 20;
-
-/// How many delivery marks are kept per source: more than any broker has under way.
-const MARKS_MAX: usize = 4096;
 
 /// Some input of one stream.
 #[derive(Debug)]
@@ -70,6 +70,15 @@ pub enum PipelineError {
     /// The outbox failed.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
+    /// The application has changed, and not all state can be kept.
+    #[error(
+        "the application has changed, and the state of {lost} would be lost: change it back, or \
+         set application.state_policy to `keep_compatible`"
+    )]
+    StateWouldBeLost {
+        /// What has the state.
+        lost: String,
+    },
     /// The state could not be written.
     #[error("the state cannot be saved: {0}")]
     State(#[from] StateError),
@@ -87,6 +96,7 @@ impl PipelineError {
             PipelineError::Wal(_)
             | PipelineError::Checkpoint(_)
             | PipelineError::Outbox(_)
+            | PipelineError::StateWouldBeLost { .. }
             | PipelineError::State(_) => None,
         }
     }
@@ -100,14 +110,22 @@ pub struct Core {
     pub(super) checkpoints: Checkpoints,
     pub(super) outbox: Outbox,
     pub(super) sinks: Arc<[SinkStream]>,
-    /// What each source could be sent again, by stream name.
-    pub(super) marks: BTreeMap<String, Vec<DeliveryMark>>,
+    /// What is remembered besides the engine's state.
+    pub(super) own: Own,
     /// Marks of messages that left nothing to log; they go into their source's next record.
     pub(super) unlogged: BTreeMap<String, Vec<DeliveryMark>>,
-    /// The application in its written form, for checkpoints.
-    pub(super) application: String,
     /// What the newest checkpoint covers.
     pub(super) saved: Seq,
+    /// What the checkpoint that was begun has to hold.
+    pub(super) extent: Extent,
+    /// Whether the engine began with nothing and nothing of it has been saved.
+    pub(super) is_new: bool,
+    /// Changes of an engine that is no more, for the next checkpoint.
+    pub(super) unsaved: Vec<StateChanges>,
+    /// What is to be written of the checkpoint that was begun.
+    pub(super) jobs: VecDeque<Job>,
+    /// How many of the unlogged marks the checkpoint has that is being written.
+    pub(super) known_unlogged: BTreeMap<String, usize>,
     /// The state of the clock that the next turn logs before anything else.
     pub(super) clock: Option<ClockState>,
 }
@@ -159,7 +177,7 @@ impl Core {
     /// The marks of the last messages of a source, oldest first.
     #[must_use]
     pub fn marks(&self, stream: &str) -> &[DeliveryMark] {
-        self.marks.get(stream).map_or(&[], Vec::as_slice)
+        self.own.marks(stream)
     }
 
     /// Expressions that could not be computed since the last call.
@@ -200,7 +218,7 @@ impl Core {
         }
         for (sink, entries) in gather.by_sink.iter().enumerate() {
             if !entries.is_empty() && done.failed.is_none() {
-                let appended = self.outbox.append(sink, entries, &mut done.outbox);
+                let appended = self.outbox.append(sink, time, entries, &mut done.outbox);
                 done.failed = appended.err();
             }
         }
@@ -227,7 +245,7 @@ impl Core {
             return Ok(());
         };
         let name = &definition.name;
-        self.remember(name, &marks);
+        self.own.remember(name, &marks);
         if rows.is_empty() && rejected.is_empty() {
             let unlogged = self.unlogged.entry(name.clone()).or_default();
             unlogged.extend(marks);
@@ -280,18 +298,6 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn remember(&mut self, source: &str, marks: &[DeliveryMark]) {
-        if marks.is_empty() {
-            return;
-        }
-        let known = self.marks.entry(source.to_owned()).or_default();
-        known.extend_from_slice(marks);
-        // Cut rarely, and then by half, so that a mark is moved once at most.
-        if known.len() > 2 * MARKS_MAX {
-            known.drain(..known.len() - MARKS_MAX);
-        }
-    }
-
     /// Makes a turn's changes: first the log, then the outbox, so that no output is ever without
     /// its cause. What a crash cuts off between the two, recovery makes again. Durable after the
     /// next [`Store::sync`].
@@ -342,42 +348,6 @@ impl Core {
     #[must_use]
     pub fn has_unsaved(&self) -> bool {
         self.last() > self.saved
-    }
-
-    /// Saves the state as of the last input. Durable after the next sync.
-    ///
-    /// # Errors
-    /// When the store fails; the older checkpoints are still there.
-    pub fn checkpoint(&mut self) -> Result<Saved, PipelineError> {
-        let chunks = self.engine.save()?.into_iter();
-        let last_marks = |marks: &Vec<DeliveryMark>| {
-            let start = marks.len().saturating_sub(MARKS_MAX);
-            marks.get(start..).unwrap_or_default().to_vec()
-        };
-        let snapshot = Snapshot {
-            seq: self.last(),
-            time: self.wal.last_time(),
-            application: self.application.clone(),
-            chunks: chunks
-                .map(|chunk| Chunk {
-                    operator: chunk.operator,
-                    key: chunk.key,
-                    bytes: chunk.bytes,
-                })
-                .collect(),
-            marks: self
-                .marks
-                .iter()
-                .map(|(name, all)| (name.clone(), last_marks(all)))
-                .collect(),
-        };
-        let mut batch = WriteBatch::new();
-        let saved = self.checkpoints.save(&snapshot, &mut batch)?;
-        self.store.write(batch)?;
-        self.saved = snapshot.seq;
-        // The checkpoint knows these marks; a record that had them too would have them twice.
-        self.unlogged.clear();
-        Ok(saved)
     }
 
     /// Lets go of some of the log that no retained checkpoint needs, so little that a turn need not

@@ -8,10 +8,12 @@ use super::case::{Expected, Input};
 use super::compare::shown;
 use crate::config::options::Options;
 use crate::decode::Decoder;
-use crate::engine::{Engine, Outputs};
-use crate::event::{Batch, OutputKey, Rejected, Schema, Seq, Timestamp};
-use crate::outbox::{Entry, Full, Limits};
-use crate::pipeline::{self, Core, Open};
+use crate::engine::{Engine, Outputs, Saving};
+use crate::event::{
+    Batch, GrowingState, OutputKey, Rejected, Schema, Seq, StateChanges, Timestamp,
+};
+use crate::outbox::{Entry, Limits};
+use crate::pipeline::{self, Core, Open, StatePolicy};
 use crate::sql::plan::StreamId;
 use crate::sql::{Application, SqlText};
 use crate::store::Store;
@@ -89,13 +91,9 @@ impl Run<'_> {
         streams: &[(String, StreamId, Arc<Schema>)],
         restart: bool,
     ) -> Result<Vec<Vec<Entry>>, Faults> {
-        let limits = Limits {
-            bytes_max: u64::MAX,
-            full: Full::DropNewest,
-        };
         let sinks: Vec<(String, Limits)> = streams
             .iter()
-            .map(|(name, ..)| (name.clone(), limits))
+            .map(|(name, ..)| (name.clone(), Limits::NONE))
             .collect();
         let open = Open {
             store: Arc::new(store.clone()),
@@ -104,6 +102,7 @@ impl Run<'_> {
             texts: self.texts,
             sinks: &sinks,
             checkpoints_kept: 2,
+            state_policy: StatePolicy::KeepCompatible,
         };
         let opened = || Core::open(&open).map_err(|error| vec![error.to_string()]);
         let (mut core, _) = opened()?;
@@ -168,7 +167,9 @@ impl Run<'_> {
         core.write(turn).map_err(|error| vec![error.to_string()])
     }
 
-    /// Runs the log that the pipeline wrote through a fresh engine, and nothing else.
+    /// Runs the log that the pipeline wrote through a fresh engine, and nothing else. On the way the
+    /// state is saved in small steps, which must make the same as saving it as a whole; every
+    /// third time another engine goes on with it.
     fn replay(
         &self,
         store: SimStore,
@@ -179,11 +180,19 @@ impl Run<'_> {
             .iter()
             .map(|(_, id, schema)| (*id, Arc::clone(schema)))
             .collect();
-        let mut engine = Engine::new(Arc::clone(&self.application), |stream| {
-            watched.iter().any(|(id, _)| *id == stream)
-        });
+        let fresh = || {
+            Engine::new(Arc::clone(&self.application), |stream| {
+                watched.iter().any(|(id, _)| *id == stream)
+            })
+        };
+        let mut engine = fresh();
+        let mut saved = GrowingState::default();
+        let (mut records, mut fault) = (0, None);
         let entries = vec![Vec::new(); watched.len()];
-        let mut gather = Gather { watched, entries };
+        let mut gather = Gather {
+            watched: watched.clone(),
+            entries,
+        };
         let read = wal.read(Seq(1), &mut |record| {
             let Record { first, time, body } = record;
             match body {
@@ -210,11 +219,56 @@ impl Run<'_> {
                 // It is written before anything has happened, when no clock is known.
                 Body::Config { .. } => {}
             }
+            records += 1;
+            if let Err(found) = save_in_steps(&mut engine, &mut saved, records) {
+                fault = Some(format!("after {records} records: {found}"));
+                return ControlFlow::Break(());
+            }
+            if records % 3 == 0 && records % 5 != 4 {
+                let clock = engine.clock();
+                engine = fresh();
+                engine.restore(&saved.state(), clock);
+            }
             ControlFlow::Continue(())
         });
         read.map_err(|error| vec![error.to_string()])?;
-        Ok(gather.entries)
+        match fault {
+            Some(fault) => Err(vec![fault]),
+            None => Ok(gather.entries),
+        }
     }
+}
+
+/// Brings what is saved up to date, a little ahead of time in turns, and compares it with the
+/// state as a whole.
+fn save_in_steps(engine: &mut Engine, saved: &mut GrowingState, step: usize) -> Result<(), String> {
+    let mut save = |saving| -> Result<(), String> {
+        let mut changes = StateChanges::new();
+        let more = engine.save(saving, &mut changes);
+        more.map_err(|error| error.to_string())?;
+        saved.apply(&changes);
+        Ok(())
+    };
+    if step % 2 == 0 {
+        save(Saving::Ahead { pieces_max: 64 })?;
+    }
+    if step % 5 == 4 {
+        return Ok(());
+    }
+    save(Saving::Changed)?;
+    let whole = engine.state().map_err(|error| error.to_string())?;
+    let in_steps = saved.state();
+    if in_steps == whole {
+        return Ok(());
+    }
+    let differs = |(place, piece)| whole.get(place) != Some(piece);
+    let one = in_steps.pieces().find(|one| differs(*one));
+    let other = whole
+        .pieces()
+        .find(|(place, piece)| in_steps.get(*place) != Some(piece));
+    Err(format!(
+        "saved in steps, the state is another one: {one:02x?} instead of {other:02x?}"
+    ))
 }
 
 struct Gather {

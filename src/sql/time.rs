@@ -9,7 +9,9 @@ use super::plan::{
     Role, Stream, StreamId, TimeFormat,
 };
 use crate::config::options::{Layer, OptionKind, OptionSpec, OptionValue, Options};
-use crate::config::{self, Expander, Property, StreamDefinition};
+use crate::config::{
+    self, Expander, OUTBOX_DEAD_LETTER, OUTBOX_OPTIONS, Property, StreamDefinition,
+};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 
 const FIELD: &str = "timestamp.field";
@@ -135,7 +137,9 @@ pub(super) fn written(
     application: &Application,
     faults: &mut Vec<Diagnostic>,
 ) -> BTreeMap<StreamId, Options> {
-    let is_ours = |name: &str| name.starts_with("timestamp.") || name.starts_with("error.");
+    let is_ours = |name: &str| {
+        name.starts_with("timestamp.") || name.starts_with("error.") || name == OUTBOX_DEAD_LETTER
+    };
     let properties = |stream: &Stream| {
         let properties = stream.properties.iter();
         let ours = properties.filter(|property| is_ours(&property.name));
@@ -183,7 +187,7 @@ fn resolved(
             continue;
         }
         let specs: &[&[OptionSpec]] = match stream.role {
-            Role::Sink => &[],
+            Role::Sink => &[OUTBOX_OPTIONS],
             Role::Internal | Role::Source => &[OPTIONS],
         };
         let definition = StreamDefinition {
@@ -229,7 +233,7 @@ pub fn settle(
         };
         let dead_letters = reader.dead_letters(*id);
         let event_time = reader.event_time(*id, dead_letters.is_some());
-        let settings = settings(options);
+        let settings = settings(options, dead_letters.is_some());
         if let Some(stream) = application.streams.get_mut(id.0) {
             stream.dead_letters = dead_letters;
             stream.event_time = event_time;
@@ -243,9 +247,11 @@ pub fn settle(
 }
 
 /// What must be known to make the same plan again.
-fn settings(options: &Options) -> Vec<(String, String)> {
+fn settings(options: &Options, has_letters: bool) -> Vec<(String, String)> {
     let ours = options.iter().filter(|(name, _, layer)| {
-        *layer != Layer::Default && OPTIONS.iter().any(|option| option.name == *name)
+        let ours = OPTIONS.iter().any(|option| option.name == *name)
+            || (*name == OUTBOX_DEAD_LETTER && has_letters);
+        ours && *layer != Layer::Default
     });
     let text = |value: &OptionValue| match value {
         OptionValue::Text(text) => text.clone(),
@@ -318,6 +324,16 @@ impl Reader<'_> {
     }
 
     fn dead_letters(&mut self, own: StreamId) -> Option<DeadLetters> {
+        if self.stream.role == Role::Sink {
+            // What is set for all sinks is not meant for the one that takes the letters.
+            let takes_them = self.options.text(OUTBOX_DEAD_LETTER) == Some(&self.stream.name);
+            if takes_them && !self.is_own(OUTBOX_DEAD_LETTER) {
+                return None;
+            }
+            let stream = self.takes_letters(OUTBOX_DEAD_LETTER, own)?;
+            let rejected = false;
+            return Some(DeadLetters { stream, rejected });
+        }
         let strategy = self.options.text(STRATEGY).unwrap_or("drop");
         if let "retry" | "fail" = strategy {
             let problem = format!("'{strategy}' is for sinks; this stream has 'drop' and 'dlq'");
@@ -325,7 +341,7 @@ impl Reader<'_> {
             return None;
         }
         let rejected = strategy == "dlq";
-        let Some(name) = self.options.text(LETTERS) else {
+        if !self.options.has(LETTERS) {
             for (option, value) in [(STRATEGY, "dlq"), (LATE, "dlq"), (FUTURE, "dlq")] {
                 let set = self.options.layer(option) > Some(Layer::Default);
                 if set && self.options.text(option) == Some(value) {
@@ -334,24 +350,31 @@ impl Reader<'_> {
                 }
             }
             return None;
-        };
+        }
         let used = rejected || self.options.has(FIELD);
         if !used && self.is_own(LETTERS) {
             let problem = format!("it has no effect without '{STRATEGY}' = 'dlq'");
             self.fault(LETTERS, &problem, None);
         }
+        let stream = self.takes_letters(LETTERS, own)?;
+        Some(DeadLetters { stream, rejected })
+    }
+
+    /// The stream that `option` names, when it can take the dead letters of this one.
+    fn takes_letters(&mut self, option: &str, own: StreamId) -> Option<StreamId> {
+        let name = self.options.text(option)?;
         let Some((stream, letters)) = self.application.stream_named(name) else {
             let known = self.application.streams.iter();
             let hint = did_you_mean(name, known.map(|stream| stream.name.as_str()));
             let hint = hint.unwrap_or_else(|| format!("CREATE STREAM {name} ({})", columns()));
-            self.fault(LETTERS, &format!("unknown stream '{name}'"), Some(hint));
+            self.fault(option, &format!("unknown stream '{name}'"), Some(hint));
             return None;
         };
         if let Some(problem) = unfit(letters, stream == own) {
-            self.fault(LETTERS, &problem, None);
+            self.fault(option, &problem, None);
             return None;
         }
-        Some(DeadLetters { stream, rejected })
+        Some(stream)
     }
 
     fn event_time(&mut self, id: StreamId, has_letters: bool) -> Option<EventTime> {

@@ -12,6 +12,7 @@
 //! There is one keyspace, so that one write spans log, outbox and checkpoint. The first byte of a
 //! key says whose it is, see [`table`].
 
+pub mod format;
 pub mod seal;
 pub mod sim;
 pub mod sled;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 
 /// The first byte of every key.
 pub mod table {
-    /// The store's own: its id and its journal. Nobody else touches it.
+    /// The store's own: its id, its journal, its format. Nobody else touches it.
     pub const SYSTEM: u8 = 0;
     /// Checkpoints.
     pub const CHECKPOINT: u8 = b'C';
@@ -73,6 +74,17 @@ pub enum StoreError {
     Damaged {
         /// What was noticed.
         why: String,
+    },
+    /// A newer version of this program has written it.
+    #[error(
+        "the store was written by a newer version of eventflux, in format {needed}; this one knows \
+         up to {known}: install the newer version again, or move the store away"
+    )]
+    TooNew {
+        /// The format that a program must know.
+        needed: u32,
+        /// The format that this one knows.
+        known: u32,
     },
     /// A write or a sync failed before; open the store anew.
     #[error("the store is closed after an earlier failure: {why}")]

@@ -145,6 +145,14 @@ pub struct Sealed<'a> {
     body: &'a [u8],
 }
 
+impl Sealed<'_> {
+    /// How long the payload says it is when unpacked.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+}
+
 /// Checks `value`, whose head is `head_bytes` long. Does not unpack the payload.
 pub fn check(value: &[u8], head_bytes: usize) -> Result<Sealed<'_>, Damage> {
     let [version, kind, flags, _, sum @ ..] = value.first_chunk::<PREFIX>().ok_or(Damage::Short)?;

@@ -79,6 +79,8 @@ pub enum Body {
     Config {
         /// The configuration in its written form.
         text: String,
+        /// Whether all state was given up with the configuration before.
+        discards: bool,
     },
     /// What follows was written under this state of the clock.
     Clock(ClockState),

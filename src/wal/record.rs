@@ -8,7 +8,7 @@
 //! payload CBOR (RFC 8949); absent for tick and skip
 //!   events    [stream, schema, origin or null, [column, ...]]
 //!   rejected  [stream, rejected, origin or null]
-//!   config    text
+//!   config    [text, whether all state was given up]
 //!   clock     [boot, trusted, wall]
 //! column  {"v": [value, ...]}    values as they are
 //!         {"i": [int, ...]}      integers: the first, then each minus the one before (wrapping)
@@ -139,8 +139,8 @@ pub(super) fn encode(body: &Body, out: &mut Vec<u8>) -> Result<u8, cbor::CborErr
             cbor::encode_into(&(stream, rejected, origin), out)?;
             Ok(KIND_REJECTED)
         }
-        Body::Config { text } => {
-            cbor::encode_into(text, out)?;
+        Body::Config { text, discards } => {
+            cbor::encode_into(&(text, discards), out)?;
             Ok(KIND_CONFIG)
         }
         Body::Clock(state) => {
@@ -212,9 +212,10 @@ pub(super) fn decode(
                 origin,
             }
         }
-        KIND_CONFIG if head.count == 1 => Body::Config {
-            text: cbor::decode(&payload).map_err(content)?,
-        },
+        KIND_CONFIG if head.count == 1 => {
+            let (text, discards) = cbor::decode(&payload).map_err(content)?;
+            Body::Config { text, discards }
+        }
         KIND_CLOCK if head.count == 1 => {
             let (boot, trusted, wall) = cbor::decode(&payload).map_err(content)?;
             Body::Clock(ClockState {

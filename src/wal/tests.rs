@@ -62,6 +62,7 @@ fn bodies() -> Vec<Body> {
     vec![
         Body::Config {
             text: "[pipeline]".to_owned(),
+            discards: true,
         },
         events(1),
         Body::Tick,

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eventflux::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Stamp, Timestamp, Value};
-use eventflux::outbox::{Entry, Full, Limits};
-use eventflux::pipeline::{Core, Input, Open, PipelineError};
+use eventflux::outbox::{Entry, Limits};
+use eventflux::pipeline::{Core, Input, Open, PipelineError, StatePolicy};
 use eventflux::sql::{self, Application, SqlText};
 use eventflux::store::sim::{Fault, SimStore};
 use eventflux::store::{Store, WriteBatch};
@@ -389,11 +389,8 @@ fn start(
     crashes: &mut std::vec::IntoIter<Crash>,
 ) -> (Core, Vec<String>) {
     let (application, texts) = &day.applications.written[wanted];
-    let limits = Limits {
-        bytes_max: u64::MAX,
-        full: Full::Block,
-    };
-    let sinks = day.applications.sinks.map(|name| (name.to_owned(), limits));
+    let sinks = day.applications.sinks;
+    let sinks = sinks.map(|name| (name.to_owned(), Limits::NONE));
     loop {
         if let Some(crash) = planned {
             store.plan(store.operations() + crash.operation, crash.fault);
@@ -405,6 +402,7 @@ fn start(
             texts,
             sinks: &sinks,
             checkpoints_kept: 2,
+            state_policy: StatePolicy::KeepCompatible,
         });
         match opened {
             Ok((core, found)) => return (core, found.warnings),

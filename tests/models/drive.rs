@@ -114,7 +114,7 @@ fn through(
         push(&mut engine, plan, head, &mut seq, &mut gather);
         rest = tail;
         if way == Way::Restarted {
-            let saved = engine.save();
+            let saved = engine.state();
             let saved = saved.map_err(|error| TestCaseError::fail(error.to_string()))?;
             let clock = engine.clock();
             engine = fresh();

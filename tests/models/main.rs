@@ -1,7 +1,7 @@
-//! The engine against models of a few lines that look at everything again and again.
+//! The engine, and the outbox, against models of a few lines that look at everything again and again.
 //!
-//! Each model is run straight, with all rows at once, and with a restart from what was saved
-//! behind each input; all must give what the model says.
+//! An engine is run straight, with all rows at once, and with a restart from what was saved behind
+//! each input; all must give what the model says.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -9,9 +9,11 @@
 )]
 
 mod aggregates;
+mod dead_letters;
 mod drive;
 mod join;
 mod one_stream;
+mod outbox;
 mod output;
 mod partition;
 mod pattern;

@@ -34,9 +34,11 @@ impl Occurrences {
         Some(left)
     }
 
-    /// Values and counts by turns.
+    /// Values and counts by turns, in an order that does not depend on how they came together.
     fn save(&self) -> Saved<'_> {
-        let pairs = self.counts.iter();
+        let mut pairs: Vec<(&Value, &i64)> = self.counts.iter().collect();
+        pairs.sort_unstable_by(|one, other| one.0.order(other.0));
+        let pairs = pairs.into_iter();
         Box::new(pairs.flat_map(|(value, count)| [value.clone(), Value::Int(*count)]))
     }
 

@@ -112,12 +112,9 @@ impl Analytics {
         }
     }
 
-    fn calls(&self) -> impl Iterator<Item = &Call> {
-        self.before.iter().chain(&self.after)
-    }
-
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
-        for (which, call) in (CALLS..).zip(self.calls()) {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
+        let calls = self.before.iter_mut().chain(&mut self.after);
+        for (which, call) in (CALLS..).zip(calls) {
             save.one_of(which, |save| call.save(save))?;
         }
         Ok(())
@@ -242,10 +239,11 @@ impl Call {
         self.function.open(place);
     }
 
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.keys.save(save)?;
         let places = (0..).zip(&self.states);
         let states: Vec<(usize, &Vec<Value>)> = places.collect();
+        save.renew(Part::Groups);
         for (number, chunk) in (0..).zip(states.chunks(CHUNK_KEYS)) {
             let state = chunk.iter().map(|(place, state)| {
                 let aggregate = self.function.save(*place);

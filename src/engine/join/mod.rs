@@ -351,14 +351,14 @@ impl Joiner {
         self.tree.faults.take() + computed.map_or(0, |analytics| analytics.faults.take())
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         if !self.has_state() {
             return Ok(());
         }
-        for (which, port) in (PORTS..).zip(&self.ports) {
+        for (which, port) in (PORTS..).zip(&mut self.ports) {
             save.one_of(which, |save| port.save(save))?;
         }
-        if let Some(analytics) = &self.analytics {
+        if let Some(analytics) = &mut self.analytics {
             analytics.save(save)?;
         }
         self.tree.save(HELD, save)

@@ -285,7 +285,7 @@ impl Port {
         self.window.earliest(time)
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         const ROWS_PER_CHUNK: usize = 256;
         if self.form == Form::Straight {
             return Ok(());
@@ -295,6 +295,7 @@ impl Port {
         let rows: Vec<(u64, i64, &[Value])> = rows
             .map(|row| (row.stamp.seq.0, row.stamp.time.0, row.values))
             .collect();
+        save.renew(Part::Pending);
         for (number, chunk) in (0..).zip(rows.chunks(ROWS_PER_CHUNK)) {
             save.put(Part::Pending, number, &chunk)?;
         }

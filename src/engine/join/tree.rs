@@ -535,16 +535,10 @@ impl Tree {
         sides.flatten().chain(&mut self.exit.pairs)
     }
 
-    fn held(&self) -> impl Iterator<Item = &HeldRows> {
-        let sides = self.nodes.iter();
-        let sides = sides.flat_map(|node| [node.left.rows(), node.right.rows()]);
-        sides.flatten().chain(&self.exit.pairs)
-    }
-
     /// Saves what is held, each as one of several from `first` on.
-    pub(super) fn save(&self, first: u16, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, first: u16, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         save.put(Part::Holder, 0, &self.number)?;
-        for (which, held) in (first..).zip(self.held()) {
+        for (which, held) in (first..).zip(self.held_mut()) {
             save.one_of(which, |save| held.rows.save(save))?;
         }
         Ok(())

@@ -410,13 +410,13 @@ impl Matcher {
         std::mem::take(&mut self.state.dropped)
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
-        for (number, window) in (PORTS..).zip(&self.windows) {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
+        for (number, window) in (PORTS..).zip(&mut self.windows) {
             if let Some(window) = window {
                 save.one_of(number, |save| window.save(save))?;
             }
         }
-        if let Some(analytics) = &self.analytics {
+        if let Some(analytics) = &mut self.analytics {
             analytics.save(save)?;
         }
         self.state.save(save)

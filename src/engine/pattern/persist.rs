@@ -50,7 +50,7 @@ struct SavedPartial {
 }
 
 impl State {
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         let head = Head {
             moment: self.moment,
             started: self.started,
@@ -58,6 +58,8 @@ impl State {
             partials: self.partials.next,
         };
         save.put(Part::Holder, 0, &head)?;
+        save.renew(Part::Scopes);
+        save.renew(Part::Partials);
         let mut scopes: BTreeMap<u64, Vec<SavedScope>> = BTreeMap::new();
         for slot in self.scopes.slots() {
             let scope = self.scopes.at(slot);

@@ -240,13 +240,15 @@ impl Rollup {
         self.faults.take()
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         let levels = self.held.levels.iter();
         let state = RollupState {
             levels: levels.map(|level| (level.newest, level.floor)).collect(),
             chunk: self.held.chunk,
         };
         save.put(Part::Rollup, 0, &state)?;
+        save.renew(Part::BucketRows);
+        save.renew(Part::BucketAggregates);
         let mut pieces = 0;
         for (number, level) in self.held.levels.iter().enumerate() {
             for (start, bucket) in &level.buckets {

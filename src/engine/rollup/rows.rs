@@ -144,7 +144,7 @@ impl BucketRows {
         level: usize,
         start: i64,
         pieces: &mut u64,
-        save: &mut Save<'_>,
+        save: &mut Save<'_, '_>,
     ) -> Result<(), StateError> {
         for (number, chunk) in self.chunks.iter().enumerate() {
             let first = number * CHUNK_GROUPS;
@@ -215,7 +215,7 @@ fn save_rest(
     of: Of,
     mut values: Saved<'_>,
     pieces: &mut u64,
-    save: &mut Save<'_>,
+    save: &mut Save<'_, '_>,
 ) -> Result<(), StateError> {
     loop {
         let piece: Vec<Value> = values.by_ref().take(CHUNK_VALUES).collect();

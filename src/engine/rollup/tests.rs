@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::state::state_of;
 use crate::event::{Batch, Seq};
 use crate::sql::{SqlText, compile};
 
@@ -29,17 +30,12 @@ fn plan(sql: &str) -> Aggregation {
 }
 
 /// A restart: what is saved, in an aggregation that was not there before.
-fn again(rollup: &Rollup, plan: &Aggregation) -> Rollup {
-    let mut chunks = Vec::new();
-    let mut save = Save {
-        operator: 7,
-        chunks: &mut chunks,
-    };
-    rollup.save(&mut save).unwrap();
-    let mut load = Load::default();
-    chunks.iter().for_each(|chunk| load.add(chunk));
+fn again(rollup: &mut Rollup, plan: &Aggregation) -> Rollup {
+    let state = state_of(7, |save| rollup.save(save));
     let mut fresh = Rollup::new(plan, &Stores::default());
-    fresh.load(&load).unwrap();
+    if let Some(load) = Load::all_of(&state).get(&7) {
+        fresh.load(load).unwrap();
+    }
     fresh
 }
 
@@ -110,7 +106,7 @@ proptest! {
             let key = if key == 0 { Value::Null } else { Value::text(&key.to_string()) };
             push(&mut rollup, clock, &[key.clone(), Value::Int(x), Value::Int(time)]);
             if restart {
-                rollup = again(&rollup, &plan);
+                rollup = again(&mut rollup, &plan);
             }
             if x == 13 {
                 continue;
@@ -164,7 +160,7 @@ fn rows_are_bounded_and_the_oldest_of_the_shortest_duration_go() {
     // Two groups more in the newest second and in the hour: the oldest seconds go.
     push(&mut rollup, 10_000, &[Value::Int(2), Value::Int(3_500)]);
     assert_eq!(starts(&rollup, 0), [1_000, 2_000, 3_000, 3_000]);
-    rollup = again(&rollup, &plan);
+    rollup = again(&mut rollup, &plan);
     // What has gone does not begin anew with the rows that come too late for it.
     push(&mut rollup, 10_000, &[Value::Int(1), Value::Int(500)]);
     assert_eq!(rollup.take_faults(), 1);
@@ -253,7 +249,7 @@ fn large_states_and_many_groups_are_saved_in_pieces() {
         push(&mut rollup, number, &[group, number].map(Value::Int));
     }
     let before = [read(&rollup, 0, &[]), read(&rollup, 1, &[])];
-    rollup = again(&again(&rollup, &plan), &plan);
+    rollup = again(&mut again(&mut rollup, &plan), &plan);
     assert_eq!([read(&rollup, 0, &[]), read(&rollup, 1, &[])], before);
     assert_eq!(before[1].len(), 101);
     push(&mut rollup, 4_000, &[0, 4_000].map(Value::Int));

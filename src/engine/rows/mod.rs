@@ -299,7 +299,8 @@ impl IndexedRows {
         *self = fresh;
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
+        save.renew(self.part);
         let mut rows = self.iter().peekable();
         while let Some(chunk) = rows.peek().map(|slot| self.number(*slot) / CHUNK_NUMBERS) {
             let mut state = RowsState {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::state::{Load, Save};
+use super::super::state::{Load, state_of};
 use super::{IndexedRows, Slot};
 use crate::event::{Seq, Stamp, Timestamp, Value};
 
@@ -65,15 +65,9 @@ fn fresh() -> IndexedRows {
     IndexedRows::new(3, vec![vec![0], vec![1, 0]], 1)
 }
 
-fn restarted(rows: &IndexedRows) -> IndexedRows {
-    let mut chunks = Vec::new();
-    let mut save = Save {
-        operator: 7,
-        chunks: &mut chunks,
-    };
-    save.one_of(3, |save| rows.save(save)).unwrap();
-    let mut load = Load::default();
-    chunks.iter().for_each(|chunk| load.add(chunk));
+fn restarted(rows: &mut IndexedRows) -> IndexedRows {
+    let state = state_of(7, |save| save.one_of(3, |save| rows.save(save)));
+    let load = Load::all_of(&state).remove(&7).unwrap_or_default();
     let mut again = fresh();
     again.load(&load.one_of(2)).unwrap();
     assert_eq!(again.len(), 0, "the state of another one");
@@ -144,7 +138,7 @@ fn run(steps: &[Step]) {
                 }
             }
             Step::Tidy => rows.tidy(),
-            Step::Restart => rows = restarted(&rows),
+            Step::Restart => rows = restarted(&mut rows),
         }
         check(&rows, &known);
     }

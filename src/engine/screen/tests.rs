@@ -280,8 +280,8 @@ impl Three {
         assert_eq!(self.screened.deadline(), self.cut.deadline());
     }
 
-    fn restart(self, plan: Application) -> Three {
-        let state = self.screened.save().unwrap();
+    fn restart(mut self, plan: Application) -> Three {
+        let state = self.screened.state().unwrap();
         let clock = self.screened.clock();
         let mut three = Three::new(plan, self.watch);
         three.screened.restore(&state, clock);

@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::feed::StreamFeed;
 use super::stage::Stage;
-use super::state::{Save, StateChunk, StateError};
+use super::state::{Save, Saver, Saving, StateError};
 use super::tail::Shows;
 use super::window::{Changes, Picked, Slide};
-use crate::event::{Batch, Row, Rows, Stamp, Timestamp};
+use crate::event::{Batch, Row, Rows, Stamp, StateChanges, Timestamp};
 
 /// A query's place in a room.
 pub(super) struct Member {
@@ -39,19 +39,16 @@ struct Known {
     /// The first query of the plan that has such a feed.
     first: usize,
     /// What the window holds.
-    state: Vec<StateChunk>,
+    state: StateChanges,
     room: Arc<Mutex<Room>>,
 }
 
 impl Rooms {
     /// Takes a query's part in the room of those that have its feed and have had its rows. `first`
     /// is the first query of the plan that has such a feed.
-    pub(super) fn enter(&mut self, first: usize, feed: StreamFeed, stage: Stage) -> Member {
-        let mut state = Vec::new();
-        let saved = feed.save(&mut Save {
-            operator: 0,
-            chunks: &mut state,
-        });
+    pub(super) fn enter(&mut self, first: usize, mut feed: StreamFeed, stage: Stage) -> Member {
+        let mut state = StateChanges::new();
+        let saved = feed.save(&mut Saver::new(Saving::Whole, 0, &mut state).of(0));
         let same = |known: &&Known| known.first == first && known.state == state;
         // What cannot be compared stands alone.
         let known = self.0.iter().find(same).filter(|_| saved.is_ok());
@@ -142,12 +139,12 @@ impl Member {
         }
     }
 
-    pub(super) fn save_feed(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save_feed(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         lock(&self.room).feed.save(save)
     }
 
-    pub(super) fn save_stage(&self, save: &mut Save<'_>) -> Result<(), StateError> {
-        match lock(&self.room).stages.get(self.number) {
+    pub(super) fn save_stage(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
+        match lock(&self.room).stages.get_mut(self.number) {
             Some(stage) => stage.save(save),
             None => Ok(()),
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::super::state::Part;
-use super::super::{Engine, Outputs, StateChunk};
-use crate::event::{Batch, Seq, Stamp, Timestamp, Value};
+use super::super::{Engine, Outputs};
+use crate::event::{Batch, Place, Seq, Stamp, State, Timestamp, Value};
 use crate::sql::plan::StreamId;
 use crate::sql::{Application, SqlText, compile};
 
@@ -221,11 +221,13 @@ impl Pair {
         );
         assert_eq!(self.together.take_faults(), self.alone.take_faults());
         assert_eq!(self.together.deadline(), self.alone.deadline());
-        assert!(told(self.together.save().unwrap()) == told(self.alone.save().unwrap()));
+        let [together, alone] =
+            [&mut self.together, &mut self.alone].map(|one| one.state().unwrap());
+        assert!(told(&together) == told(&alone));
     }
 
-    fn restart(self, plan: Application) -> Pair {
-        let state = self.together.save().unwrap();
+    fn restart(mut self, plan: Application) -> Pair {
+        let state = self.together.state().unwrap();
         let clock = self.together.clock();
         let mut pair = Pair::new(plan);
         pair.together.restore(&state, clock);
@@ -237,11 +239,11 @@ impl Pair {
 /// The state without the rows of windows: how they lie in blocks depends on whether some left
 /// before others came, which at one moment may happen in either order. What they are shows in
 /// what comes out.
-fn told(chunks: Vec<StateChunk>) -> Vec<StateChunk> {
+fn told(state: &State) -> Vec<(Place, &[u8])> {
     let rows = [Part::Window as u64, Part::WindowRows as u64];
-    let chunks = chunks.into_iter();
-    chunks
-        .filter(|chunk| !rows.contains(&(chunk.key >> 56)))
+    let pieces = state.pieces();
+    pieces
+        .filter(|(place, _)| !rows.contains(&(place.key >> 56)))
         .collect()
 }
 

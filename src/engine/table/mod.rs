@@ -275,7 +275,7 @@ impl Table {
         self.number = 0;
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         let number = self.number;
         save.put(Part::Holder, 0, &TableState { number })?;
         self.rows.save(save)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::super::expr::Cx;
-use super::super::state::{Load, Save};
+use super::super::state::{Load, state_of};
 use super::{SharedTable, TableWrite};
 use crate::event::{Batch, Field, Schema, Seq, Stamp, Timestamp, Type, Value};
 use crate::sql::plan::{self, ArithmeticOp, CompareOp, Eviction, Expr, ExprKind, Match, Write};
@@ -345,16 +345,11 @@ fn run(plan: plan::Table, steps: &[Step]) {
         writes[step.way].apply(batch.rows(), &faults);
         model.apply(&ways[step.way], &step.query, now);
         if step.restart {
-            let mut chunks = Vec::new();
-            let mut save = Save {
-                operator: 1,
-                chunks: &mut chunks,
-            };
-            table.lock().save(&mut save).unwrap();
-            let mut load = Load::default();
-            chunks.iter().for_each(|chunk| load.add(chunk));
+            let state = state_of(1, |save| table.lock().save(save));
             (table, writes) = start(&model.plan, &ways);
-            table.lock().load(&load).unwrap();
+            if let Some(load) = Load::all_of(&state).get(&1) {
+                table.lock().load(load).unwrap();
+            }
         }
         let locked = table.lock();
         let mut found = Vec::new();

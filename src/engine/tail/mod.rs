@@ -194,11 +194,11 @@ impl Tail {
         }
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
-        if let Some(seen) = &self.seen {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
+        if let Some(seen) = &mut self.seen {
             save.one_of(SEEN, |save| seen.save(save))?;
         }
-        save.one_of(RATE, |save| match &self.limit {
+        save.one_of(RATE, |save| match &mut self.limit {
             Limit::None => Ok(()),
             Limit::Rate(rate) => rate.save(save),
             Limit::Snapshot(snapshot) => {

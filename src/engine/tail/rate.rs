@@ -204,7 +204,7 @@ impl Rate {
         self.number = 0;
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         let (rows, periods) = match &self.length {
             Length::Events { rows, .. } => (*rows, None),
             Length::Time(periods) => (0, Some(periods.clone())),

@@ -38,7 +38,7 @@ impl LengthBatch {
         }
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         save.put(Part::Window, 0, &self.rows)
     }
 
@@ -122,7 +122,7 @@ impl TimedBatch {
         self.end.unwrap_or_else(|| self.periods.end_of(time))
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         let state = TimedBatchState {
             anchor: self.periods.anchor(),
             end: self.end,
@@ -179,7 +179,7 @@ impl Window for Together {
         Box::new(Together::new())
     }
 
-    fn save(&self, _save: &mut Save<'_>) -> Result<(), StateError> {
+    fn save(&mut self, _save: &mut Save<'_, '_>) -> Result<(), StateError> {
         Ok(())
     }
 

@@ -105,8 +105,9 @@ impl Condition {
     }
 
     /// Chunks of the aggregates: each with its number, and some of its values.
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         let mut chunk = 0;
+        save.renew(Part::WindowCondition);
         for (number, aggregate) in self.aggregates.iter().enumerate() {
             let mut values = aggregate.save(SLOT).peekable();
             while values.peek().is_some() {

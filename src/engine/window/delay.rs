@@ -48,7 +48,7 @@ impl Window for Delay {
         Box::new(Delay::new(self.span_ms, self.ring.fresh()))
     }
 
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.ring.save(save)
     }
 

@@ -73,7 +73,7 @@ impl Window for Expression {
         Box::new(Expression::new(self.condition.fresh(), self.ring.fresh()))
     }
 
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.condition.save(save)?;
         self.ring.save(save)
     }
@@ -105,7 +105,11 @@ impl Open {
         to.close(at);
     }
 
-    fn save(&self, condition: &Condition, save: &mut Save<'_>) -> Result<(), StateError> {
+    fn save(
+        &mut self,
+        condition: &mut Condition,
+        save: &mut Save<'_, '_>,
+    ) -> Result<(), StateError> {
         save.put(Part::Window, 0, self)?;
         condition.save(save)
     }
@@ -152,8 +156,8 @@ impl Window for ExpressionBatch {
         Box::new(ExpressionBatch::new(self.condition.fresh()))
     }
 
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
-        self.open.save(&self.condition, save)
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
+        self.open.save(&mut self.condition, save)
     }
 
     fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
@@ -200,8 +204,8 @@ impl Window for State {
         Box::new(State::new(self.begin.clone(), self.emit.fresh()))
     }
 
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
-        self.open.save(&self.emit, save)
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
+        self.open.save(&mut self.emit, save)
     }
 
     fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {

@@ -100,7 +100,7 @@ impl Window for ExternalTime {
         })
     }
 
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.ring.save(save)
     }
 
@@ -222,7 +222,7 @@ impl Window for ExternalTimeBatch {
         ))
     }
 
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         let state = BatchState {
             newest: self.time.newest,
             anchor: self.periods.anchor(),

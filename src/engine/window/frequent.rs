@@ -79,7 +79,7 @@ impl Window for Frequent {
         Box::new(Frequent::new(self.counters, self.rows.fresh()))
     }
 
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.rows.save(save)
     }
 
@@ -212,7 +212,7 @@ impl Window for LossyFrequent {
         Box::new(LossyFrequent::with(self.share, self.bucket_rows, rows))
     }
 
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         save.put(Part::Window, 0, &self.total)?;
         self.rows.save(save)
     }

@@ -102,7 +102,7 @@ impl Window for Hop {
         ))
     }
 
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         save.put(Part::WindowTime, 0, &self.end)?;
         self.ring.save(save)
     }

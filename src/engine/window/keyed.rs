@@ -147,7 +147,7 @@ impl Keyed {
         self.faults.take()
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.rows.save(save)
     }
 

@@ -143,7 +143,7 @@ trait Window: Send {
     }
     /// See [`AnyWindow::fresh`].
     fn fresh(&self) -> Box<dyn Window>;
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError>;
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError>;
     fn load(&mut self, load: &Load<'_>) -> Result<(), StateError>;
 }
 
@@ -262,8 +262,8 @@ impl AnyWindow {
         }
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
-        match &self.kind {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
+        match &mut self.kind {
             Kind::Unbounded => Ok(()),
             Kind::Length(window) => window.save(save),
             Kind::Time(window) => window.save(save),

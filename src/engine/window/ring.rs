@@ -178,12 +178,13 @@ impl Ring {
         self.first_block += 1;
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         let state = RingState {
             first_block: self.first_block,
             taken: self.taken,
         };
         save.put(Part::Window, 0, &state)?;
+        save.renew(Part::WindowRows);
         for (number, block) in (self.first_block..).zip(&self.blocks) {
             let state = BlockState {
                 seqs: block.stamps.iter().map(|stamp| stamp.seq.0).collect(),

@@ -60,7 +60,7 @@ impl Window for OneSession {
         Box::new(OneSession::new(self.gap_ms))
     }
 
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         save.put(Part::Window, 0, &self.last)
     }
 
@@ -230,8 +230,9 @@ impl Window for Sessions {
         ))
     }
 
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         save.put(Part::Window, 0, &self.next)?;
+        save.renew(Part::WindowRows);
         let width = self.keep.len();
         let mut chunk: Vec<PieceState> = Vec::new();
         let (mut rows, mut chunks) = (0, 0);

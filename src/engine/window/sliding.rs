@@ -95,7 +95,7 @@ impl Length {
         self.ring.pop(left.unwrap_or(0));
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.ring.save(save)
     }
 
@@ -198,7 +198,7 @@ impl Time {
         self.deadline.unwrap_or_else(|| time.plus_ms(self.span_ms))
     }
 
-    pub(super) fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.ring.save(save)
     }
 

@@ -173,8 +173,9 @@ impl Window for Sort {
         ))
     }
 
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         save.put(Part::Window, 0, &self.next)?;
+        save.renew(Part::WindowRows);
         let mut rows = self.rows.iter().peekable();
         let mut chunk = 0;
         while rows.peek().is_some() {

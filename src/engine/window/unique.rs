@@ -100,7 +100,7 @@ impl Window for Unique {
         Box::new(Unique::new(self.rows.fresh(), self.first, self.bound))
     }
 
-    fn save(&self, save: &mut Save<'_>) -> Result<(), StateError> {
+    fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.rows.save(save)
     }
 

@@ -6,7 +6,7 @@ mod model;
 use std::sync::Arc;
 
 use super::super::node::Stores;
-use super::super::state::{Load, Save};
+use super::super::state::{Load, state_of};
 use super::super::table::SharedTable;
 use super::super::window::Changes;
 use super::Joiner;
@@ -142,7 +142,7 @@ fn feed(
         rest = &rest[batch.len()..];
         pushes += 1;
         if cut.restart.is_some_and(|every| pushes % every == 0) {
-            joiner = restarted(&joiner, start());
+            joiner = restarted(&mut joiner, start());
         }
     }
     let last = events.last().map_or(0, |event| event.stamp.time.0);
@@ -160,15 +160,9 @@ fn advance(joiner: &mut Joiner, at: Stamp, out: &mut Seen) {
     }
 }
 
-fn restarted(joiner: &Joiner, mut fresh: Joiner) -> Joiner {
-    let mut chunks = Vec::new();
-    let mut save = Save {
-        operator: 1,
-        chunks: &mut chunks,
-    };
-    joiner.save(&mut save).unwrap();
-    let mut load = Load::default();
-    chunks.iter().for_each(|chunk| load.add(chunk));
+fn restarted(joiner: &mut Joiner, mut fresh: Joiner) -> Joiner {
+    let state = state_of(1, |save| joiner.save(save));
+    let load = Load::all_of(&state).remove(&1).unwrap_or_default();
     fresh.load(&load).unwrap();
     // What was there once must not come back in an instance that starts anew.
     let mut again = fresh.fresh();

@@ -6,7 +6,7 @@ mod sliding;
 use proptest::prelude::*;
 
 use super::super::expr::Cx;
-use super::super::state::{Load, Save};
+use super::super::state::{Load, state_of};
 use super::{AnyWindow, Changes, Picked};
 use crate::event::{Batch, Row, Seq, Stamp, Timestamp, Type, Value};
 use crate::sql::plan::{Emit, Expr, ExprKind, Window};
@@ -111,16 +111,9 @@ fn made(plan: &Window, emit: Emit) -> AnyWindow {
     AnyWindow::new(Some(plan), emit, &[0, 1, 2, 3], Cx::PLAIN)
 }
 
-fn restarted(window: &AnyWindow) -> AnyWindow {
-    let mut chunks = Vec::new();
-    let operator = 1;
-    let mut save = Save {
-        operator,
-        chunks: &mut chunks,
-    };
-    window.save(&mut save).unwrap();
-    let mut load = Load::default();
-    chunks.iter().for_each(|chunk| load.add(chunk));
+fn restarted(window: &mut AnyWindow) -> AnyWindow {
+    let state = state_of(1, |save| window.save(save));
+    let load = Load::all_of(&state).remove(&1).unwrap_or_default();
     let mut window = window.fresh();
     window.load(&load).unwrap();
     window
@@ -162,7 +155,7 @@ fn run(
         window.push(Picked::new(batch.rows(), &places), &mut log);
         window.pushed(&mut log);
         if restart {
-            window = restarted(&window);
+            window = restarted(&mut window);
         }
         done += count;
         after(&events[..done], &log);

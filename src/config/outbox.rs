@@ -1,0 +1,135 @@
+//! What holds for the outbox of one sink: what the sink says itself, else what `[outbox]` says.
+
+use super::keys;
+use super::options::{OptionFault, OptionKind, OptionSpec, Options};
+use super::settings::{OutboxFull, OutboxSettings};
+use super::value;
+
+/// The stream that takes what a sink gives up. It shapes the plan, so the SQL reads it.
+pub const OUTBOX_DEAD_LETTER: &str = "outbox.dead_letter";
+
+const BYTES_MAX: &str = "outbox.bytes_max";
+const FULL: &str = "outbox.full";
+const TTL: &str = "outbox.ttl";
+
+/// The options of every sink.
+pub const OUTBOX_OPTIONS: &[OptionSpec] = &[
+    option(
+        BYTES_MAX,
+        OptionKind::Bytes,
+        "How much may wait for this sink; else what `[outbox]` says.",
+    ),
+    option(
+        FULL,
+        OptionKind::Choice(OutboxFull::WORDS),
+        "What happens at that limit; else what `[outbox]` says.",
+    ),
+    option(
+        TTL,
+        OptionKind::Duration,
+        "How long an output may wait for this sink, `0`: as long as it takes; else what \
+         `[outbox]` says.",
+    ),
+    option(
+        OUTBOX_DEAD_LETTER,
+        OptionKind::Text,
+        "The stream that takes what is given up: beyond the limit, too old, or refused by the far \
+         side. Without it that is counted only.",
+    ),
+];
+
+const fn option(name: &'static str, kind: OptionKind, doc: &'static str) -> OptionSpec {
+    OptionSpec {
+        name,
+        kind,
+        default: None,
+        required: false,
+        secret: false,
+        doc,
+    }
+}
+
+impl OutboxFull {
+    pub(super) const WORDS: &[&str] = &["drop_oldest", "drop_newest", "block"];
+
+    pub(super) fn of(word: &str) -> OutboxFull {
+        match word {
+            "drop_newest" => OutboxFull::DropNewest,
+            "block" => OutboxFull::Block,
+            _ => OutboxFull::DropOldest,
+        }
+    }
+}
+
+impl OutboxSettings {
+    /// These settings, but for what a sink sets itself.
+    ///
+    /// # Errors
+    /// A value that `[outbox]` would not take either.
+    pub fn of_sink(self, options: &Options) -> Result<OutboxSettings, OptionFault> {
+        let bytes_max = within(options, BYTES_MAX)?;
+        let ttl = within(options, TTL)?;
+        Ok(OutboxSettings {
+            bytes_max: bytes_max.map_or(self.bytes_max, i64::unsigned_abs),
+            full: options.text(FULL).map_or(self.full, OutboxFull::of),
+            ttl_ms: ttl.map_or(self.ttl_ms, ttl_of),
+        })
+    }
+}
+
+/// The time to live that is written as so many milliseconds.
+pub(super) fn ttl_of(written_ms: i64) -> Option<i64> {
+    (written_ms > 0).then_some(written_ms)
+}
+
+/// A number in the bounds of the key with the same name.
+fn within(options: &Options, name: &str) -> Result<Option<i64>, OptionFault> {
+    let range = keys::find(name).and_then(|key| key.range.clone());
+    match (options.integer(name), range) {
+        (Some(number), Some(range)) if !range.contains(&number) => {
+            let kind = keys::find(name).map_or(OptionKind::Bytes, |key| key.option.kind);
+            let expected = value::expected(kind, Some(&range));
+            Err(OptionFault::new(name, format!("it must be {expected}")))
+        }
+        (number, _) => Ok(number),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::options::{Layer, OptionValue};
+
+    #[test]
+    fn a_sink_may_say_some_of_it_itself() {
+        let all = OutboxSettings {
+            bytes_max: 1 << 20,
+            full: OutboxFull::Block,
+            ttl_ms: Some(5_000),
+        };
+        let of = |written: &[(&str, OptionValue)]| {
+            let mut options = Options::default();
+            for (name, value) in written {
+                options.set(name, value.clone(), Layer::Sql);
+            }
+            all.of_sink(&options)
+        };
+        assert_eq!(of(&[]), Ok(all));
+        let bytes = (BYTES_MAX, OptionValue::Integer(1 << 17));
+        let full = (FULL, OptionValue::Text("drop_newest".to_owned()));
+        let forever = (TTL, OptionValue::Integer(0));
+        assert_eq!(
+            of(&[bytes, full, forever]),
+            Ok(OutboxSettings {
+                bytes_max: 1 << 17,
+                full: OutboxFull::DropNewest,
+                ttl_ms: None,
+            })
+        );
+        let fault = of(&[(BYTES_MAX, OptionValue::Integer(7))]).unwrap_err();
+        assert_eq!(
+            fault.to_string(),
+            "outbox.bytes_max: it must be a size such as '64 KiB' from 64 KiB to 1024 GiB"
+        );
+    }
+}
