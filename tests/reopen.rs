@@ -22,7 +22,7 @@ use eventflux::observe::PipelineMetrics;
 use eventflux::outbox;
 use eventflux::pipeline::{
     Core, Disk, Durability, Feed, Handles, Limits, Open, Opened, PipelineError, RoomLimits,
-    SourceHandle, run,
+    SourceHandle, StatePolicy, run,
 };
 use eventflux::sink::{Confirmed, Delivery};
 use eventflux::source::Arrival;
@@ -64,6 +64,8 @@ fn open(store: &SimStore) -> Result<Opened, PipelineError> {
     let limits = outbox::Limits {
         bytes_max: 1 << 20,
         full: outbox::Full::DropOldest,
+        ttl_ms: None,
+        dead_letters: false,
     };
     let sinks = SINKS.map(|name| (name.to_owned(), limits));
     let (core, found) = Core::open(&Open {
@@ -73,6 +75,7 @@ fn open(store: &SimStore) -> Result<Opened, PipelineError> {
         texts: &texts,
         sinks: &sinks,
         checkpoints_kept: 1,
+        state_policy: StatePolicy::KeepCompatible,
     })?;
     assert_eq!(found.warnings, [""; 0]);
     Ok(Opened {
