@@ -117,8 +117,16 @@ impl Room {
     /// sixteenth more, so that nobody flutters.
     ///
     /// The store's files may not shrink; what became free inside of them is used again. So beyond
-    /// the limit it is full only when less than half of that is free.
-    pub(super) fn look(&mut self, used: u64, content: Option<u64>, free: Option<u64>) {
+    /// the limit it is full only when less than half of that is free. And only as long as outboxes
+    /// hold a good part of it: state and log are bounded by other means, and waiting makes neither
+    /// smaller.
+    pub(super) fn look(
+        &mut self,
+        used: u64,
+        content: Option<u64>,
+        outboxes: u64,
+        free: Option<u64>,
+    ) {
         let fresh = content.filter(|_| self.content().is_none());
         self.content = match fresh {
             Some(bytes) => Some((Instant::now(), bytes)),
@@ -135,13 +143,15 @@ impl Room {
         let before = self.held.as_ref().map(|(trouble, _)| *trouble);
         let more = |of: u64, when: Trouble| if before == Some(when) { of / 16 } else { 0 };
         let content_max = bytes_max / 2 - more(bytes_max / 2, Trouble::StoreFull);
-        let is_full = content.is_some_and(|content| content > content_max);
+        let can_empty = outboxes > bytes_max / 16;
+        let is_full = can_empty && content.is_some_and(|content| content > content_max);
         let free_min = free_bytes_min.saturating_add(more(free_bytes_min, Trouble::DiskLow));
         self.held = match free {
             _ if self.is_beyond(used) && is_full => {
+                let content = content.unwrap_or(0);
                 let why = format!(
-                    "the store takes {used} bytes and has little room inside; \
-                     store.bytes_max is {bytes_max}"
+                    "the store takes {used} bytes, {content} of them content; store.bytes_max is \
+                     {bytes_max}"
                 );
                 Some((Trouble::StoreFull, why))
             }
@@ -156,12 +166,18 @@ impl Room {
     }
 }
 
-/// The bytes of everything that the store holds for us.
-pub(super) fn content_of(core: &Core) -> Result<u64, PipelineError> {
+/// The bytes that wait for sinks.
+pub(super) fn outboxes_of(core: &Core) -> Result<u64, PipelineError> {
     let mut bytes = 0;
     for sink in 0..core.sinks().len() {
         bytes += core.outbox().depth(sink)?.bytes;
     }
+    Ok(bytes)
+}
+
+/// The bytes of everything that the store holds for us.
+pub(super) fn content_of(core: &Core) -> Result<u64, PipelineError> {
+    let mut bytes = outboxes_of(core)?;
     for table in [table::CHECKPOINT, table::LOG] {
         core.store()
             .range(&[table], &[table + 1], &mut |key, value| {
@@ -240,19 +256,22 @@ mod tests {
             free_bytes_min: 160,
         };
         let table = [
-            (1_600, 999, Some(160), None),
-            (1_601, 800, Some(160), None),
-            (1_601, 801, Some(0), Some(Trouble::StoreFull)),
-            (2_000, 751, Some(999), Some(Trouble::StoreFull)),
-            (2_000, 750, Some(160), None),
-            (0, 0, Some(159), Some(Trouble::DiskLow)),
-            (0, 0, Some(169), Some(Trouble::DiskLow)),
-            (0, 0, Some(170), None),
-            (0, 0, None, None),
+            (1_600, 999, 999, Some(160), None),
+            (1_601, 800, 800, Some(160), None),
+            (1_601, 801, 100, Some(160), None),
+            (1_601, 801, 101, Some(0), Some(Trouble::StoreFull)),
+            (2_000, 751, 101, Some(999), Some(Trouble::StoreFull)),
+            (2_000, 751, 100, Some(999), None),
+            (2_000, 801, 801, Some(999), Some(Trouble::StoreFull)),
+            (2_000, 750, 750, Some(160), None),
+            (0, 0, 0, Some(159), Some(Trouble::DiskLow)),
+            (0, 0, 0, Some(169), Some(Trouble::DiskLow)),
+            (0, 0, 0, Some(170), None),
+            (0, 0, 0, None, None),
         ];
         let mut room = Room::new(limits);
-        for (used, content, free, expected) in table {
-            room.look(used, Some(content), free);
+        for (used, content, outboxes, free, expected) in table {
+            room.look(used, Some(content), outboxes, free);
             let held = room.held().map(|(trouble, _)| *trouble);
             assert_eq!(held, expected, "{used} used, {free:?} free");
         }
@@ -260,7 +279,7 @@ mod tests {
             bytes_max: 0,
             free_bytes_min: 0,
         });
-        room.look(u64::MAX, Some(u64::MAX), Some(0));
+        room.look(u64::MAX, Some(u64::MAX), u64::MAX, Some(0));
         assert_eq!(room.held(), None);
         assert_eq!(room.next_look(), None);
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::never;
 use crossbeam::select;
 
-use super::disk::{Disk, Opened, Room, Syncer, content_of};
+use super::disk::{Disk, Opened, Room, Syncer, content_of, outboxes_of};
 use super::feed::Feed;
 use super::flight::{Ack, Again, Turn};
 use super::lasting::{Closing, Durability, Handles, Lasting, Limits, STOP_NOTICED};
@@ -518,7 +518,9 @@ impl Pipeline<'_> {
             None if self.room.is_beyond(used) => Some(content_of(&self.core)?),
             None => None,
         };
-        self.room.look(used, content, (self.disk.bytes_free)());
+        let outboxes = outboxes_of(&self.core)?;
+        self.room
+            .look(used, content, outboxes, (self.disk.bytes_free)());
         if self.room.held().is_some() && !was_held {
             self.trimming = true;
             if self.core.has_unsaved() {
