@@ -199,8 +199,9 @@ fn lives_through(failure: Option<Failure>) -> (u64, Arc<PipelineMetrics>) {
             assert!(metrics.health.degraded().is_none(), "{failure:?}");
             store.crash(0);
             let found = open(&store).unwrap().core;
-            let marks = found.marks("S").iter().map(|mark| mark.digest);
-            assert!(marks.eq(1..=ARRIVALS), "{failure:?}: {found:?}");
+            let marks: Vec<u64> = found.marks("S").iter().map(|mark| mark.digest).collect();
+            let all: Vec<u64> = (1..=ARRIVALS).collect();
+            assert_eq!(marks, all, "{failure:?}");
         }
         // Who is to stop does not wait for a store that fails again.
         Err(error) => {

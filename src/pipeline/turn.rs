@@ -253,6 +253,8 @@ impl Core {
             return Ok(());
         }
         let mut all = self.unlogged.remove(name).unwrap_or_default();
+        // The checkpoint that is being written knows none of those that come next.
+        self.known_unlogged.remove(name);
         all.extend(marks);
         let mut origin = (!all.is_empty()).then(|| Origin {
             source: name.clone(),
