@@ -199,7 +199,10 @@ fn lives_through(failure: Option<Failure>) -> (u64, Arc<PipelineMetrics>) {
             assert!(metrics.health.degraded().is_none(), "{failure:?}");
             store.crash(0);
             let found = open(&store).unwrap().core;
-            let marks: Vec<u64> = found.marks("S").iter().map(|mark| mark.digest).collect();
+            let marks = found.marks("S").iter().map(|mark| mark.digest);
+            let mut marks: Vec<u64> = marks.collect();
+            // A checkpoint may have a mark that the record behind it has as well.
+            marks.dedup();
             let all: Vec<u64> = (1..=ARRIVALS).collect();
             assert_eq!(marks, all, "{failure:?}");
         }

@@ -30,12 +30,14 @@ use crate::pace::Backoff;
 use crate::sink::Confirmed;
 use crate::source::Arrival;
 use crate::sql::plan::StreamId;
-use crate::store::WriteBatch;
+use crate::store::{StoreError, WriteBatch};
 
 /// When so much has become free on the disk, opening the store is tried at once.
 const FREED_BYTES_MIN: u64 = 256 << 10;
 /// How long the end of the store's threads is waited for before each attempt.
 const ENDED_WITHIN: Duration = Duration::from_millis(100);
+/// A thread that has not come out of a store for so long after that failed will not.
+const HUNG_AFTER: Duration = Duration::from_secs(20);
 /// How soon a stop is noticed while something waits that would hold it up.
 pub(super) const STOP_NOTICED: Duration = Duration::from_millis(100);
 
@@ -207,7 +209,8 @@ impl Lasting {
     /// Opens the store anew, however long that takes.
     ///
     /// # Errors
-    /// What keeps it closed, when the daemon is to stop; or what opening it anew cannot help.
+    /// What keeps it closed, when the daemon is to stop or a thread hangs in it; or what opening it
+    /// anew cannot help.
     pub(super) fn reopen(
         &mut self,
         disk: &mut Disk,
@@ -221,6 +224,7 @@ impl Lasting {
         } = closing;
         let metrics = Arc::clone(&self.handles.metrics);
         let mut free = (disk.bytes_free)();
+        let failed = Instant::now();
         loop {
             let Some(failure) = error.store() else {
                 return Err(error);
@@ -243,6 +247,9 @@ impl Lasting {
                     }
                     Err(next) => error = next,
                 }
+            } else if failed.elapsed() >= HUNG_AFTER {
+                let why = format!("{error}; and a thread hangs in it that only a restart ends");
+                return Err(StoreError::Poisoned { why }.into());
             }
             if stops {
                 return Err(error);
