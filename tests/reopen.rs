@@ -64,8 +64,7 @@ fn open(store: &SimStore) -> Result<Opened, PipelineError> {
     let limits = outbox::Limits {
         bytes_max: 1 << 20,
         full: outbox::Full::DropOldest,
-        ttl_ms: None,
-        dead_letters: false,
+        ..outbox::Limits::NONE
     };
     let sinks = SINKS.map(|name| (name.to_owned(), limits));
     let (core, found) = Core::open(&Open {

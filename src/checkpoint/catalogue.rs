@@ -17,10 +17,10 @@ const FOLD_BYTES_MIN: u64 = 64 << 10;
 /// While no checkpoint stands beside the newest that shares nothing with it, everything is folded
 /// when the changes weigh this part of their base.
 const FIRST_FOLD_PART: u64 = 8;
-/// More runs of changes are folded into one.
-const RUNS_MAX: usize = 32;
+/// More runs of changes are folded into one; fewer in tests, so that they come to it.
+const RUNS_MAX: usize = if cfg!(test) { 5 } else { 32 };
 /// So many are folded at least, ...
-const FOLDED_RUNS_MIN: usize = 8;
+const FOLDED_RUNS_MIN: usize = if cfg!(test) { 3 } else { 8 };
 /// ... and at most, as each takes the memory of a frame.
 const FOLDED_RUNS_MAX: usize = 128;
 

@@ -1,6 +1,7 @@
 //! Checkpoints over a store that fails on purpose.
 
 mod damage;
+mod migration;
 mod model;
 
 use std::convert::Infallible;

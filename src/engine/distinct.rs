@@ -60,7 +60,7 @@ impl Unique {
 
     pub(super) fn clear(&mut self) {
         if self.rows.len() > 0 {
-            self.rows = self.rows.fresh();
+            self.rows.clear();
         }
     }
 

@@ -58,7 +58,7 @@ pub(super) enum Part {
     Groups = 3,
     /// Nothing but that there is a state.
     Present = 4,
-    /// Rows of a table or of a join's side, in runs of numbers.
+    /// Rows of a table or of a join's side, by slot.
     Rows = 16,
     /// What a table or a join knows besides rows.
     Holder = 17,
@@ -68,16 +68,14 @@ pub(super) enum Part {
     WindowCondition = 6,
     /// Output rows of the batch that closed last, which will be given again.
     Before = 7,
-    /// Partial matches of a pattern, in runs of slots.
+    /// Partial matches of a pattern, by slot.
     Partials = 40,
-    /// The keys of a pattern, in runs of slots.
+    /// The keys of a pattern, by slot.
     Scopes = 41,
     /// What an aggregation knows besides rows.
     Rollup = 32,
-    /// The rows of an aggregation's buckets, in runs of slots.
+    /// The groups of an aggregation's buckets, by number.
     BucketRows = 33,
-    /// The states of aggregates beyond what lies in their groups.
-    BucketAggregates = 34,
 }
 
 impl Part {
@@ -86,6 +84,10 @@ impl Part {
     }
 }
 
+/// Slots are kept by a restore unless there are more than so many, and so many times more than
+/// pieces.
+const SPARSE_SLOTS_MIN: usize = if cfg!(test) { 16 } else { 65_536 };
+const SPARSE_TIMES: usize = 8;
 /// The bits of a key that are the number within a part.
 const NUMBER: u64 = (1 << 40) - 1;
 /// The bits that say which of several.
@@ -138,7 +140,7 @@ impl<'a> Saver<'a> {
 
     /// An operator's state begins anew: what was saved of it is gone.
     pub(super) fn forget(&mut self, operator: u64) {
-        if self.saving == Saving::Changed {
+        if self.saving != Saving::Whole {
             let (first, last) = (Place::first_of(operator), Place::last_of(operator));
             self.changes.empty(first, last);
         }
@@ -216,6 +218,11 @@ impl<'a> Save<'_, 'a> {
         self.to.saving == Saving::Changed
     }
 
+    /// Whether more could be given.
+    pub(super) fn has_room(&self) -> bool {
+        self.to.has_room()
+    }
+
     /// What was saved of another operator is gone.
     pub(super) fn forget(&mut self, operator: u64) {
         self.to.forget(operator);
@@ -257,8 +264,11 @@ impl<'a> Save<'_, 'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changed {
     bits: Vec<u64>,
-    /// What the last saving was given, and which that was.
+    /// Those that lie in the saved state are below it.
+    end: usize,
+    /// What the last saving was given, what it was to remove, and which that was.
     given: Vec<u64>,
+    gone: Range<u64>,
     given_in: u64,
 }
 
@@ -285,6 +295,44 @@ impl Changed {
         self.bits.clear();
     }
 
+    /// All pieces there are, of which there are none from `count` on, are as they were saved.
+    pub(super) fn load(&mut self, count: usize) {
+        *self = Changed {
+            end: count,
+            ..Changed::default()
+        };
+    }
+
+    /// There are pieces before `count` now, all of them new or different; in the saved state there
+    /// may be some before `saved`.
+    pub(super) fn load_moved(&mut self, saved: usize, count: usize) {
+        self.load(saved);
+        self.note_first(count);
+    }
+
+    /// [`Changed::take`] for pieces of a part of which there are none from `count` on: those are
+    /// removed.
+    pub(super) fn take_below(
+        &mut self,
+        count: usize,
+        part: Part,
+        save: &mut Save<'_, '_>,
+    ) -> Vec<usize> {
+        if save.is_whole() {
+            return Vec::new();
+        }
+        if self.given_in != save.to.number {
+            self.bits.truncate(count.div_ceil(64));
+            if let Some(word) = self.bits.get_mut(count / 64) {
+                *word &= (1 << (count % 64)) - 1;
+            }
+            self.gone = count as u64..self.end.max(count) as u64;
+            self.end = count;
+        }
+        save.remove_all(part, self.gone.clone());
+        self.take(save)
+    }
+
     /// What this saving is to give, in order; nothing when it is a whole one, which does without.
     pub(super) fn take(&mut self, save: &mut Save<'_, '_>) -> Vec<usize> {
         if save.is_whole() {
@@ -307,15 +355,62 @@ impl Changed {
                 self.given.push(std::mem::take(word));
             }
         }
-        let words = self.given.iter().enumerate();
-        words
-            .flat_map(|(place, word)| {
-                let word = *word;
-                (0..64)
-                    .filter(move |bit| word & (1 << bit) != 0)
-                    .map(move |bit| place * 64 + bit)
-            })
-            .collect()
+        let mut numbers = Vec::new();
+        for (place, word) in self.given.iter().enumerate() {
+            let mut rest = *word;
+            while rest != 0 {
+                numbers.push(place * 64 + rest.trailing_zeros() as usize);
+                rest &= rest - 1;
+            }
+        }
+        numbers
+    }
+}
+
+/// Where pieces come to that were saved by slot: to the same slots, or, if these would take far more
+/// memory than the pieces need, to the first ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slots {
+    /// To those at which they were saved, all of them below this.
+    Kept(usize),
+    /// To so many, one after another; they were saved below `saved`.
+    Moved { count: usize, saved: usize },
+}
+
+impl Slots {
+    /// For so many pieces in the order of their slots, of which this is the last.
+    pub(super) fn of(count: usize, last: Option<u64>) -> Slots {
+        let saved = last.map_or(0, |last| last.saturating_add(1));
+        let saved = usize::try_from(saved).unwrap_or(usize::MAX);
+        if saved > SPARSE_SLOTS_MIN && saved / SPARSE_TIMES > count {
+            return Slots::Moved { count, saved };
+        }
+        Slots::Kept(saved)
+    }
+
+    /// How many slots there are.
+    pub(super) fn count(self) -> usize {
+        match self {
+            Slots::Kept(count) | Slots::Moved { count, .. } => count,
+        }
+    }
+
+    /// The slot of a piece, by its place among all and where it was saved.
+    pub(super) fn slot(self, place: usize, saved: u64) -> usize {
+        match self {
+            Slots::Kept(_) => usize::try_from(saved).unwrap_or(usize::MAX),
+            Slots::Moved { .. } => place,
+        }
+    }
+
+    /// What is to be saved of the pieces that were loaded.
+    pub(super) fn loaded(self) -> Changed {
+        let mut changed = Changed::default();
+        match self {
+            Slots::Kept(count) => changed.load(count),
+            Slots::Moved { count, saved } => changed.load_moved(saved, count),
+        }
+        changed
     }
 }
 
@@ -341,6 +436,11 @@ impl Stretch {
             complete,
             ..Stretch::default()
         };
+    }
+
+    /// The number behind those that lie in the saved state: one of which nothing is known there.
+    pub(super) fn end(&self) -> u64 {
+        self.saved.end
     }
 
     /// The pieces are `there`, and those before `complete` do not change any more. Which ones this
@@ -429,14 +529,21 @@ impl<'a> Load<'a> {
         &self,
         part: Part,
     ) -> impl Iterator<Item = Result<(u64, T), StateError>> {
+        self.raw(part)
+            .map(|(number, bytes)| Ok((number, cbor::decode(bytes)?)))
+    }
+
+    /// Every piece of a part with its number, in order, as bytes.
+    pub(super) fn raw(
+        &self,
+        part: Part,
+    ) -> impl ExactSizeIterator<Item = (u64, &'a [u8])> + DoubleEndedIterator {
         let from = self.pieces.partition_point(|(key, _)| *key < part.key(0));
         let to = self
             .pieces
             .partition_point(|(key, _)| *key <= part.key(NUMBER));
         let pieces = self.pieces.get(from..to).unwrap_or_default();
-        pieces
-            .iter()
-            .map(|(key, bytes)| Ok((key & NUMBER, cbor::decode(bytes)?)))
+        pieces.iter().map(|(key, bytes)| (key & NUMBER, *bytes))
     }
 }
 

@@ -4,7 +4,7 @@
 //! weakness is covered. The form of a [`Value`] carries its physical type: CBOR null, boolean,
 //! integer, float, text, byte string.
 
-use serde::de::{DeserializeOwned, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Value;
@@ -29,6 +29,17 @@ pub fn encode<T: Serialize>(item: &T) -> Result<Vec<u8>, CborError> {
 /// Decodes one item that fills `bytes` exactly.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CborError> {
     serde_cbor::from_slice(bytes).map_err(|error| CborError(error.to_string()))
+}
+
+/// Decodes one item that fills `bytes` exactly, into what `seed` says.
+pub fn decode_into<'a, S: DeserializeSeed<'a>>(
+    seed: S,
+    bytes: &'a [u8],
+) -> Result<S::Value, CborError> {
+    let mut from = serde_cbor::Deserializer::from_slice(bytes);
+    let item = seed.deserialize(&mut from);
+    let item = item.and_then(|item| from.end().map(|()| item));
+    item.map_err(|error| CborError(error.to_string()))
 }
 
 impl Serialize for Value {

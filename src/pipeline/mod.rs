@@ -22,4 +22,5 @@ pub use feed::Feed;
 pub use lasting::{Durability, Handles, Limits, SourceHandle};
 pub use recover::{Open, Recovered, StatePolicy};
 pub use run::{Outcome, run};
+pub use save::Ahead;
 pub use turn::{Core, Input, PipelineError, SinkStream, TurnDone};

@@ -469,10 +469,10 @@ impl Pipeline<'_> {
         if self.checkpoint_is_due(now) {
             self.checkpoint();
         }
+        self.save_on()?;
         if self.confirm_at().is_some_and(|at| at <= now) {
             self.write_confirmed()?;
         }
-        self.save_on()?;
         if self.trimming {
             self.trimming = self.core.trim()?;
         }

@@ -230,6 +230,12 @@ impl Wal {
         self.last_time
     }
 
+    /// Lets log time go on from `time`, when something else in the store (a checkpoint) has seen
+    /// it and a damaged log has not.
+    pub fn not_before(&mut self, time: Timestamp) {
+        self.last_time = self.last_time.max(time);
+    }
+
     /// What was found damaged at open.
     #[must_use]
     pub fn cut(&self) -> Option<&Cut> {

@@ -142,6 +142,7 @@ impl State {
         effect: Effect,
         at: Stamp,
     ) {
+        self.partials.note(slot);
         let mut control = control;
         let (due, time) = (code.automaton.due(&control), at.time);
         control.armed &= !due;
@@ -173,8 +174,7 @@ impl State {
                 active: before,
                 ..control
             };
-            let of = self.scopes.at_mut(scope);
-            (of.matched, of.matched_at) = (true, self.moment);
+            self.scopes.matched(scope, self.moment);
             self.after_match(code, slot, time);
         } else {
             self.change(code, slot, before, control, effect, time);

@@ -82,7 +82,7 @@ impl State {
     /// start does.
     pub(super) fn rearm(&mut self, code: &Code, scope: Slot, time: Timestamp) -> Option<Slot> {
         if !code.tokens {
-            self.scopes.at_mut(scope).armed = true;
+            self.scopes.arm(scope, true);
             return None;
         }
         let slot = self.open(code, scope);
@@ -125,7 +125,7 @@ impl State {
             self.partials.close(slot);
             return;
         }
-        self.scopes.at_mut(scope).armed = automaton.always;
+        self.scopes.arm(scope, automaton.always);
         self.join(code, slot);
         let nowhere = Control {
             active: 0,

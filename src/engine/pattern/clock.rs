@@ -41,10 +41,8 @@ impl State {
         let Some(Within::Events(events)) = code.within else {
             return;
         };
-        let of = self.scopes.at_mut(scope);
-        of.events += 1;
-        let now = of.events;
-        let mut slot = of.list.oldest;
+        let now = self.scopes.count_event(scope);
+        let mut slot = self.scopes.at(scope).list.oldest;
         while slot != NONE {
             let next = self.partials.newer(Order::Scope, slot);
             let partial = self.partials.at(slot);

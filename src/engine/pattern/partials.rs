@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 
+use super::super::state::Changed;
 use super::automaton::Control;
 use crate::event::{Timestamp, Value};
 
@@ -38,6 +39,18 @@ pub(super) struct Partial {
     /// Where it stands among all, and among those of its scope.
     by_age: Neighbours,
     in_scope: Neighbours,
+}
+
+/// A partial match as it was saved.
+pub(super) struct Restored {
+    pub(super) control: Control,
+    pub(super) scope: Slot,
+    pub(super) number: u64,
+    pub(super) birth: u64,
+    pub(super) first: Timestamp,
+    pub(super) first_event: u64,
+    pub(super) begun: bool,
+    pub(super) values: Vec<Value>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +104,28 @@ pub(super) struct Partials {
     pub(super) aged: Ends,
     /// Those that have begun without one.
     pub(super) rowless: Ends,
+    /// What of them is to be saved, by slot.
+    pub(super) changed: Changed,
+}
+
+impl Partial {
+    /// One that stands nowhere yet.
+    fn new(scope: Slot, control: Control, number: u64, generation: u32) -> Partial {
+        Partial {
+            control,
+            scope,
+            number,
+            generation,
+            birth: 0,
+            first: Timestamp::MAX,
+            first_event: 0,
+            begun: false,
+            live: true,
+            link: NONE,
+            by_age: ALONE,
+            in_scope: ALONE,
+        }
+    }
 }
 
 #[expect(
@@ -109,7 +144,14 @@ impl Partials {
             begun: 0,
             aged: Ends::EMPTY,
             rowless: Ends::EMPTY,
+            changed: Changed::default(),
         }
+    }
+
+    /// One has changed, in what is saved of it. New ones and those that end are noted here.
+    #[inline]
+    pub(super) fn note(&mut self, slot: Slot) {
+        self.changed.note(slot as usize);
     }
 
     #[inline]
@@ -139,36 +181,26 @@ impl Partials {
     pub(super) fn open(&mut self, scope: Slot, control: Control, initial: &[Value]) -> Slot {
         let number = self.next;
         self.next += 1;
-        let partial = |generation| Partial {
-            control,
-            scope,
-            number,
-            generation,
-            birth: 0,
-            first: Timestamp::MAX,
-            first_event: 0,
-            begun: false,
-            live: true,
-            link: NONE,
-            by_age: ALONE,
-            in_scope: ALONE,
-        };
         if let Some(slot) = self.free.pop() {
             let place = self.at_mut(slot);
-            *place = partial(place.generation.wrapping_add(1));
+            let generation = place.generation.wrapping_add(1);
+            *place = Partial::new(scope, control, number, generation);
             let values = self.values_mut(slot).iter_mut();
             values
                 .zip(initial)
                 .for_each(|(value, first)| value.assign(first));
+            self.note(slot);
             return slot;
         }
         let slot = Slot::try_from(self.slots.len()).unwrap_or(NONE);
-        self.slots.push(partial(0));
+        self.slots.push(Partial::new(scope, control, number, 0));
         self.values.extend_from_slice(initial);
+        self.note(slot);
         slot
     }
 
-    /// Like [`Partials::open`], with values that the pattern writes before it reads them.
+    /// Like [`Partials::open`], with values that the pattern writes before it reads them. It is to
+    /// be noted when it has come to something.
     #[inline]
     pub(super) fn open_unwritten(&mut self, control: Control, initial: &[Value]) -> Slot {
         let Some(slot) = self.free.pop() else {
@@ -210,7 +242,33 @@ impl Partials {
     #[inline]
     pub(super) fn close_with_values(&mut self, slot: Slot) {
         self.at_mut(slot).live = false;
+        self.note(slot);
         self.free.push(slot);
+    }
+
+    /// Makes room for as many slots, in memory that is empty.
+    pub(super) fn reserve(&mut self, slots: usize) {
+        self.slots.reserve_exact(slots);
+        self.values.reserve_exact(slots.saturating_mul(self.width));
+    }
+
+    /// Takes one back, into a slot behind all others. It stands nowhere yet. The slots before it
+    /// are free; `initial` is what a new one has.
+    pub(super) fn restore(&mut self, slot: Slot, one: Restored, initial: &[Value]) {
+        debug_assert_eq!(one.values.len(), self.width, "a match row");
+        while self.slots.len() < slot as usize {
+            self.free
+                .push(Slot::try_from(self.slots.len()).unwrap_or(NONE));
+            let mut free = Partial::new(0, one.control, 0, 0);
+            free.live = false;
+            self.slots.push(free);
+            self.values.extend_from_slice(initial);
+        }
+        let mut partial = Partial::new(one.scope, one.control, one.number, 0);
+        (partial.birth, partial.begun) = (one.birth, one.begun);
+        (partial.first, partial.first_event) = (one.first, one.first_event);
+        self.slots.push(partial);
+        self.values.extend(one.values);
     }
 
     /// Which of two comes first when both are told: the one with the older first row; of those with
@@ -387,10 +445,13 @@ impl Partials {
         both.min_by_key(|slot| self.at(*slot).birth)
     }
 
-    /// Every slot that is in use.
-    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
-        let all = (0..).zip(&self.slots);
-        all.filter(|(_, partial)| partial.live)
-            .map(|(slot, _)| slot)
+    /// The one in a slot, if there is one.
+    pub(super) fn live(&self, slot: usize) -> Option<&Partial> {
+        self.slots.get(slot).filter(|partial| partial.live)
+    }
+
+    /// How many slots there are, with those that are free.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
     }
 }

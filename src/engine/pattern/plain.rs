@@ -148,6 +148,7 @@ impl State {
         if let Some(control) = stands.get(element) {
             self.partials.at_mut(slot).control = *control;
         }
+        self.partials.note(slot);
         let next = element + 1;
         self.compute_known(code, slot, next, time);
         let places = &code.places;

@@ -3,6 +3,7 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use super::super::state::Changed;
 use super::partials::{Ends, NONE, Slot};
 use crate::event::Value;
 
@@ -33,7 +34,7 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    fn new(key: Vec<Value>, number: u64) -> Scope {
+    pub(super) fn new(key: Vec<Value>, number: u64) -> Scope {
         Scope {
             key,
             number,
@@ -57,6 +58,8 @@ pub(super) struct Scopes {
     free: Vec<Slot>,
     /// The number of the next scope.
     pub(super) next: u64,
+    /// What of them is to be saved, by slot.
+    pub(super) changed: Changed,
 }
 
 #[expect(
@@ -71,8 +74,10 @@ impl Scopes {
             by_key: HashMap::with_hasher(FixedState::default()),
             free: Vec::new(),
             next: 1,
+            changed: Changed::default(),
         };
         if !keyed {
+            scopes.changed.note(0);
             scopes.scopes.push(Scope::new(Vec::new(), 0));
         }
         scopes
@@ -86,6 +91,32 @@ impl Scopes {
     #[inline]
     pub(super) fn at_mut(&mut self, slot: Slot) -> &mut Scope {
         &mut self.scopes[slot as usize]
+    }
+
+    /// Whether the next row that fits begins a match.
+    pub(super) fn arm(&mut self, slot: Slot, armed: bool) {
+        if self.at(slot).armed != armed {
+            self.at_mut(slot).armed = armed;
+            self.changed.note(slot as usize);
+        }
+    }
+
+    /// It has given a match, at this moment.
+    pub(super) fn matched(&mut self, slot: Slot, moment: u64) {
+        let scope = self.at_mut(slot);
+        scope.matched_at = moment;
+        if !scope.matched {
+            scope.matched = true;
+            self.changed.note(slot as usize);
+        }
+    }
+
+    /// It has had one more row. Gives how many that are.
+    pub(super) fn count_event(&mut self, slot: Slot) -> u64 {
+        self.changed.note(slot as usize);
+        let scope = self.at_mut(slot);
+        scope.events += 1;
+        scope.events
     }
 
     /// The scope of a key.
@@ -108,6 +139,7 @@ impl Scopes {
             }
         };
         self.by_key.insert(key.to_vec(), slot);
+        self.changed.note(slot as usize);
         slot
     }
 
@@ -118,18 +150,38 @@ impl Scopes {
         let key = std::mem::take(&mut scope.key);
         self.by_key.remove(&key);
         self.free.push(slot);
+        self.changed.note(slot as usize);
     }
 
-    /// Takes a scope back. Gives its slot, which may be another one than before.
-    pub(super) fn restore(&mut self, scope: Scope) -> Slot {
-        if scope.key.is_empty() {
-            self.scopes = vec![scope];
-            return 0;
+    /// Forgets all scopes, and makes room for others with keys, in as many slots.
+    pub(super) fn clear(&mut self, slots: usize, keys: usize) {
+        self.scopes = Vec::with_capacity(slots);
+        self.by_key = HashMap::with_capacity_and_hasher(keys, FixedState::default());
+    }
+
+    /// Takes a scope back, into a slot behind all others; the slots before it are free. Whether its
+    /// key is its own.
+    pub(super) fn restore(&mut self, slot: Slot, scope: Scope) -> bool {
+        while self.scopes.len() < slot as usize {
+            self.free
+                .push(Slot::try_from(self.scopes.len()).unwrap_or(NONE));
+            let mut free = Scope::new(Vec::new(), 0);
+            free.live = false;
+            self.scopes.push(free);
         }
-        let slot = Slot::try_from(self.scopes.len()).unwrap_or(NONE);
-        self.by_key.insert(scope.key.clone(), slot);
+        let key = scope.key.clone();
         self.scopes.push(scope);
-        slot
+        key.is_empty() || self.by_key.insert(key, slot).is_none()
+    }
+
+    /// The one in a slot, if there is one.
+    pub(super) fn live(&self, slot: usize) -> Option<&Scope> {
+        self.scopes.get(slot).filter(|scope| scope.live)
+    }
+
+    /// How many slots there are, with those that are free.
+    pub(super) fn len(&self) -> usize {
+        self.scopes.len()
     }
 
     /// Every scope that is there, in the order in which they came.

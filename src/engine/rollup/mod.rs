@@ -5,6 +5,7 @@
 //! What is held is a function of the rows alone: buckets go when newer ones come, not by a clock.
 
 mod calendar;
+mod chunks;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,11 @@ use super::aggregate::{self, Aggregate, Leaves};
 use super::expr::{Compiled, Env, Operand, compile, predicate};
 use super::join::{Lookup, Wanted};
 use super::node::Stores;
-use super::state::{Load, Part, Save, StateError};
+use super::state::{Load, Part, Save, Slots, StateError};
 use crate::event::{Row, Rows, Seq, Stamp, Timestamp, Value};
 use crate::sql::plan::{Aggregation, Bucket};
-use rows::{BucketRows, Group, RowsState};
+use chunks::{CHUNK_GROUPS, Chunks, Owner};
+use rows::{BucketRows, Group, SavedGroup};
 
 /// An aggregation as queries share it.
 #[derive(Clone)]
@@ -72,8 +74,8 @@ struct Held {
     /// Groups in all buckets.
     rows: usize,
     rows_max: usize,
-    /// The number of the next chunk of state.
-    chunk: u64,
+    /// Under which numbers groups are saved.
+    chunks: Chunks,
 }
 
 /// The buckets of one duration, by where they begin.
@@ -94,7 +96,6 @@ struct Level {
 struct RollupState {
     /// Newest and floor of each duration.
     levels: Vec<(i64, i64)>,
-    chunk: u64,
 }
 
 /// A row that is not in a bucket: its time is outside the calendar, the bucket is gone already, or
@@ -134,7 +135,7 @@ impl Rollup {
                 hasher: FixedState::default(),
                 rows: 0,
                 rows_max: usize::try_from(plan.rows_max).unwrap_or(usize::MAX),
-                chunk: 0,
+                chunks: Chunks::default(),
             },
             key: Vec::new(),
             faults: Cell::new(0),
@@ -244,15 +245,16 @@ impl Rollup {
         let levels = self.held.levels.iter();
         let state = RollupState {
             levels: levels.map(|level| (level.newest, level.floor)).collect(),
-            chunk: self.held.chunk,
         };
         save.put(Part::Rollup, 0, &state)?;
-        save.renew(Part::BucketRows);
-        save.renew(Part::BucketAggregates);
-        let mut pieces = 0;
-        for (number, level) in self.held.levels.iter().enumerate() {
-            for (start, bucket) in &level.buckets {
-                bucket.save(number, *start, &mut pieces, save)?;
+        let numbers = self.held.chunks.numbers();
+        if save.is_whole() {
+            return (0..numbers).try_for_each(|number| self.held.save(number, save).map(drop));
+        }
+        let changed = &mut self.held.chunks.changed;
+        for number in changed.take_below(numbers, Part::BucketRows, save) {
+            if !self.held.save(number, save)? {
+                save.remove(Part::BucketRows, number as u64);
             }
         }
         Ok(())
@@ -285,10 +287,11 @@ impl Held {
         if let Some(bucket) = level.buckets.get_mut(&start) {
             if let Some(slot) = bucket.find(group) {
                 bucket.add(slot, env);
+                self.chunks.note(bucket.chunks(), slot);
                 return Ok(());
             }
         } else {
-            self.rows -= level.make_way(start, env.moment.now);
+            self.rows -= level.make_way(start, env.moment.now, &mut self.chunks);
             if start < level.floor {
                 return Err(Out);
             }
@@ -299,8 +302,13 @@ impl Held {
         let level = self.levels.get_mut(number).ok_or(Out)?;
         let fresh = || BucketRows::new(self.width, &self.aggregates);
         let bucket = level.buckets.entry(start).or_insert_with(fresh);
-        let slot = bucket.insert(group, &self.hasher, &mut self.chunk);
+        let chunk = |nth| {
+            let level = number;
+            self.chunks.open(Owner { level, start, nth })
+        };
+        let slot = bucket.insert(group, &self.hasher, chunk);
         bucket.add(slot, env);
+        self.chunks.note(bucket.chunks(), slot);
         self.rows += 1;
         Ok(())
     }
@@ -317,7 +325,7 @@ impl Held {
                     return Err(Out);
                 }
                 level.floor = level.floor.max(oldest.saturating_add(1));
-                self.rows -= level.purge();
+                self.rows -= level.purge(&mut self.chunks);
                 return Ok(());
             }
         }
@@ -329,7 +337,8 @@ impl Held {
             (level.newest, level.floor) = (i64::MIN, i64::MIN);
             level.buckets.clear();
         }
-        (self.rows, self.chunk) = (0, 0);
+        self.rows = 0;
+        self.chunks.clear();
     }
 
     fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
@@ -344,18 +353,67 @@ impl Held {
         for (level, (newest, floor)) in self.levels.iter_mut().zip(state.levels) {
             (level.newest, level.floor) = (newest, floor);
         }
-        self.chunk = state.chunk;
-        let mut rest = rows::load_rest(load)?;
-        for rows in load.all::<RowsState>(Part::BucketRows)? {
-            let level = self.levels.get_mut(rows.level);
-            let level = level.ok_or(StateError::Inconsistent("a bucket of no duration"))?;
-            let fresh = || BucketRows::new(self.width, &self.aggregates);
-            let bucket = level.buckets.entry(rows.start).or_insert_with(fresh);
-            let before = bucket.len();
-            bucket.load(rows, &mut rest, &self.hasher)?;
-            self.rows += bucket.len() - before;
+        let pieces = load.raw(Part::BucketRows);
+        let groups = pieces.len();
+        let mut numbers: Vec<u64> = pieces
+            .map(|(number, _)| number / CHUNK_GROUPS as u64)
+            .collect();
+        numbers.dedup();
+        let slots = Slots::of(numbers.len(), numbers.last().copied());
+        self.chunks.reserve(slots);
+        let mut place = 0;
+        for piece in load.numbered::<SavedGroup>(Part::BucketRows) {
+            let (number, group) = piece?;
+            let chunk = number / CHUNK_GROUPS as u64;
+            while numbers.get(place).is_some_and(|known| *known != chunk) {
+                place += 1;
+            }
+            self.load_group(slots.slot(place, chunk), number, group, groups)?;
         }
+        let mut buckets = self.levels.iter().flat_map(|level| level.buckets.values());
+        if !buckets.all(BucketRows::is_whole) {
+            return Err(StateError::Inconsistent("a bucket has a gap"));
+        }
+        self.rows = groups;
+        self.chunks.free_rest();
         Ok(())
+    }
+
+    /// Takes a group back, of `groups` in all.
+    fn load_group(
+        &mut self,
+        chunk: usize,
+        number: u64,
+        group: SavedGroup,
+        groups: usize,
+    ) -> Result<(), StateError> {
+        let (level, start, slot) = (group.0, group.1, group.2);
+        if slot >= groups || slot as u64 % CHUNK_GROUPS as u64 != number % CHUNK_GROUPS as u64 {
+            return Err(StateError::Inconsistent("a group has another number"));
+        }
+        let nth = slot / CHUNK_GROUPS;
+        if !self.chunks.put(chunk, Owner { level, start, nth }) {
+            return Err(StateError::Inconsistent("a number is of two buckets"));
+        }
+        let of = self.levels.get_mut(level);
+        let of = of.ok_or(StateError::Inconsistent("a bucket of no duration"))?;
+        let fresh = || BucketRows::new(self.width, &self.aggregates);
+        let bucket = of.buckets.entry(start).or_insert_with(fresh);
+        bucket.load(chunk, group, &self.hasher)
+    }
+
+    /// Gives the group with a number, if there is one.
+    fn save(&self, number: usize, save: &mut Save<'_, '_>) -> Result<bool, StateError> {
+        let Some((owner, slot)) = self.chunks.group(number) else {
+            return Ok(false);
+        };
+        let level = self.levels.get(owner.level);
+        let bucket = level.and_then(|level| level.buckets.get(&owner.start));
+        let Some(bucket) = bucket.filter(|bucket| slot < bucket.len()) else {
+            return Ok(false);
+        };
+        bucket.save(owner, slot, number as u64, save)?;
+        Ok(true)
     }
 }
 
@@ -364,7 +422,7 @@ impl Level {
     ///
     /// The newest bucket says what is old, but none that begins behind the time of the row itself:
     /// a row with a time far ahead must not clear everything.
-    fn make_way(&mut self, start: i64, now: Timestamp) -> usize {
+    fn make_way(&mut self, start: i64, now: Timestamp, chunks: &mut Chunks) -> usize {
         self.newest = self.newest.max(start);
         let Some(keep_ms) = self.keep_ms else {
             return 0;
@@ -372,17 +430,19 @@ impl Level {
         let now = calendar::bounds(self.bucket, now.0).map_or(i64::MAX, |bucket| bucket.start);
         let floor = self.newest.min(now).saturating_sub(keep_ms);
         self.floor = self.floor.max(floor);
-        self.purge()
+        self.purge(chunks)
     }
 
     /// Takes away the buckets below the floor, and gives how many groups they had.
-    fn purge(&mut self) -> usize {
+    fn purge(&mut self, chunks: &mut Chunks) -> usize {
         let mut rows = 0;
         while let Some(bucket) = self.buckets.first_entry() {
             if *bucket.key() >= self.floor {
                 break;
             }
-            rows += bucket.remove().len();
+            let bucket = bucket.remove();
+            chunks.close(bucket.chunks(), bucket.len());
+            rows += bucket.len();
         }
         rows
     }

@@ -1,21 +1,18 @@
 //! The rows of one bucket: one for each of its groups.
 
-use std::collections::BTreeMap;
-
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, Serializer};
 
-use super::super::aggregate::{Aggregate, Saved};
+use super::super::aggregate::Aggregate;
 use super::super::expr::Env;
 use super::super::group::hash;
-use super::super::state::{Load, Part, Save, StateError};
+use super::super::state::{Part, Save, StateError};
+use super::chunks::{CHUNK_GROUPS, Owner};
 use crate::event::Value;
 
-/// Groups per chunk of state.
-const CHUNK_GROUPS: usize = 64;
-/// An aggregate's state of more values than these has chunks of its own.
-const CHUNK_VALUES: usize = 1024;
+/// A chunk that is not known yet.
+const NO_CHUNK: usize = usize::MAX;
 
 /// The values of the keys of GROUP BY, and their hash.
 #[derive(Clone, Copy)]
@@ -44,25 +41,42 @@ pub(super) struct BucketRows {
     len: usize,
     table: HashTable<usize>,
     aggregates: Vec<Box<dyn Aggregate>>,
-    /// The numbers of its chunks, each of [`CHUNK_GROUPS`] slots.
-    chunks: Vec<u64>,
+    /// Under which numbers its groups are saved.
+    chunks: Vec<usize>,
+    /// How many groups have come back from a state.
+    restored: usize,
 }
 
-/// Some groups of a bucket on disk.
-#[derive(Serialize, Deserialize)]
-pub(super) struct RowsState {
-    /// The place of the duration.
-    pub(super) level: usize,
-    /// Where the bucket begins.
-    pub(super) start: i64,
-    chunk: u64,
-    groups: Vec<GroupState>,
+/// A group on disk: the place of its duration, where its bucket begins, its slot there, its key
+/// and the states of its aggregates. Written as `GroupPiece`.
+pub(super) type SavedGroup = (usize, i64, usize, Vec<Value>, Vec<Vec<Value>>);
+type GroupPiece<'a> = (usize, i64, usize, &'a [Value], States<'a>);
+
+/// The states of the aggregates of a slot.
+struct States<'a> {
+    aggregates: &'a [Box<dyn Aggregate>],
+    slot: usize,
 }
 
-#[derive(Serialize, Deserialize)]
-struct GroupState {
-    key: Vec<Value>,
-    aggregates: Vec<Vec<Value>>,
+impl Serialize for States<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.aggregates.iter().map(|aggregate| State {
+            aggregate: aggregate.as_ref(),
+            slot: self.slot,
+        }))
+    }
+}
+
+/// That of one of them, value by value: it may be large.
+struct State<'a> {
+    aggregate: &'a dyn Aggregate,
+    slot: usize,
+}
+
+impl Serialize for State<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.aggregate.save(self.slot))
+    }
 }
 
 impl BucketRows {
@@ -75,6 +89,7 @@ impl BucketRows {
             table: HashTable::new(),
             aggregates: aggregates.iter().map(|one| one.fresh()).collect(),
             chunks: Vec::new(),
+            restored: 0,
         }
     }
 
@@ -97,29 +112,45 @@ impl BucketRows {
         self.table.find(group.hash, same).copied()
     }
 
-    /// A group that is not there yet. `chunk` is the number for a new chunk, if it takes one.
+    /// A group that is not there yet. `chunk` gives the next chunk, if it takes one.
     pub(super) fn insert(
         &mut self,
         group: Group<'_>,
         hasher: &FixedState,
-        chunk: &mut u64,
+        chunk: impl FnOnce(usize) -> usize,
     ) -> usize {
         let slot = self.len;
-        self.len += 1;
         if slot % CHUNK_GROUPS == 0 {
-            self.chunks.push(*chunk);
-            *chunk += 1;
+            let chunk = chunk(self.chunks.len());
+            self.chunks.push(chunk);
         }
+        self.keys.extend_from_slice(group.key);
+        self.open();
+        self.find_by(group.hash, slot, hasher);
+        slot
+    }
+
+    /// One more slot, whose key is there already.
+    fn open(&mut self) {
         for aggregate in &mut self.aggregates {
-            aggregate.open(slot);
+            aggregate.open(self.len);
         }
+        self.len += 1;
+    }
+
+    /// A slot is found by its key from now on.
+    fn find_by(&mut self, hash_of_key: u64, slot: usize, hasher: &FixedState) {
         if self.width > 0 {
-            self.keys.extend_from_slice(group.key);
             let (keys, width) = (&self.keys, self.width);
             let rehash = |slot: &usize| hash(hasher, key_of(keys, width, *slot));
-            self.table.insert_unique(group.hash, slot, rehash);
+            self.table.insert_unique(hash_of_key, slot, rehash);
         }
-        slot
+    }
+
+    /// Under which numbers its groups are saved.
+    #[inline]
+    pub(super) fn chunks(&self) -> &[usize] {
+        &self.chunks
     }
 
     /// A row of the group of a slot.
@@ -138,101 +169,68 @@ impl BucketRows {
         }
     }
 
-    /// `pieces` counts the chunks beside those of the groups.
+    /// Gives the group of a slot, as the piece with this number.
     pub(super) fn save(
         &self,
-        level: usize,
-        start: i64,
-        pieces: &mut u64,
+        owner: Owner,
+        slot: usize,
+        number: u64,
         save: &mut Save<'_, '_>,
     ) -> Result<(), StateError> {
-        for (number, chunk) in self.chunks.iter().enumerate() {
-            let first = number * CHUNK_GROUPS;
-            let mut groups = Vec::new();
-            for slot in first..self.len.min(first + CHUNK_GROUPS) {
-                let mut aggregates = Vec::new();
-                for (aggregate, one) in self.aggregates.iter().enumerate() {
-                    let mut values = one.save(slot);
-                    aggregates.push(values.by_ref().take(CHUNK_VALUES).collect());
-                    let of = (level, start, slot, aggregate);
-                    save_rest(of, values, pieces, save)?;
-                }
-                let key = self.key(slot).to_vec();
-                groups.push(GroupState { key, aggregates });
-            }
-            let state = RowsState {
-                level,
-                start,
-                chunk: *chunk,
-                groups,
-            };
-            save.put(Part::BucketRows, *chunk, &state)?;
-        }
-        Ok(())
+        let states = States {
+            aggregates: &self.aggregates,
+            slot,
+        };
+        let piece: GroupPiece<'_> = (owner.level, owner.start, slot, self.key(slot), states);
+        save.give(Part::BucketRows, number, &piece)
     }
 
-    /// Takes chunks back; a bucket's come in the order of their numbers.
+    /// Takes a group back, of the chunk with this number. Those with lower slots may come later.
     pub(super) fn load(
         &mut self,
-        state: RowsState,
-        rest: &mut Rest,
+        chunk: usize,
+        (_, _, slot, key, states): SavedGroup,
         hasher: &FixedState,
     ) -> Result<(), StateError> {
-        if self.len % CHUNK_GROUPS != 0 || state.groups.len() > CHUNK_GROUPS {
-            return Err(StateError::Inconsistent("a bucket has a gap"));
+        let group = Group::new(&key, hasher);
+        let fits = key.len() == self.width
+            && states.len() == self.aggregates.len()
+            && (self.width > 0 && self.find(group).is_none() || self.width == 0 && slot == 0);
+        if !fits {
+            return Err(StateError::Inconsistent(
+                "a group of a bucket has another form, or is there twice",
+            ));
         }
-        for saved in state.groups {
-            let group = Group::new(&saved.key, hasher);
-            let fits = saved.key.len() == self.width
-                && saved.aggregates.len() == self.aggregates.len()
-                && self.find(group).is_none();
-            if !fits {
-                return Err(StateError::Inconsistent(
-                    "a group of a bucket has another form, or is there twice",
-                ));
-            }
-            let slot = self.insert(group, hasher, &mut { state.chunk });
-            let aggregates = self.aggregates.iter_mut().zip(saved.aggregates);
-            for (number, (aggregate, mut values)) in aggregates.enumerate() {
-                let of = (state.level, state.start, slot, number);
-                values.extend(rest.remove(&of).unwrap_or_default());
-                aggregate.load(slot, &values)?;
-            }
+        let nth = slot / CHUNK_GROUPS;
+        if self.chunks.len() <= nth {
+            self.chunks.resize(nth + 1, NO_CHUNK);
         }
+        if let Some(known) = self.chunks.get_mut(nth) {
+            if *known != NO_CHUNK && *known != chunk {
+                return Err(StateError::Inconsistent("a bucket has two numbers"));
+            }
+            *known = chunk;
+        }
+        while self.len <= slot {
+            self.keys.resize(self.keys.len() + self.width, Value::Null);
+            self.open();
+        }
+        let places = self.keys.iter_mut().skip(slot * self.width);
+        places
+            .zip(&key)
+            .for_each(|(place, value)| place.clone_from(value));
+        self.find_by(group.hash, slot, hasher);
+        for (aggregate, state) in self.aggregates.iter_mut().zip(states) {
+            aggregate.load(slot, &state)?;
+        }
+        self.restored += 1;
         Ok(())
     }
-}
 
-/// Which state of an aggregate: the duration's place, where the bucket begins, the slot, and the
-/// place of the aggregate.
-type Of = (usize, i64, usize, usize);
-
-/// What of the aggregates' states does not lie with their groups.
-pub(super) type Rest = BTreeMap<Of, Vec<Value>>;
-
-/// Saves such a state piece by piece, so that a large one is not there twice.
-fn save_rest(
-    of: Of,
-    mut values: Saved<'_>,
-    pieces: &mut u64,
-    save: &mut Save<'_, '_>,
-) -> Result<(), StateError> {
-    loop {
-        let piece: Vec<Value> = values.by_ref().take(CHUNK_VALUES).collect();
-        if piece.is_empty() {
-            return Ok(());
-        }
-        save.put(Part::BucketAggregates, *pieces, &(of, piece))?;
-        *pieces += 1;
+    /// After the last one: whether all groups have come back.
+    pub(super) fn is_whole(&self) -> bool {
+        self.restored == self.len
     }
-}
-
-pub(super) fn load_rest(load: &Load<'_>) -> Result<Rest, StateError> {
-    let mut rest = Rest::new();
-    for (of, piece) in load.all::<(Of, Vec<Value>)>(Part::BucketAggregates)? {
-        rest.entry(of).or_default().extend(piece);
-    }
-    Ok(rest)
 }
 
 #[inline]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::state::state_of;
-use crate::event::{Batch, Seq};
+use crate::engine::state::{Saver, Saving, state_of};
+use crate::event::{Batch, GrowingState, Seq, State, StateChanges};
 use crate::sql::{SqlText, compile};
 
 const SQL: &str = "CREATE STREAM S (k STRING, x INT, at BIGINT);\n\
@@ -31,12 +31,27 @@ fn plan(sql: &str) -> Aggregation {
 
 /// A restart: what is saved, in an aggregation that was not there before.
 fn again(rollup: &mut Rollup, plan: &Aggregation) -> Rollup {
-    let state = state_of(7, |save| rollup.save(save));
+    restored(&state_of(7, |save| rollup.save(save)), plan)
+}
+
+fn restored(state: &State, plan: &Aggregation) -> Rollup {
     let mut fresh = Rollup::new(plan, &Stores::default());
-    if let Some(load) = Load::all_of(&state).get(&7) {
+    if let Some(load) = Load::all_of(state).get(&7) {
         fresh.load(load).unwrap();
     }
     fresh
+}
+
+/// Brings what is saved up to date; gives how many pieces that takes.
+fn save(rollup: &mut Rollup, saving: Saving, number: u64, saved: &mut GrowingState) -> usize {
+    let mut changes = StateChanges::new();
+    let mut saver = Saver::new(saving, number, &mut changes);
+    rollup.save(&mut saver.of(7)).unwrap();
+    saved.apply(&changes);
+    if saving == Saving::Changed {
+        assert_eq!(saved.state(), state_of(7, |save| rollup.save(save)));
+    }
+    changes.len()
 }
 
 /// What a duration gives, with all columns.
@@ -100,13 +115,20 @@ proptest! {
         let mut wanted = [BTreeMap::new(), BTreeMap::new()];
         let (mut clock, mut time) = (1_000_000_000_i64, 1_000_000_000_i64);
         let (mut newest, mut floor) = (i64::MIN, i64::MIN);
-        for (key, x, jump, restart) in rows {
+        let mut saved = GrowingState::default();
+        for (number, (key, x, jump, restart)) in (1..).zip(rows) {
             time += jump;
             clock = clock.max(time - 2_000) + 10;
             let key = if key == 0 { Value::Null } else { Value::text(&key.to_string()) };
             push(&mut rollup, clock, &[key.clone(), Value::Int(x), Value::Int(time)]);
+            if number % 5 == 0 {
+                save(&mut rollup, Saving::Ahead { pieces_max: 3 }, 2 * number, &mut saved);
+            }
+            if number % 7 == 0 || restart {
+                save(&mut rollup, Saving::Changed, 2 * number + 1, &mut saved);
+            }
             if restart {
-                rollup = again(&mut rollup, &plan);
+                rollup = restored(&saved.state(), &plan);
             }
             if x == 13 {
                 continue;
@@ -237,9 +259,9 @@ fn keys_are_found_among_the_columns() {
     assert!(read(&rollup, 0, &[(2, one), (3, two)]).is_empty());
 }
 
-/// A state that is larger than a chunk comes back whole.
+/// They come back whole.
 #[test]
-fn large_states_and_many_groups_are_saved_in_pieces() {
+fn large_states_and_many_groups_are_saved() {
     let sql = "CREATE STREAM S (k INT, x INT);\n\
         CREATE AGGREGATION A AS SELECT k, median(x) AS m, count(DISTINCT x) AS d FROM S \
         GROUP BY k AGGREGATE EVERY SECONDS, MINUTES;";
@@ -254,6 +276,30 @@ fn large_states_and_many_groups_are_saved_in_pieces() {
     assert_eq!(before[1].len(), 101);
     push(&mut rollup, 4_000, &[0, 4_000].map(Value::Int));
     assert_eq!(read(&rollup, 1, &[])[0][3], Value::Int(2_001));
+}
+
+#[test]
+fn a_saving_gives_the_groups_that_have_changed() {
+    let sql = "CREATE STREAM S (k INT, at BIGINT);\n\
+        CREATE AGGREGATION A WITH ('purge.seconds' = '5 s') AS SELECT k, count(*) AS n FROM S \
+        GROUP BY k AGGREGATE BY at EVERY SECONDS;";
+    let (plan, mut rollup) = fresh(sql);
+    let mut saved = GrowingState::default();
+    for second in 0..3_000 {
+        push(&mut rollup, 3_000, &[second / 3, second].map(Value::Int));
+    }
+    let all = save(&mut rollup, Saving::Changed, 1, &mut saved);
+    assert_eq!(all, 1 + 1_002, "two groups lie in two buckets");
+    push(&mut rollup, 3_000, &[7, 100].map(Value::Int));
+    push(&mut rollup, 3_000, &[7, 100].map(Value::Int));
+    push(&mut rollup, 3_000, &[1_000, 100].map(Value::Int));
+    assert_eq!(save(&mut rollup, Saving::Changed, 2, &mut saved), 1 + 2);
+    rollup = restored(&saved.state(), &plan);
+    assert_eq!(save(&mut rollup, Saving::Changed, 1, &mut saved), 1);
+    // Their time is over, and another bucket takes the numbers of the first.
+    push(&mut rollup, 100_000, &[1, 100_000].map(Value::Int));
+    save(&mut rollup, Saving::Changed, 2, &mut saved);
+    assert_eq!(saved.pieces().len(), 2);
 }
 
 /// Whoever changes what is computed begins anew; whoever changes how much is kept does not.

@@ -4,6 +4,8 @@ use super::Slot;
 
 /// Where no row is.
 pub(super) const NONE: Slot = Slot::MAX;
+/// The number of what stands nowhere.
+const NOWHERE: u64 = u64::MAX;
 
 /// The neighbours of a row in a list.
 #[derive(Clone, Copy)]
@@ -103,7 +105,7 @@ impl Chain {
         self.ends.attach(&mut self.links, slot);
         let place = slot as usize;
         if self.numbers.len() <= place {
-            self.numbers.resize(place + 1, 0);
+            self.numbers.resize(place + 1, NOWHERE);
         }
         if let Some(place) = self.numbers.get_mut(place) {
             *place = number;
@@ -112,6 +114,21 @@ impl Chain {
 
     pub(super) fn remove(&mut self, slot: Slot) {
         self.ends.detach(&mut self.links, slot);
+        if let Some(number) = self.numbers.get_mut(slot as usize) {
+            *number = NOWHERE;
+        }
+    }
+
+    /// Whether there is a row in a slot.
+    pub(super) fn has(&self, slot: Slot) -> bool {
+        let number = self.numbers.get(slot as usize);
+        number.is_some_and(|number| *number != NOWHERE)
+    }
+
+    /// Makes room for so many slots.
+    pub(super) fn reserve(&mut self, slots: usize) {
+        self.links.resize(slots, UNLINKED);
+        self.numbers.resize(slots, NOWHERE);
     }
 
     #[inline]

@@ -55,6 +55,21 @@ impl Index {
         }
     }
 
+    /// Makes room for as many rows, of keys of which nothing is known.
+    pub(super) fn reserve(&mut self, rows: usize, hasher: &FixedState, cells: Cells<'_>) {
+        let Index { columns, runs, .. } = self;
+        runs.reserve(rows, |run| hash(hasher, cells.key(run.ends.first, columns)));
+        self.links.reserve(rows);
+    }
+
+    /// Gives back what was too much of that.
+    pub(super) fn fit(&mut self, hasher: &FixedState, cells: Cells<'_>) {
+        let Index { columns, runs, .. } = self;
+        if runs.capacity() > 4 * runs.len() {
+            runs.shrink_to_fit(|run| hash(hasher, cells.key(run.ends.first, columns)));
+        }
+    }
+
     /// Puts a row in, behind those of the same key. `numbers` are those of rows by slot.
     #[inline]
     pub(super) fn add(

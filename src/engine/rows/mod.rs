@@ -6,22 +6,20 @@
 
 mod chain;
 mod index;
+mod persist;
 #[cfg(test)]
 mod tests;
 
 use foldhash::fast::FixedState;
-use serde::{Deserialize, Serialize};
 
-use super::state::{Load, Part, Save, StateError};
-use crate::event::{Seq, Stamp, Timestamp, Value};
+use super::state::{Changed, Part};
+use crate::event::{Stamp, Value};
 use chain::Chain;
 use index::{Cells, Index};
 
 /// The place of a row: its own until it is taken out, or until [`IndexedRows::tidy`].
 pub(super) type Slot = u32;
 
-/// Numbers per chunk of state.
-const CHUNK_NUMBERS: u64 = 256;
 /// A slab of fewer rows than this is not worth making smaller.
 const SLAB_ROWS_MIN: usize = if cfg!(test) { 4 } else { 1024 };
 
@@ -37,17 +35,8 @@ pub(super) struct IndexedRows {
     hasher: FixedState,
     /// The part of the state that the rows are.
     part: Part,
-}
-
-/// Rows on disk, by number.
-#[derive(Serialize, Deserialize)]
-struct RowsState {
-    numbers: Vec<u64>,
-    seqs: Vec<u64>,
-    times: Vec<i64>,
-    /// For each further order, the numbers with which the rows stand there.
-    orders: Vec<Vec<u64>>,
-    values: Vec<Value>,
+    /// What of them is to be saved, by slot.
+    changed: Changed,
 }
 
 impl IndexedRows {
@@ -62,6 +51,7 @@ impl IndexedRows {
             free: Vec::new(),
             hasher: FixedState::default(),
             part: Part::Rows,
+            changed: Changed::default(),
         }
     }
 
@@ -78,7 +68,7 @@ impl IndexedRows {
         self
     }
 
-    /// The same with no rows.
+    /// The same for somebody else: with no rows.
     pub(super) fn fresh(&self) -> IndexedRows {
         let indexes = self.indexes.iter().map(|index| index.columns.clone());
         let fresh = IndexedRows::new(self.width, indexes.collect(), self.chains.len() - 1);
@@ -87,6 +77,15 @@ impl IndexedRows {
             return fresh.with_nulls_alike();
         }
         fresh
+    }
+
+    /// Forgets all rows and gives their memory back.
+    pub(super) fn clear(&mut self) {
+        let changed = std::mem::take(&mut self.changed);
+        *self = IndexedRows {
+            changed,
+            ..self.fresh()
+        };
     }
 
     pub(super) fn len(&self) -> usize {
@@ -119,6 +118,7 @@ impl IndexedRows {
         row: impl IntoIterator<Item = Value>,
     ) -> Slot {
         let slot = self.put(stamp, row.into_iter());
+        self.changed.note(slot as usize);
         for chain in &mut self.chains {
             chain.push(slot, number);
         }
@@ -154,6 +154,7 @@ impl IndexedRows {
 
     /// Takes a row out.
     pub(super) fn remove(&mut self, slot: Slot) {
+        self.changed.note(slot as usize);
         let cells = cells(self.width, &self.values);
         for index in &mut self.indexes {
             index.remove(slot, cells, &self.hasher);
@@ -170,6 +171,7 @@ impl IndexedRows {
 
     /// Gives a row other values. It keeps its number.
     pub(super) fn change(&mut self, slot: Slot, stamp: Stamp, row: &[Value]) {
+        self.changed.note(slot as usize);
         let start = slot as usize * self.width;
         let cells = cells(self.width, &self.values);
         let changes = |index: &Index| {
@@ -197,6 +199,7 @@ impl IndexedRows {
     /// Sets a column that no index has.
     pub(super) fn set(&mut self, slot: Slot, column: usize, value: Value) {
         debug_assert!(!self.indexes().any(|columns| columns.contains(&column)));
+        self.changed.note(slot as usize);
         if let Some(place) = self.values.get_mut(slot as usize * self.width + column) {
             *place = value;
         }
@@ -204,6 +207,7 @@ impl IndexedRows {
 
     /// Puts a row at the end of one of the further orders, from 1.
     pub(super) fn touch(&mut self, order: usize, slot: Slot, number: u64) {
+        self.changed.note(slot as usize);
         if let Some(chain) = self.chains.get_mut(order) {
             chain.remove(slot);
             chain.push(slot, number);
@@ -296,78 +300,10 @@ impl IndexedRows {
         (0..)
             .take(fresh.stamps.len())
             .for_each(|slot| fresh.index(slot));
+        // What lay in other slots before is new in these.
+        fresh.changed = std::mem::take(&mut self.changed);
+        fresh.changed.note_first(fresh.stamps.len());
         *self = fresh;
-    }
-
-    pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
-        save.renew(self.part);
-        let mut rows = self.iter().peekable();
-        while let Some(chunk) = rows.peek().map(|slot| self.number(*slot) / CHUNK_NUMBERS) {
-            let mut state = RowsState {
-                numbers: Vec::new(),
-                seqs: Vec::new(),
-                times: Vec::new(),
-                orders: vec![Vec::new(); self.chains.len() - 1],
-                values: Vec::new(),
-            };
-            while let Some(slot) = rows.next_if(|slot| self.number(*slot) / CHUNK_NUMBERS == chunk)
-            {
-                state.numbers.push(self.number(slot));
-                state.seqs.push(self.stamp(slot).seq.0);
-                state.times.push(self.stamp(slot).time.0);
-                for (numbers, chain) in state.orders.iter_mut().zip(self.chains.iter().skip(1)) {
-                    numbers.push(chain.number(slot));
-                }
-                state.values.extend_from_slice(self.row(slot));
-            }
-            save.put(self.part, chunk, &state)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
-        *self = self.fresh();
-        let orders = self.chains.len() - 1;
-        let mut standing: Vec<Vec<(u64, Slot)>> = vec![Vec::new(); orders];
-        let mut last = None;
-        for state in load.all::<RowsState>(self.part)? {
-            let rows = state.numbers.len();
-            let fits = state.seqs.len() == rows
-                && state.times.len() == rows
-                && state.values.len() == rows * self.width
-                && state.orders.len() == orders
-                && state.orders.iter().all(|numbers| numbers.len() == rows);
-            if !fits {
-                return Err(StateError::Inconsistent("rows have another form"));
-            }
-            let mut values = state.values.into_iter();
-            let stamps = state.seqs.into_iter().zip(state.times);
-            for (place, (number, (seq, time))) in state.numbers.into_iter().zip(stamps).enumerate()
-            {
-                if last.replace(number).is_some_and(|last| last >= number) {
-                    return Err(StateError::Inconsistent("rows are out of order"));
-                }
-                let stamp = Stamp {
-                    seq: Seq(seq),
-                    time: Timestamp(time),
-                };
-                let slot = self.put(stamp, values.by_ref().take(self.width));
-                if let Some(chain) = self.chains.first_mut() {
-                    chain.push(slot, number);
-                }
-                self.index(slot);
-                for (standing, numbers) in standing.iter_mut().zip(&state.orders) {
-                    standing.extend(numbers.get(place).map(|number| (*number, slot)));
-                }
-            }
-        }
-        for (chain, mut standing) in self.chains.iter_mut().skip(1).zip(standing) {
-            standing.sort_unstable();
-            for (number, slot) in standing {
-                chain.push(slot, number);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -271,7 +271,7 @@ impl Table {
 
     /// The same with no rows.
     pub(super) fn clear(&mut self) {
-        self.rows = self.rows.fresh();
+        self.rows.clear();
         self.number = 0;
     }
 

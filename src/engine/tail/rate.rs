@@ -200,7 +200,7 @@ impl Rate {
             let values = self.held.row(slot);
             give(Row { stamp: at, values }, at, to);
         }
-        self.held = self.held.fresh();
+        self.held.clear();
         self.number = 0;
     }
 
