@@ -104,10 +104,7 @@ impl Prepared {
         let (confirmed, confirmations) = bounded(room);
         let (stop, stopped) = watch::channel(false);
         let (drained, draining) = watch::channel(false);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| cannot_start("the runtime", &error))?;
+        let runtime = runtime()?;
         #[cfg(feature = "broker")]
         demo(&self.settings, &runtime, &stopped)?;
         let limits = limits(&self.settings);
@@ -164,6 +161,13 @@ impl Prepared {
             held: (arrivals, confirmed),
         })
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| cannot_start("the runtime", &error))
 }
 
 /// Opens the store for the first time. A full disk is waited for, as it would be later; anything

@@ -14,7 +14,7 @@ use crate::store::{Store, StoreError, table};
 
 /// How often room is looked for while something is written or held back.
 pub(super) const ROOM_EVERY: Duration = Duration::from_secs(1);
-/// Room is also looked for when so much was written; the store may have made seven times that of it.
+/// Room is also looked for when so much was written; the store may make seven times that of it.
 const ROOM_BYTES: u64 = 128 << 10;
 
 /// How often the content is counted while the store is beyond its limit: it must be read for that.
