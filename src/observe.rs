@@ -232,6 +232,15 @@ pub struct Counted {
 }
 
 impl Counted {
+    /// Writes what the pipeline counts to the log, when anything is new since `told`.
+    pub fn tell_news(&self, told: &mut String) {
+        let news = line(self.pipeline.all());
+        if news != *told {
+            tracing::info!("pipeline: {news}");
+            *told = news;
+        }
+    }
+
     /// Writes all of it to the log, a line for each who counts; what is 0 is left out.
     pub fn tell(&self) {
         tracing::info!("pipeline: {}", line(self.pipeline.all()));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::never;
 use crossbeam::select;
 
-use super::disk::{Disk, Opened, Room, Syncer};
+use super::disk::{Disk, Opened, Room, Syncer, content_of, outboxes_of};
 use super::feed::Feed;
 use super::flight::{Ack, Again, Turn};
 use super::lasting::{Closing, Durability, Handles, Lasting, Limits, STOP_NOTICED};
@@ -540,7 +540,14 @@ impl Pipeline<'_> {
         let metrics = &self.lasting.handles.metrics;
         metrics.store_bytes.store(used, Ordering::Relaxed);
         let was_held = self.room.held().is_some();
-        self.room.look(used, (self.disk.bytes_free)());
+        let content = match self.room.content() {
+            Some(known) => Some(known),
+            None if self.room.is_beyond(used) => Some(content_of(&self.core)?),
+            None => None,
+        };
+        let outboxes = outboxes_of(&self.core)?;
+        self.room
+            .look(used, content, outboxes, (self.disk.bytes_free)());
         if self.room.held().is_some() && !was_held {
             self.trimming = true;
             if self.core.has_unsaved() {
