@@ -335,16 +335,13 @@ fn flipped_bits_stop_nothing_and_are_told() {
         loop {
             let row = next_row(&mut listener);
             let known = told.insert(row.id.clone(), (row.n, row.count));
-            if known.is_some() {
-                assert_eq!(
-                    known,
-                    Some((row.n, row.count)),
-                    "{what}: one id, one output"
-                );
+            let is_other = known.is_some_and(|known| known != (row.n, row.count));
+            if known.is_some() && !is_other {
                 continue;
             }
             let follows = last.as_ref().map_or(0, |last| last.count) + 1 == row.count;
-            if !follows {
+            // A store that has gone back may give an id again: not without a word.
+            if !follows || is_other {
                 losses += 1;
                 let said = site.log();
                 let is_told = said.contains("WARN") || said.contains("ERROR");
