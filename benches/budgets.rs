@@ -12,6 +12,7 @@
 mod allocations;
 mod broker;
 mod by_hand;
+mod checkpoints;
 mod daemon;
 mod end_to_end;
 mod engine;
@@ -44,6 +45,7 @@ fn main() -> std::io::Result<()> {
         patterns::FIGURES,
         log::FIGURES,
         pipeline::FIGURES,
+        checkpoints::FIGURES,
         end_to_end::FIGURES,
         footprint::FIGURES,
         later::FIGURES,

@@ -13,11 +13,13 @@ mod draws;
 mod expr;
 mod feed;
 mod flow;
+mod gathered;
 mod group;
 mod grouped;
 mod join;
 mod node;
 mod output;
+mod packed;
 mod partition;
 mod pattern;
 mod projected;
@@ -28,6 +30,7 @@ mod rollup;
 mod rows;
 mod screen;
 mod share;
+mod slab;
 mod stage;
 mod state;
 mod table;
@@ -264,20 +267,18 @@ impl Engine {
         }
         let operators = self.operators();
         let mut saver = Saver::new(saving, self.savings, changes);
-        if saving == Saving::Changed {
+        if saving != Saving::Whole {
             for operator in std::mem::take(&mut self.forsaken) {
                 saver.forget(operator);
             }
         }
+        // Also when no more may be given: who shares what was given to another gets it too.
         for (number, (node, operator)) in self.nodes.iter_mut().zip(operators).enumerate() {
             // What queries write to tables is not noted here.
             let always = saver.is_whole() || matches!(node, Node::Table(..));
             let worked = self.worked.get_mut(number);
             if always || worked.is_some_and(|worked| *worked) {
                 node.save(&mut saver.of(operator))?;
-            }
-            if !saver.has_room() {
-                return Ok(true);
             }
         }
         for (stream, domain, operator) in self.gates() {
@@ -290,7 +291,7 @@ impl Engine {
         if saving == Saving::Changed {
             self.worked.fill(false);
         }
-        Ok(false)
+        Ok(!saver.has_room())
     }
 
     /// The whole state.
@@ -399,7 +400,10 @@ impl Engine {
                         clock.now = now.map_or(clock.now, |now| clock.now.max(now));
                     }
                 }
-                Err(why) => empty.push((name(), Empty::Damaged(why))),
+                Err(why) => {
+                    self.forsaken.push(operator);
+                    empty.push((name(), Empty::Damaged(why)));
+                }
             }
         }
         for entrance in &mut self.entrances {

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 
 use super::distinct::Unique;
 use super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
+use super::gathered::Gathered;
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Stamp, Value};
 use crate::sql::plan::{Emit, Expr, ExprKind, Flow, Input, Query, SortKey};
@@ -17,7 +18,7 @@ pub(super) struct Output {
     limit: usize,
     offset: usize,
     /// Rows of the batch that is still open: output columns, then sort keys.
-    pending: Batch,
+    pending: Gathered,
     /// DISTINCT within a batch.
     unique: Option<Unique>,
     /// Whether a batch that closes takes the place of what has come out before it, and whether
@@ -28,7 +29,7 @@ pub(super) struct Output {
     /// both.
     emit: Emit,
     /// The output rows of the batch that closed last, when they will be given again.
-    before: Batch,
+    before: Gathered,
     /// What has come out and not yet been taken.
     pub(super) out: Batch,
     /// The order of a batch's rows while it is sorted.
@@ -117,12 +118,12 @@ impl Output {
             order_by: query.order_by.iter().map(key).collect(),
             limit,
             offset: usize::try_from(query.offset).unwrap_or(usize::MAX),
-            pending: Batch::new(query.select.len() + query.order_by.len()),
+            pending: Gathered::new(query.select.len() + query.order_by.len(), Part::Pending),
             unique: None,
             latest_only: false,
             closed: false,
             emit: query.emit,
-            before: Batch::new(query.select.len()),
+            before: Gathered::new(query.select.len(), Part::Before),
             out: Batch::new(query.select.len()),
             order: Vec::new(),
             plain: None,
@@ -155,12 +156,12 @@ impl Output {
             order_by: self.order_by.clone(),
             limit: self.limit,
             offset: self.offset,
-            pending: Batch::new(self.pending.width()),
+            pending: self.pending.fresh(),
             unique: self.unique.as_ref().map(Unique::fresh),
             latest_only: self.latest_only,
             closed: false,
             emit: self.emit,
-            before: Batch::new(self.before.width()),
+            before: self.before.fresh(),
             out: Batch::new(self.out.width()),
             order: Vec::new(),
             plain: self.plain.clone(),
@@ -266,7 +267,7 @@ impl Output {
             self.gather(row, at, at);
             return;
         };
-        self.pending.push_with(at, |values| {
+        self.pending.gather().push_with(at, |values| {
             plain.iter().for_each(|column| cell(*column, values))
         });
         self.keep_unique();
@@ -277,10 +278,11 @@ impl Output {
         let Some(unique) = &mut self.unique else {
             return;
         };
-        let last = self.pending.len().checked_sub(1);
-        let row = last.and_then(|last| self.pending.row(last));
+        let rows = self.pending.rows();
+        let last = rows.len().checked_sub(1);
+        let row = last.and_then(|last| rows.row(last));
         if row.is_some_and(|row| !unique.is_new(row)) {
-            self.pending.pop();
+            self.pending.gather().pop();
         }
     }
 
@@ -343,7 +345,7 @@ impl Output {
             .select
             .iter()
             .chain(self.order_by.iter().map(|(key, _)| key));
-        self.pending.push_with(stamp, |values| {
+        self.pending.gather().push_with(stamp, |values| {
             exprs.for_each(|expr| expr.push_to(&env, values));
         });
         self.keep_unique();
@@ -364,42 +366,47 @@ impl Output {
         let out = std::mem::replace(&mut self.out, none);
         self.give_pending(at);
         let now = std::mem::replace(&mut self.out, out);
-        self.out.append_stamped(&mut self.before, at);
+        let before = self.before.renew();
+        self.out.append_stamped(before, at);
         if self.emit == Emit::All {
             self.out.append(&mut now.clone());
         }
-        self.before = now;
+        *before = now;
     }
 
     fn give_pending(&mut self, at: Stamp) {
         if let Some(unique) = &mut self.unique {
             unique.clear();
         }
-        let all = self.offset == 0 && self.limit >= self.pending.len();
+        let all = self.offset == 0 && self.limit >= self.pending.rows().len();
         if all && self.order_by.is_empty() {
-            self.out.append_stamped(&mut self.pending, at);
+            self.out.append_stamped(self.pending.renew(), at);
             return;
         }
         let width = self.out.width();
         let mut order = std::mem::take(&mut self.order);
         order.clear();
-        order.extend(0..self.pending.len());
+        order.extend(0..self.pending.rows().len());
         if !self.order_by.is_empty() {
             // Ties stay in the order of arrival.
             order.sort_unstable_by(|a, b| self.compare(*a, *b).then(a.cmp(b)));
         }
         for index in order.iter().copied().skip(self.offset).take(self.limit) {
-            if let Some(row) = self.pending.row(index) {
+            if let Some(row) = self.pending.rows().row(index) {
                 self.out.push(at, row.values.iter().take(width).cloned());
             }
         }
         self.order = order;
-        self.pending.clear();
+        self.pending.renew().clear();
     }
 
     fn compare(&self, a: usize, b: usize) -> Ordering {
         let keys = |index| {
-            let values = self.pending.row(index).map_or(&[][..], |row| row.values);
+            let values = self
+                .pending
+                .rows()
+                .row(index)
+                .map_or(&[][..], |row| row.values);
             values.get(self.out.width()..).unwrap_or_default()
         };
         for ((x, y), (_, order)) in keys(a).iter().zip(keys(b)).zip(&self.order_by) {
@@ -420,56 +427,19 @@ impl Output {
     }
 
     pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
-        save_rows(&self.pending, Part::Pending, save)?;
-        save_rows(&self.before, Part::Before, save)
+        self.pending.save(save)?;
+        self.before.save(save)
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
-        load_rows(&mut self.pending, Part::Pending, load)?;
-        load_rows(&mut self.before, Part::Before, load)?;
+        self.pending.load(load)?;
+        self.before.load(load)?;
         if let Some(unique) = &mut self.unique {
             unique.clear();
-            for row in self.pending.rows().iter() {
+            for row in self.pending.rows().rows().iter() {
                 unique.is_new(row);
             }
         }
         Ok(())
     }
-}
-
-/// Saves rows in order.
-pub(super) fn save_rows(
-    rows: &Batch,
-    part: Part,
-    save: &mut Save<'_, '_>,
-) -> Result<(), StateError> {
-    const ROWS_PER_CHUNK: usize = 256;
-    let rows: Vec<(u64, i64, Vec<Value>)> = rows
-        .rows()
-        .iter()
-        .map(|row| (row.stamp.seq.0, row.stamp.time.0, row.values.to_vec()))
-        .collect();
-    save.renew(part);
-    for (number, chunk) in (0..).zip(rows.chunks(ROWS_PER_CHUNK)) {
-        save.put(part, number, &chunk)?;
-    }
-    Ok(())
-}
-
-/// Takes back what [`save_rows`] has saved.
-pub(super) fn load_rows(rows: &mut Batch, part: Part, load: &Load<'_>) -> Result<(), StateError> {
-    rows.clear();
-    for chunk in load.all::<Vec<(u64, i64, Vec<Value>)>>(part)? {
-        for (seq, time, values) in chunk {
-            if values.len() != rows.width() {
-                return Err(StateError::Inconsistent("an output row has another width"));
-            }
-            let stamp = Stamp {
-                seq: crate::event::Seq(seq),
-                time: crate::event::Timestamp(time),
-            };
-            rows.push(stamp, values);
-        }
-    }
-    Ok(())
 }

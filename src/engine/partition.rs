@@ -28,6 +28,7 @@ pub(super) struct Partition {
     /// By number, in the order in which the keys came.
     instances: BTreeMap<u64, Instance>,
     next_number: u64,
+    work: Work,
     /// Keys that are forgotten and of which something was saved.
     forgotten: Vec<u64>,
     idle_ms: Option<i64>,
@@ -71,10 +72,36 @@ struct Instance {
     deadline_of: Vec<Option<Timestamp>>,
     /// When it is looked at next whether it is idle.
     idle_at: Option<Timestamp>,
-    /// Whether it has worked since it was saved.
+    /// Whether it has worked since it was saved, and since something of it was saved ahead.
     worked: bool,
+    waits: bool,
     /// Whether anything of it was saved.
     saved: bool,
+}
+
+/// Keys that have worked since they were saved, and those of which some can be saved ahead.
+#[derive(Default)]
+struct Work {
+    worked: BTreeSet<u64>,
+    waits: BTreeSet<u64>,
+}
+
+impl Work {
+    /// A key works.
+    #[inline]
+    fn note(&mut self, number: u64, instance: &mut Instance) {
+        if !instance.worked || !instance.waits {
+            (instance.worked, instance.waits) = (true, true);
+            self.worked.insert(number);
+            self.waits.insert(number);
+        }
+    }
+
+    /// A key is as it was saved, or gone.
+    fn forget(&mut self, number: u64) {
+        self.worked.remove(&number);
+        self.waits.remove(&number);
+    }
 }
 
 impl Instance {
@@ -107,6 +134,7 @@ impl Partition {
             by_key: HashMap::with_hasher(FixedState::default()),
             instances: BTreeMap::new(),
             next_number: 0,
+            work: Work::default(),
             forgotten: Vec::new(),
             idle_ms: None,
             deadlines: BTreeSet::new(),
@@ -230,7 +258,7 @@ impl Partition {
         };
         if let Some(instance) = self.instances.get_mut(&number) {
             instance.last = instance.last.max(last);
-            instance.worked = true;
+            self.work.note(number, instance);
         }
         number
     }
@@ -251,7 +279,8 @@ impl Partition {
             queries: self.fresh.iter().map(|(_, query)| query.fresh()).collect(),
             deadline_of: vec![None; self.fresh.len()],
             idle_at: None,
-            worked: true,
+            worked: false,
+            waits: false,
             saved: false,
         };
         for query in &mut instance.queries {
@@ -262,6 +291,7 @@ impl Partition {
             instance.idle_at = Some(due);
             self.deadlines.insert((due, number, Due::Key));
         }
+        self.work.note(number, &mut instance);
         self.instances.insert(number, instance);
     }
 
@@ -285,7 +315,7 @@ impl Partition {
         let Some(instance) = self.instances.get_mut(&number) else {
             return;
         };
-        instance.worked = true;
+        self.work.note(number, instance);
         let Some(running) = instance.queries.get_mut(query) else {
             return;
         };
@@ -357,6 +387,7 @@ impl Partition {
         }
         if let Some(instance) = self.instances.remove(&number) {
             self.by_key.remove(&instance.key);
+            self.work.forget(number);
             if instance.saved {
                 self.forgotten.push(number);
             }
@@ -408,19 +439,45 @@ impl Partition {
                     save.forget(own_operator(operator, number, query));
                 }
             }
-        }
-        for (number, instance) in &mut self.instances {
-            if !(instance.worked || save.is_whole()) {
-                continue;
+            self.work.waits.clear();
+            for number in std::mem::take(&mut self.work.worked) {
+                self.save_key(number, save)?;
+                if let Some(instance) = self.instances.get_mut(&number) {
+                    (instance.worked, instance.waits) = (false, false);
+                }
             }
-            let last = instance.last.0;
-            save.put(Part::Groups, *number, &(&instance.key, last))?;
-            for (query, running) in instance.queries.iter_mut().enumerate() {
-                running.save(&mut save.other(own_operator(operator, *number, query)))?;
-            }
-            instance.saved |= !save.is_whole();
-            instance.worked &= !save.is_changes();
+            return Ok(());
         }
+        if save.is_whole() {
+            let numbers: Vec<u64> = self.instances.keys().copied().collect();
+            let mut numbers = numbers.into_iter();
+            return numbers.try_for_each(|number| self.save_key(number, save));
+        }
+        while let Some(number) = self.work.waits.first().copied() {
+            // As a whole: some of its queries may share what they give.
+            self.save_key(number, save)?;
+            if !save.has_room() {
+                break;
+            }
+            self.work.waits.remove(&number);
+            if let Some(instance) = self.instances.get_mut(&number) {
+                instance.waits = false;
+            }
+        }
+        Ok(())
+    }
+
+    fn save_key(&mut self, number: u64, save: &mut Save<'_, '_>) -> Result<(), StateError> {
+        let Some(instance) = self.instances.get_mut(&number) else {
+            return Ok(());
+        };
+        let last = instance.last.0;
+        save.put(Part::Groups, number, &(&instance.key, last))?;
+        let operator = save.operator();
+        for (query, running) in instance.queries.iter_mut().enumerate() {
+            running.save(&mut save.other(own_operator(operator, number, query)))?;
+        }
+        instance.saved |= !save.is_whole();
         Ok(())
     }
 }
@@ -453,7 +510,8 @@ impl Partition {
                 }
             }
             instance.share(&self.shared);
-            (instance.worked, instance.saved) = (false, true);
+            (instance.worked, instance.waits, instance.saved) = (false, false, true);
+            self.work.forget(number);
             for (query, running) in instance.queries.iter().enumerate() {
                 let due = running.deadline();
                 if let Some(noted) = instance.deadline_of.get_mut(query) {

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::slab::Slab;
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Timestamp, Value};
 use crate::sql::Application;
@@ -22,9 +23,6 @@ use crate::sql::plan::{Domains, EventTime, Full, Future, Late, StreamId};
 /// 2020-01-01: while the log says nothing of its clock, one that says less has not been set since
 /// the machine was switched on.
 const SYNCHRONISED: Timestamp = Timestamp(1_577_836_800_000);
-
-/// Rows per chunk of state.
-const CHUNK_ROWS: usize = 256;
 
 /// What has happened to rows for the sake of their time, to input that could not be used, and
 /// where there was no room.
@@ -74,13 +72,24 @@ pub(super) struct Waiting {
     pub(super) values: Vec<Value>,
     /// Whether it came from too far ahead.
     ahead: bool,
+    /// Its slot among the waiting rows of its stream.
+    slot: usize,
 }
+
+/// When a row that waits counts, and its number among all that have come.
+type Turn = (Timestamp, u64);
+
+/// A row that waits, on disk, by its slot: when it counts, its number, whether it came from too far
+/// ahead, its columns.
+type WaitingState = (Timestamp, u64, bool, Vec<Value>);
 
 /// The entrance of one domain.
 pub(super) struct Reorder {
     sources: Vec<Source>,
     /// By time, then in the order in which they came.
-    waiting: BTreeMap<(Timestamp, u64), Waiting>,
+    waiting: BTreeMap<Turn, Waiting>,
+    /// Those of each stream by slot.
+    turns: Vec<Slab<Turn>>,
     next: u64,
     watermark: Timestamp,
     /// The largest time that any stream has said.
@@ -149,6 +158,7 @@ impl Reorder {
             },
             sources,
             waiting: BTreeMap::new(),
+            turns: plan.streams.iter().map(|_| Slab::default()).collect(),
             next: 0,
             watermark: Timestamp::MIN,
             largest: Timestamp::MIN,
@@ -233,14 +243,16 @@ impl Reorder {
         ahead: bool,
         counts: &mut EngineCounts,
     ) -> Option<Waiting> {
-        let key = (time.max(self.watermark), self.next);
+        let turn = (time.max(self.watermark), self.next);
         self.next += 1;
+        let turns = self.turns.get_mut(stream.0);
         let waiting = Waiting {
             stream,
             values: values.to_vec(),
             ahead,
+            slot: turns.map_or(0, |turns| turns.put(turn)),
         };
-        self.waiting.insert(key, waiting);
+        self.waiting.insert(turn, waiting);
         if self.waiting.len() <= self.rows_max {
             return None;
         }
@@ -248,9 +260,12 @@ impl Reorder {
         let oldest = self.waiting.first_key_value();
         let oldest = oldest.filter(|(_, row)| !row.ahead).map(|(key, _)| key.0);
         match (self.full, oldest) {
-            (Full::DropNewest, _) => self.waiting.remove(&key),
+            (Full::DropNewest, _) => self.take(turn),
             // Only rows wait whose time must not move the clock.
-            (Full::Release, None) => self.waiting.pop_last().map(|(_, row)| row),
+            (Full::Release, None) => {
+                let last = self.waiting.last_key_value().map(|(turn, _)| *turn);
+                last.and_then(|last| self.take(last))
+            }
             (Full::Release, Some(time)) => {
                 self.watermark = self.watermark.max(time);
                 None
@@ -260,9 +275,18 @@ impl Reorder {
 
     /// The next row that need not wait when the clock is at `until`.
     pub(super) fn pop(&mut self, until: Timestamp) -> Option<(Timestamp, Waiting)> {
-        let first = self.waiting.first_entry()?;
-        let time = first.key().0;
-        (time <= until).then(|| (time, first.remove()))
+        let turn = *self.waiting.first_key_value()?.0;
+        let due = turn.0 <= until;
+        let row = due.then(|| self.take(turn)).flatten()?;
+        Some((turn.0, row))
+    }
+
+    /// Takes a row out.
+    fn take(&mut self, turn: Turn) -> Option<Waiting> {
+        let row = self.waiting.remove(&turn)?;
+        let turns = self.turns.get_mut(row.stream.0);
+        turns.and_then(|turns| turns.remove(row.slot));
+        Some(row)
     }
 
     /// Whether a row waits that need not when the clock is at `until`.
@@ -324,7 +348,7 @@ impl Reorder {
 
     /// Saves what belongs to one stream; `clock` is the domain's.
     pub(super) fn save(
-        &self,
+        &mut self,
         stream: StreamId,
         clock: Timestamp,
         save: &mut Save<'_, '_>,
@@ -340,15 +364,16 @@ impl Reorder {
             };
             save.put(Part::Window, 0, &head)?;
         }
-        let rows = self.waiting.iter().filter(|(_, row)| row.stream == stream);
-        let rows: Vec<_> = rows
-            .map(|((time, number), row)| (time, number, row.ahead, &row.values))
-            .collect();
-        save.renew(Part::WindowRows);
-        for (number, chunk) in (0..).zip(rows.chunks(CHUNK_ROWS)) {
-            save.put(Part::WindowRows, number, &chunk)?;
-        }
-        Ok(())
+        let Some(turns) = self.turns.get_mut(stream.0) else {
+            return Ok(());
+        };
+        turns.save(Part::WindowRows, save, |save, slot, turn| {
+            let Some(row) = self.waiting.get(turn) else {
+                return Ok(());
+            };
+            let state = (turn.0, turn.1, row.ahead, &row.values);
+            save.give(Part::WindowRows, slot, &state)
+        })
     }
 
     /// Takes back what belongs to one stream. Gives the domain's clock.
@@ -358,24 +383,36 @@ impl Reorder {
         width: usize,
         load: &Load<'_>,
     ) -> Result<Option<Timestamp>, StateError> {
-        type Rows = Vec<(Timestamp, u64, bool, Vec<Value>)>;
         let head: Option<Head> = load.one(Part::Window)?;
-        let rows: Rows = load.all::<Rows>(Part::WindowRows)?.concat();
-        if rows.iter().any(|(.., values)| values.len() != width) {
+        let rows = load.numbered::<WaitingState>(Part::WindowRows);
+        let rows: Vec<(u64, WaitingState)> = rows.collect::<Result<_, _>>()?;
+        if rows.iter().any(|(_, (.., values))| values.len() != width) {
             return Err(StateError::Inconsistent("a waiting row has another width"));
         }
-        for (time, mut number, ahead, values) in rows {
+        let mut turns = Slab::default();
+        let as_saved = rows.iter().map(|(slot, row)| Ok((*slot, (row.0, row.1))));
+        turns.load(as_saved)?;
+        let slots: Vec<usize> = turns.iter().map(|(slot, _)| slot).collect();
+        for (slot, (_, (time, saved, ahead, values))) in slots.into_iter().zip(rows) {
+            let mut number = saved;
             // Streams that had clocks of their own before may have the same numbers.
             while self.waiting.contains_key(&(time, number)) {
                 number = number.saturating_add(1);
+            }
+            if number != saved {
+                turns.change(slot, (time, number));
             }
             self.next = self.next.max(number.saturating_add(1));
             let waiting = Waiting {
                 stream,
                 values,
                 ahead,
+                slot,
             };
             self.waiting.insert((time, number), waiting);
+        }
+        if let Some(own) = self.turns.get_mut(stream.0) {
+            *own = turns;
         }
         let Some(head) = head else {
             return Ok(None);

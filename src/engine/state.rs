@@ -140,7 +140,7 @@ impl<'a> Saver<'a> {
 
     /// An operator's state begins anew: what was saved of it is gone.
     pub(super) fn forget(&mut self, operator: u64) {
-        if self.saving == Saving::Changed {
+        if self.saving != Saving::Whole {
             let (first, last) = (Place::first_of(operator), Place::last_of(operator));
             self.changes.empty(first, last);
         }
@@ -216,6 +216,11 @@ impl<'a> Save<'_, 'a> {
     /// Whether all that has changed is asked for.
     pub(super) fn is_changes(&self) -> bool {
         self.to.saving == Saving::Changed
+    }
+
+    /// Whether more could be given.
+    pub(super) fn has_room(&self) -> bool {
+        self.to.has_room()
     }
 
     /// What was saved of another operator is gone.
@@ -431,6 +436,11 @@ impl Stretch {
             complete,
             ..Stretch::default()
         };
+    }
+
+    /// The number behind those that lie in the saved state: one of which nothing is known there.
+    pub(super) fn end(&self) -> u64 {
+        self.saved.end
     }
 
     /// The pieces are `there`, and those before `complete` do not change any more. Which ones this

@@ -95,6 +95,21 @@ impl Batch {
         self.values.get_mut(start..).unwrap_or_default()
     }
 
+    /// Appends rows of which the stamps and, row after row, the values are given.
+    pub fn extend(&mut self, stamps: &[Stamp], values: Vec<Value>) {
+        assert_eq!(
+            values.len(),
+            stamps.len() * self.width,
+            "one value per column"
+        );
+        self.stamps.extend_from_slice(stamps);
+        if self.values.is_empty() {
+            self.values = values;
+        } else {
+            self.values.extend(values);
+        }
+    }
+
     /// Takes the last row away.
     pub fn pop(&mut self) {
         if self.stamps.pop().is_some() {
@@ -187,6 +202,12 @@ impl<'a> Rows<'a> {
     #[must_use]
     pub fn stamps(&self) -> &'a [Stamp] {
         self.stamps
+    }
+
+    /// The values of all rows, row after row.
+    #[must_use]
+    pub fn values(&self) -> &'a [Value] {
+        self.values
     }
 
     /// The same rows with other stamps, one for each.

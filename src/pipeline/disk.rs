@@ -131,7 +131,9 @@ pub(super) fn trouble_of(error: &StoreError) -> Trouble {
         StoreError::Locked { .. } | StoreError::Unusable { .. } | StoreError::TooNew { .. } => {
             Trouble::StoreUnusable
         }
-        StoreError::Io { .. } | StoreError::Poisoned { .. } => Trouble::DiskFailed,
+        StoreError::ReadOnly { .. } | StoreError::Io { .. } | StoreError::Poisoned { .. } => {
+            Trouble::DiskFailed
+        }
         StoreError::Damaged { .. } => Trouble::StoreDamaged,
     }
 }

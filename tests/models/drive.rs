@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use eventflux::engine::{Engine, Outputs};
-use eventflux::event::{Batch, Seq, Stamp, Timestamp, Value};
+use eventflux::engine::{Engine, Outputs, Saving};
+use eventflux::event::{Batch, GrowingState, Seq, Stamp, StateChanges, Timestamp, Value};
 use eventflux::sql::plan::StreamId;
 use eventflux::sql::{Application, SqlText, compile};
 use proptest::prelude::*;
@@ -59,6 +59,8 @@ enum Way {
     OneByOne,
     /// Each by itself, and behind each an engine that knows nothing but what was saved.
     Restarted,
+    /// The same, with a saving behind each and a restart now and then.
+    Saved,
 }
 
 /// The plan of an application.
@@ -78,7 +80,7 @@ pub(crate) fn plan(sql: &str) -> Result<Arc<Application>, TestCaseError> {
 pub(crate) fn run(sql: &str, inputs: &[Input]) -> Result<Vec<Given>, TestCaseError> {
     let plan = plan(sql)?;
     let straight = through(&plan, inputs, Way::OneByOne)?;
-    for way in [Way::Together, Way::Restarted] {
+    for way in [Way::Together, Way::Restarted, Way::Saved] {
         let other = through(&plan, inputs, way)?;
         prop_assert!(
             straight == other,
@@ -104,25 +106,58 @@ fn through(
     let mut gather = Gather(Vec::new());
     let mut rest = inputs;
     let mut seq = Seq(0);
+    let (mut saved, mut step) = (GrowingState::default(), 0);
     while let Some(first) = rest.first() {
         let alike = |input: &&Input| stream(input) == stream(first) && input.row.is_some();
         let count = match way {
             Way::Together => rest.iter().take_while(alike).count().max(1),
-            Way::OneByOne | Way::Restarted => 1,
+            Way::OneByOne | Way::Restarted | Way::Saved => 1,
         };
         let (head, tail) = rest.split_at(count);
         push(&mut engine, plan, head, &mut seq, &mut gather);
         rest = tail;
-        if way == Way::Restarted {
-            let saved = engine.state();
-            let saved = saved.map_err(|error| TestCaseError::fail(error.to_string()))?;
+        step += 1;
+        let restarts = match way {
+            Way::Together | Way::OneByOne => continue,
+            Way::Restarted => true,
+            Way::Saved => step % 5 == 0,
+        };
+        save(&mut engine, &mut saved, step)?;
+        if restarts {
             let clock = engine.clock();
             engine = fresh();
-            let empty = engine.restore(&saved, clock);
+            let empty = engine.restore(&saved.state(), clock);
             prop_assert!(empty.is_empty(), "started empty: {empty:?}");
         }
     }
     Ok(gather.0)
+}
+
+/// Brings what is saved up to date, now and then some of it ahead of time, and compares it with the
+/// state as a whole.
+fn save(engine: &mut Engine, saved: &mut GrowingState, step: usize) -> Result<(), TestCaseError> {
+    let mut save = |saving| {
+        let mut changes = StateChanges::new();
+        let done = engine.save(saving, &mut changes);
+        done.map_err(|error| TestCaseError::fail(error.to_string()))?;
+        saved.apply(&changes);
+        Ok::<_, TestCaseError>(())
+    };
+    if step % 3 == 0 {
+        let pieces_max = 2 * step;
+        save(Saving::Ahead { pieces_max })?;
+    }
+    save(Saving::Changed)?;
+    let whole = engine.state();
+    let whole = whole.map_err(|error| TestCaseError::fail(error.to_string()))?;
+    let in_steps = saved.state();
+    prop_assert!(
+        in_steps == whole,
+        "saved in {step} steps, the state is another one:\n{}\ninstead of\n{}",
+        lines(&in_steps.pieces().collect::<Vec<_>>()),
+        lines(&whole.pieces().collect::<Vec<_>>())
+    );
+    Ok(())
 }
 
 fn stream(input: &Input) -> Option<&str> {

@@ -1,7 +1,7 @@
 //! The engine, and the outbox, against models of a few lines that look at everything again and again.
 //!
-//! An engine is run straight, with all rows at once, and with a restart from what was saved behind
-//! each input; all must give what the model says.
+//! An engine is run straight, with all rows at once, and with restarts from what was saved, in
+//! steps, behind each input; all must give what the model says.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -11,6 +11,7 @@
 mod aggregates;
 mod dead_letters;
 mod drive;
+mod incremental;
 mod incremental_rows;
 mod join;
 mod one_stream;

@@ -8,12 +8,10 @@ mod function;
 
 use std::cell::Cell;
 
-use serde::{Deserialize, Serialize};
-
 use super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
 use super::node::Stores;
 use super::rows::IndexedRows;
-use super::state::{Load, Part, Save, StateError};
+use super::state::{Changed, Load, Part, Save, StateError};
 use super::window::Changes;
 use crate::event::{Batch, Row, Rows, Stamp, Value};
 use crate::sql::plan::{Analytic, Analytics as Plan, Expr};
@@ -21,8 +19,6 @@ use function::Function;
 
 /// The state of a call is numbered from this on.
 const CALLS: u16 = 0xE000;
-/// Keys per chunk of state.
-const CHUNK_KEYS: usize = 64;
 
 /// The calls of a query and, between them, its WHERE.
 pub(super) struct Analytics {
@@ -164,13 +160,12 @@ struct Call {
     key: Vec<Value>,
     /// What is remembered for each key.
     states: Vec<Vec<Value>>,
+    /// Which of the states have changed since they were saved.
+    changed: Changed,
 }
 
-/// A run of keys on disk: for each what the call remembers, and its aggregate.
-#[derive(Serialize, Deserialize)]
-struct KeysState {
-    states: Vec<(Vec<Value>, Vec<Value>)>,
-}
+/// A key on disk, by its place: what the call remembers, and its aggregate.
+type KeyState = (Vec<Value>, Vec<Value>);
 
 impl Call {
     fn new(plan: &Analytic, cx: Cx<'_>) -> Call {
@@ -182,6 +177,7 @@ impl Call {
             keys: IndexedRows::new(width, vec![(0..width).collect()], 0).with_nulls_alike(),
             key: Vec::new(),
             states: Vec::new(),
+            changed: Changed::default(),
         }
     }
 
@@ -193,6 +189,7 @@ impl Call {
             keys: self.keys.fresh(),
             key: Vec::new(),
             states: Vec::new(),
+            changed: Changed::default(),
         }
     }
 
@@ -207,6 +204,7 @@ impl Call {
             return Value::Null;
         };
         if counts {
+            self.changed.note(place);
             self.function.next(place, state, env)
         } else {
             self.function.last(place, state, env)
@@ -236,37 +234,42 @@ impl Call {
 
     fn open(&mut self, place: usize) {
         self.states.push(Vec::new());
+        self.changed.note(place);
         self.function.open(place);
     }
 
     fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         self.keys.save(save)?;
-        let places = (0..).zip(&self.states);
-        let states: Vec<(usize, &Vec<Value>)> = places.collect();
-        save.renew(Part::Groups);
-        for (number, chunk) in (0..).zip(states.chunks(CHUNK_KEYS)) {
-            let state = chunk.iter().map(|(place, state)| {
-                let aggregate = self.function.save(*place);
-                ((*state).clone(), aggregate)
-            });
-            let states = state.collect();
-            save.put(Part::Groups, number, &KeysState { states })?;
+        if save.is_whole() {
+            return (0..self.states.len()).try_for_each(|place| self.save_key(place, save));
         }
-        Ok(())
+        let mut changed = self.changed.take(save).into_iter();
+        changed.try_for_each(|place| self.save_key(place, save))
+    }
+
+    fn save_key(&self, place: usize, save: &mut Save<'_, '_>) -> Result<(), StateError> {
+        let Some(state) = self.states.get(place) else {
+            return Ok(());
+        };
+        let aggregate = self.function.save(place);
+        save.give(Part::Groups, place as u64, &(state, aggregate))
     }
 
     fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
         self.keys.load(load)?;
-        for chunk in load.all::<KeysState>(Part::Groups)? {
-            for (state, aggregate) in chunk.states {
-                let place = self.states.len();
-                self.open(place);
-                self.function.load(place, &aggregate)?;
-                if let Some(open) = self.states.get_mut(place) {
-                    *open = state;
-                }
+        for key in load.numbered::<KeyState>(Part::Groups) {
+            let (number, (state, aggregate)) = key?;
+            let place = self.states.len();
+            if number != place as u64 {
+                return Err(StateError::Inconsistent("a key has no state"));
+            }
+            self.open(place);
+            self.function.load(place, &aggregate)?;
+            if let Some(open) = self.states.get_mut(place) {
+                *open = state;
             }
         }
+        self.changed.clear();
         if self.keys.len() != self.states.len() && !self.partition.is_empty() {
             return Err(StateError::Inconsistent("a key has no state"));
         }

@@ -3,10 +3,11 @@
 use std::cell::Cell;
 
 use super::super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
+use super::super::gathered::Gathered;
 use super::super::state::{Load, Part, Save, StateError};
 use super::super::window::{AnyWindow, Changes, Picked};
 use super::tree::{Coming, Place};
-use crate::event::{Batch, Row, Rows, Seq, Stamp, Timestamp, Value};
+use crate::event::{Batch, Row, Rows, Stamp, Timestamp, Value};
 use crate::sql::plan::{Emit, Expr, StreamId, StreamInput, Window};
 
 /// One stream of a join.
@@ -33,7 +34,7 @@ pub(super) struct Port {
     /// Rows that have come out of the window, by their place in `steps`.
     pub(super) arrived: Batch,
     /// The rows of the batch that is open.
-    open: Batch,
+    open: Gathered,
     /// What the window has done and the join has not yet taken in.
     steps: Vec<Step>,
     taken: usize,
@@ -112,7 +113,7 @@ impl Port {
             incoming: Batch::new(width),
             numbers: Batch::new(1),
             arrived: Batch::new(width),
-            open: Batch::new(width),
+            open: Gathered::new(width, Part::Pending),
             steps: Vec::new(),
             taken: 0,
             picked: Vec::new(),
@@ -137,7 +138,7 @@ impl Port {
             incoming: Batch::new(width),
             numbers: Batch::new(1),
             arrived: Batch::new(width),
-            open: Batch::new(width),
+            open: self.open.fresh(),
             steps: Vec::new(),
             taken: 0,
             picked: Vec::new(),
@@ -286,19 +287,11 @@ impl Port {
     }
 
     pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
-        const ROWS_PER_CHUNK: usize = 256;
         if self.form == Form::Straight {
             return Ok(());
         }
         save.put(Part::Holder, 0, &self.id)?;
-        let rows = self.open.rows().iter();
-        let rows: Vec<(u64, i64, &[Value])> = rows
-            .map(|row| (row.stamp.seq.0, row.stamp.time.0, row.values))
-            .collect();
-        save.renew(Part::Pending);
-        for (number, chunk) in (0..).zip(rows.chunks(ROWS_PER_CHUNK)) {
-            save.put(Part::Pending, number, &chunk)?;
-        }
+        self.open.save(save)?;
         self.window.save(save)
     }
 
@@ -307,20 +300,7 @@ impl Port {
             return Ok(());
         }
         self.id = load.one(Part::Holder)?.unwrap_or(0);
-        self.open.clear();
-        for chunk in load.all::<Vec<(u64, i64, Vec<Value>)>>(Part::Pending)? {
-            for (seq, time, values) in chunk {
-                if values.len() != self.open.width() {
-                    let why = "a row of a batch has another width";
-                    return Err(StateError::Inconsistent(why));
-                }
-                let stamp = Stamp {
-                    seq: Seq(seq),
-                    time: Timestamp(time),
-                };
-                self.open.push(stamp, values);
-            }
-        }
+        self.open.load(load)?;
         self.window.load(load)
     }
 }
@@ -350,7 +330,7 @@ struct Recorder<'a> {
     /// The number before that of the first row that is coming in.
     before: u64,
     arrived: &'a mut Batch,
-    open: &'a mut Batch,
+    open: &'a mut Gathered,
     steps: &'a mut Vec<Step>,
     faults: &'a Cell<u64>,
 }
@@ -375,7 +355,7 @@ impl Changes for Recorder<'_> {
             return;
         }
         if self.form == Form::Batches {
-            self.open.push(row.stamp, values.iter().cloned());
+            self.open.gather().push(row.stamp, values.iter().cloned());
             return;
         }
         self.steps.push(Step::Enter {
@@ -394,13 +374,13 @@ impl Changes for Recorder<'_> {
 
     fn close(&mut self, at: Stamp) {
         self.steps.push(Step::LeaveAll { at });
-        for row in self.open.rows().iter() {
+        for row in self.open.rows().rows().iter() {
             self.steps.push(Step::Enter {
                 place: self.arrived.len(),
             });
             self.arrived.push(at, row.values.iter().cloned());
         }
-        self.open.clear();
+        self.open.renew().clear();
     }
 }
 

@@ -5,6 +5,7 @@ mod period;
 mod rate;
 
 use super::distinct::Unique;
+use super::gathered::Gathered;
 use super::output::Output;
 use super::state::{Load, Part, Save, StateError};
 use crate::event::{Batch, Row, Stamp, Timestamp};
@@ -36,7 +37,7 @@ struct Snapshot {
     periods: Periods,
     /// The rows to be shown where nothing before this knows them: of the last batch, or the last
     /// row. None: they are asked for when they are due.
-    held: Option<Batch>,
+    held: Option<Gathered>,
 }
 
 /// What a query shows when it is asked what its result is.
@@ -131,7 +132,7 @@ impl Tail {
                     None => query.has_rows(),
                     Some(held) => {
                         hold(output, held);
-                        !held.is_empty()
+                        !held.rows().is_empty()
                     }
                 };
                 if shows {
@@ -160,10 +161,10 @@ impl Tail {
                         query.has_rows()
                     }
                     Some(held) => {
-                        for row in held.rows().iter() {
+                        for row in held.rows().rows().iter() {
                             self.out.push(at, row.values.iter().cloned());
                         }
-                        !held.is_empty()
+                        !held.rows().is_empty()
                     }
                 };
                 if rows {
@@ -203,8 +204,8 @@ impl Tail {
             Limit::Rate(rate) => rate.save(save),
             Limit::Snapshot(snapshot) => {
                 save.put(Part::Holder, 0, &snapshot.periods)?;
-                match &snapshot.held {
-                    Some(held) => super::output::save_rows(held, Part::Pending, save),
+                match &mut snapshot.held {
+                    Some(held) => held.save(save),
                     None => Ok(()),
                 }
             }
@@ -224,7 +225,7 @@ impl Tail {
                     snapshot.periods.take_state(&periods);
                 }
                 match &mut snapshot.held {
-                    Some(held) => super::output::load_rows(held, Part::Pending, load),
+                    Some(held) => held.load(load),
                     None => Ok(()),
                 }
             }
@@ -233,20 +234,21 @@ impl Tail {
 }
 
 /// Batches show what closed last, and what never leaves its last row.
-fn held(query: &Query, flow: Flow) -> Option<Batch> {
+fn held(query: &Query, flow: Flow) -> Option<Gathered> {
     let last = match flow {
         Flow::Batch => true,
         Flow::Endless => query.grouping.is_none(),
         Flow::Sliding => false,
     };
-    last.then(|| Batch::new(query.select.len()))
+    last.then(|| Gathered::new(query.select.len(), Part::Pending))
 }
 
 /// Takes the batch that has closed, or the last row that has come out, in place of what is held.
-fn hold(output: &mut Output, held: &mut Batch) {
+fn hold(output: &mut Output, held: &mut Gathered) {
     if std::mem::take(&mut output.closed) {
-        std::mem::swap(held, &mut output.out);
+        std::mem::swap(held.renew(), &mut output.out);
     } else if let Some(row) = output.out.len().checked_sub(1) {
+        let held = held.renew();
         held.clear();
         if let Some(row) = output.out.row(row) {
             held.push(row.stamp, row.values.iter().cloned());

@@ -1,17 +1,16 @@
 //! The rows of a sliding window: first in, first out, in blocks.
 //!
-//! A block is the unit of memory that is given back and of state that is written.
+//! A block is the unit of memory that is given back and of state that is written: in the state
+//! it is a run of rows ([`Packed`]) under the block's number. Where in its block a row lies tells
+//! nothing about it: it depends on how rows came.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
-use super::super::state::{Load, Part, Save, StateError};
+use super::super::packed::{PIECE_ROWS as BLOCK_ROWS, Packed, Unpacked, unpack};
+use super::super::state::{Load, Part, Save, StateError, Stretch};
 use super::Picked;
-use crate::event::{Row, Seq, Stamp, Timestamp, Value};
-
-/// Rows per block.
-const BLOCK_ROWS: usize = 256;
+use crate::event::{Row, Stamp, Timestamp, Value};
 
 /// Rows of which only some columns are kept.
 pub(super) struct Ring {
@@ -21,8 +20,9 @@ pub(super) struct Ring {
     blocks: VecDeque<Block>,
     /// Rows of the first block that have been taken.
     taken: usize,
-    /// The number of the first block, counted since the start.
+    /// The number of the first block.
     first_block: u64,
+    saved: Stretch,
     rows: usize,
     /// The block that was emptied last, for reuse.
     spare: Option<Block>,
@@ -32,21 +32,6 @@ pub(super) struct Ring {
 struct Block {
     values: Vec<Value>,
     stamps: Vec<Stamp>,
-}
-
-/// A block on disk: sequence numbers, times, values row after row.
-#[derive(Serialize, Deserialize)]
-struct BlockState {
-    seqs: Vec<u64>,
-    times: Vec<i64>,
-    values: Vec<Value>,
-}
-
-/// What the ring knows besides its blocks.
-#[derive(Serialize, Deserialize)]
-struct RingState {
-    first_block: u64,
-    taken: usize,
 }
 
 impl Ring {
@@ -62,6 +47,7 @@ impl Ring {
             blocks: VecDeque::new(),
             taken: 0,
             first_block: 0,
+            saved: Stretch::default(),
             rows: 0,
             spare: None,
         }
@@ -176,53 +162,54 @@ impl Ring {
         }
         self.taken = 0;
         self.first_block += 1;
+        if self.blocks.is_empty() {
+            // Those that were never saved have used up no number.
+            self.first_block = self.saved.end();
+        }
+    }
+
+    /// The numbers of the blocks, and the first that another row may still come into.
+    fn numbers(&self) -> (Range<u64>, u64) {
+        let end = self.first_block + self.blocks.len() as u64;
+        let last = self.blocks.back();
+        let open = last.is_some_and(|block| block.stamps.len() < BLOCK_ROWS);
+        (self.first_block..end, end - u64::from(open))
     }
 
     pub(super) fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
-        let state = RingState {
-            first_block: self.first_block,
-            taken: self.taken,
-        };
-        save.put(Part::Window, 0, &state)?;
-        save.renew(Part::WindowRows);
-        for (number, block) in (self.first_block..).zip(&self.blocks) {
-            let state = BlockState {
-                seqs: block.stamps.iter().map(|stamp| stamp.seq.0).collect(),
-                times: block.stamps.iter().map(|stamp| stamp.time.0).collect(),
-                values: block.values.clone(),
+        save.put(Part::Window, 0, &(self.first_block, self.taken))?;
+        let (there, complete) = self.numbers();
+        let (gone, new) = self.saved.take(save, there, complete);
+        save.remove_all(Part::WindowRows, gone);
+        let behind = new.start.saturating_sub(self.first_block);
+        let behind = usize::try_from(behind).unwrap_or(usize::MAX);
+        for (number, block) in new.zip(self.blocks.iter().skip(behind)) {
+            let packed = Packed {
+                stamps: &block.stamps,
+                values: &block.values,
             };
-            save.put(Part::WindowRows, number, &state)?;
+            save.give(Part::WindowRows, number, &packed)?;
         }
         Ok(())
     }
 
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
-        let Some(state) = load.one::<RingState>(Part::Window)? else {
+        let Some((first_block, taken)) = load.one::<(u64, usize)>(Part::Window)? else {
             return Ok(());
         };
-        self.first_block = state.first_block;
-        self.taken = state.taken;
+        self.first_block = first_block;
+        self.taken = taken;
         self.rows = 0;
         self.blocks.clear();
-        for block in load.all::<BlockState>(Part::WindowRows)? {
-            let rows = block.seqs.len();
-            if block.times.len() != rows
-                || block.values.len() != rows * (self.keep.len() + self.extra)
-            {
-                return Err(StateError::Inconsistent(
-                    "a window's block has rows of another width",
-                ));
+        for block in load.numbered::<Unpacked>(Part::WindowRows) {
+            let (number, block) = block?;
+            let (there, complete) = self.numbers();
+            if number != there.end || complete != there.end {
+                return Err(StateError::Inconsistent("a window's rows have a gap"));
             }
-            let stamps = block.seqs.into_iter().zip(block.times);
-            let stamps = stamps.map(|(seq, time)| Stamp {
-                seq: Seq(seq),
-                time: Timestamp(time),
-            });
-            self.rows += rows;
-            self.blocks.push_back(Block {
-                values: block.values,
-                stamps: stamps.collect(),
-            });
+            let (stamps, values) = unpack(block, self.keep.len() + self.extra)?;
+            self.rows += stamps.len();
+            self.blocks.push_back(Block { values, stamps });
         }
         if self.taken > self.rows {
             return Err(StateError::Inconsistent(
@@ -230,6 +217,8 @@ impl Ring {
             ));
         }
         self.rows -= self.taken;
+        let (there, complete) = self.numbers();
+        self.saved.load(there, complete);
         Ok(())
     }
 }

@@ -9,15 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use serde::{Deserialize, Serialize};
 
 use super::super::expr::{Compiled, Env};
+use super::super::packed::{PIECE_ROWS, Packed, Unpacked, unpack};
+use super::super::slab::Slab;
 use super::super::state::{Load, Part, Save, StateError};
 use super::{Changes, Picked, Window};
-use crate::event::{Row, Seq, Stamp, Timestamp, Value};
-
-/// Rows per chunk of state.
-const CHUNK_ROWS: usize = 256;
+use crate::event::{Row, Stamp, Timestamp, Value};
 
 /// One session at a time.
 pub(super) struct OneSession {
@@ -79,6 +77,8 @@ pub(super) struct Sessions {
     key: Option<Compiled>,
     /// Every session by its number, in the order in which they began.
     sessions: BTreeMap<u64, Session>,
+    /// The runs of rows of which the sessions are made.
+    runs: Slab<Run>,
     /// The latest session of each key.
     latest: HashMap<Value, u64, FixedState>,
     /// When each session closes.
@@ -92,19 +92,41 @@ struct Session {
     stamps: Vec<Stamp>,
     /// The kept columns, row after row.
     values: Vec<Value>,
+    /// The slots of its runs of rows.
+    runs: Vec<u32>,
 }
 
-/// Some rows of a session on disk.
-#[derive(Serialize, Deserialize)]
-struct PieceState {
-    number: u64,
-    key: Value,
-    seqs: Vec<u64>,
-    times: Vec<i64>,
-    values: Vec<Value>,
+/// A run of rows: whose it is, and its place among the runs of that session.
+#[derive(Clone, Copy)]
+struct Run {
+    session: u64,
+    place: usize,
 }
+
+/// A run of rows on disk, by its slot: the session's number, the run's place, the key, the rows.
+type RunState = (u64, usize, Value, Unpacked);
 
 impl Session {
+    fn new(key: Value) -> Session {
+        Session {
+            key,
+            stamps: Vec::new(),
+            values: Vec::new(),
+            runs: Vec::new(),
+        }
+    }
+
+    /// The run at `place` among its runs of rows.
+    fn run(&self, place: usize, width: usize) -> Packed<'_> {
+        let first = place * PIECE_ROWS;
+        let end = self.stamps.len().min(first + PIECE_ROWS);
+        let values = self.values.get(first * width..end * width);
+        Packed {
+            stamps: self.stamps.get(first..end).unwrap_or_default(),
+            values: values.unwrap_or_default(),
+        }
+    }
+
     fn last(&self) -> Timestamp {
         self.stamps.last().map_or(Timestamp::MIN, |last| last.time)
     }
@@ -131,6 +153,7 @@ impl Sessions {
             keep,
             key,
             sessions: BTreeMap::new(),
+            runs: Slab::default(),
             latest: HashMap::default(),
             due: BTreeSet::new(),
             next: 0,
@@ -151,11 +174,10 @@ impl Sessions {
             self.latest.insert(key.clone(), self.next);
             self.next
         });
-        let session = self.sessions.entry(number).or_insert_with(|| Session {
-            key,
-            stamps: Vec::new(),
-            values: Vec::new(),
-        });
+        let session = self
+            .sessions
+            .entry(number)
+            .or_insert_with(|| Session::new(key));
         let silence_ms = self.gap_ms.saturating_add(self.latency_ms);
         if goes_on.is_some() {
             let before = session.last().plus_ms(silence_ms);
@@ -165,6 +187,18 @@ impl Sessions {
             .insert((row.stamp.time.plus_ms(silence_ms), number));
         let value = |column: &usize| row.values.get(*column).cloned().unwrap_or_default();
         session.values.extend(self.keep.iter().map(value));
+        match session.runs.last() {
+            Some(run) if session.stamps.len() % PIECE_ROWS > 0 => self.runs.note(*run as usize),
+            Some(_) | None => {
+                let place = session.runs.len();
+                let run = self.runs.put(Run {
+                    session: number,
+                    place,
+                });
+                // Four thousand million runs of rows do not fit the machines this runs on.
+                session.runs.push(u32::try_from(run).unwrap_or(u32::MAX));
+            }
+        }
         session.stamps.push(row.stamp);
     }
 
@@ -177,6 +211,9 @@ impl Sessions {
             if self.latest.is_empty() {
                 self.latest = HashMap::default();
             }
+        }
+        for run in &session.runs {
+            self.runs.remove(*run as usize);
         }
         let width = self.keep.len();
         for row in (0..).map_while(|place| session.row(place, width)) {
@@ -232,32 +269,15 @@ impl Window for Sessions {
 
     fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         save.put(Part::Window, 0, &self.next)?;
-        save.renew(Part::WindowRows);
-        let width = self.keep.len();
-        let mut chunk: Vec<PieceState> = Vec::new();
-        let (mut rows, mut chunks) = (0, 0);
-        for (number, session) in &self.sessions {
-            for (place, stamps) in (0..).zip(session.stamps.chunks(CHUNK_ROWS)) {
-                let first = place * CHUNK_ROWS * width;
-                let values = session.values.get(first..first + stamps.len() * width);
-                chunk.push(PieceState {
-                    number: *number,
-                    key: session.key.clone(),
-                    seqs: stamps.iter().map(|stamp| stamp.seq.0).collect(),
-                    times: stamps.iter().map(|stamp| stamp.time.0).collect(),
-                    values: values.unwrap_or_default().to_vec(),
-                });
-                rows += stamps.len();
-                if rows >= CHUNK_ROWS {
-                    save.put(Part::WindowRows, chunks, &std::mem::take(&mut chunk))?;
-                    (rows, chunks) = (0, chunks + 1);
-                }
-            }
-        }
-        if !chunk.is_empty() {
-            save.put(Part::WindowRows, chunks, &chunk)?;
-        }
-        Ok(())
+        let (width, sessions) = (self.keep.len(), &self.sessions);
+        self.runs.save(Part::WindowRows, save, |save, slot, run| {
+            let Some(session) = sessions.get(&run.session) else {
+                return Ok(());
+            };
+            let packed = session.run(run.place, width);
+            let state = (run.session, run.place, &session.key, packed);
+            save.give(Part::WindowRows, slot, &state)
+        })
     }
 
     fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
@@ -265,28 +285,30 @@ impl Window for Sessions {
         self.sessions.clear();
         self.latest.clear();
         self.due.clear();
-        let pieces = load.all::<Vec<PieceState>>(Part::WindowRows)?;
-        for piece in pieces.into_iter().flatten() {
-            let rows = piece.seqs.len();
-            if piece.times.len() != rows || piece.values.len() != rows * self.keep.len() {
-                return Err(StateError::Inconsistent(
-                    "a session has rows of another form",
-                ));
+        let mut pieces = Vec::new();
+        let runs = load.numbered::<RunState>(Part::WindowRows).map(|state| {
+            let (slot, (session, place, key, rows)) = state?;
+            pieces.push((session, place, 0, key, rows));
+            Ok((slot, Run { session, place }))
+        });
+        self.runs.load(runs)?;
+        for ((slot, _), piece) in self.runs.iter().zip(&mut pieces) {
+            piece.2 = slot;
+        }
+        pieces.sort_unstable_by_key(|(session, place, ..)| (*session, *place));
+        let mut pieces = pieces.into_iter().peekable();
+        while let Some((number, _, _, key, _)) = pieces.peek() {
+            let (number, mut session) = (*number, Session::new(key.clone()));
+            while let Some((_, place, slot, _, rows)) = pieces.next_if(|one| one.0 == number) {
+                let (stamps, values) = unpack(rows, self.keep.len())?;
+                if place * PIECE_ROWS != session.stamps.len() || stamps.is_empty() {
+                    return Err(StateError::Inconsistent("a session's rows have a gap"));
+                }
+                session.stamps.extend(stamps);
+                session.values.extend(values);
+                session.runs.push(u32::try_from(slot).unwrap_or(u32::MAX));
             }
-            let session = self
-                .sessions
-                .entry(piece.number)
-                .or_insert_with(|| Session {
-                    key: piece.key,
-                    stamps: Vec::new(),
-                    values: Vec::new(),
-                });
-            let stamps = piece.seqs.into_iter().zip(piece.times);
-            session.stamps.extend(stamps.map(|(seq, time)| Stamp {
-                seq: Seq(seq),
-                time: Timestamp(time),
-            }));
-            session.values.extend(piece.values);
+            self.sessions.insert(number, session);
         }
         let silence_ms = self.gap_ms.saturating_add(self.latency_ms);
         for (number, session) in &self.sessions {

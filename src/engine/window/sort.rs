@@ -3,24 +3,25 @@
 use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, Serializer};
 
 use super::super::aggregate::Leaves;
 use super::super::expr::{Compiled, Env};
+use super::super::slab::Slab;
 use super::super::state::{Load, Part, Save, StateError};
 use super::{Changes, Picked, Window};
 use crate::event::{Row, Seq, Stamp, Timestamp, Value};
-
-/// Rows per chunk of state.
-const CHUNK_ROWS: usize = 256;
 
 pub(super) struct Sort {
     rows_max: usize,
     keep: Vec<usize>,
     /// What is sorted by, and whether the largest comes first.
     keys: Vec<(Compiled, bool)>,
-    rows: BTreeMap<Rank, Kept>,
+    /// The slots of the rows, in order.
+    order: BTreeMap<Arc<Rank>, usize>,
+    rows: Slab<Kept>,
     next: u64,
     faults: Cell<u64>,
 }
@@ -38,17 +39,18 @@ struct Key {
 }
 
 struct Kept {
+    rank: Arc<Rank>,
     stamp: Stamp,
     values: Vec<Value>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct RowState {
-    number: u64,
-    seq: u64,
-    time: i64,
-    keys: Vec<Value>,
-    values: Vec<Value>,
+/// A row on disk, by its slot: its number, sequence number and time, its keys, its columns.
+type RowState = (u64, u64, i64, Vec<Value>, Vec<Value>);
+
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(to)
+    }
 }
 
 impl Ord for Key {
@@ -104,7 +106,8 @@ impl Sort {
             rows_max,
             keep,
             keys,
-            rows: BTreeMap::new(),
+            order: BTreeMap::new(),
+            rows: Slab::default(),
             next: 0,
             faults: Cell::new(0),
         }
@@ -128,28 +131,26 @@ impl Sort {
 impl Window for Sort {
     fn push(&mut self, rows: Picked<'_>, to: &mut dyn Changes) {
         for row in rows.iter() {
-            let rank = self.rank(row);
+            let rank = Arc::new(self.rank(row));
             let value = |column: &usize| row.values.get(*column).cloned().unwrap_or_default();
             let kept = Kept {
+                rank: Arc::clone(&rank),
                 stamp: row.stamp,
                 values: self.keep.iter().map(value).collect(),
             };
-            if self.rows.len() >= self.rows_max {
-                let falls_out = self
-                    .rows
-                    .last_key_value()
-                    .is_some_and(|last| *last.0 < rank);
-                if falls_out {
+            if self.order.len() >= self.rows_max {
+                let last = self.order.last_entry();
+                let Some(last) = last.filter(|last| *last.key() > rank) else {
                     to.enter(kept.row());
                     to.leave(kept.row(), row.stamp);
                     continue;
-                }
-                if let Some((_, last)) = self.rows.pop_last() {
+                };
+                if let Some(last) = self.rows.remove(last.remove()) {
                     to.leave(last.row(), row.stamp);
                 }
             }
             to.enter(kept.row());
-            self.rows.insert(rank, kept);
+            self.order.insert(rank, self.rows.put(kept));
         }
     }
 
@@ -175,50 +176,53 @@ impl Window for Sort {
 
     fn save(&mut self, save: &mut Save<'_, '_>) -> Result<(), StateError> {
         save.put(Part::Window, 0, &self.next)?;
-        save.renew(Part::WindowRows);
-        let mut rows = self.rows.iter().peekable();
-        let mut chunk = 0;
-        while rows.peek().is_some() {
-            let state = |(rank, kept): (&Rank, &Kept)| RowState {
-                number: rank.number,
-                seq: kept.stamp.seq.0,
-                time: kept.stamp.time.0,
-                keys: rank.keys.iter().map(|key| key.value.clone()).collect(),
-                values: kept.values.clone(),
-            };
-            let some: Vec<RowState> = rows.by_ref().take(CHUNK_ROWS).map(state).collect();
-            save.put(Part::WindowRows, chunk, &some)?;
-            chunk += 1;
-        }
-        Ok(())
+        self.rows.save(
+            Part::WindowRows,
+            save,
+            |save,
+             slot,
+             Kept {
+                 rank,
+                 stamp,
+                 values,
+             }| {
+                let state = (rank.number, stamp.seq.0, stamp.time.0, &rank.keys, values);
+                save.give(Part::WindowRows, slot, &state)
+            },
+        )
     }
 
     fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
         self.next = load.one(Part::Window)?.unwrap_or(0);
-        self.rows.clear();
-        let rows = load.all::<Vec<RowState>>(Part::WindowRows)?;
-        for row in rows.into_iter().flatten() {
-            if row.keys.len() != self.keys.len() || row.values.len() != self.keep.len() {
+        let (columns, keys_count) = (self.keep.len(), self.keys.len());
+        let rows = load.numbered::<RowState>(Part::WindowRows).map(|row| {
+            let (slot, (number, seq, time, keys, values)) = row?;
+            if keys.len() != keys_count || values.len() != columns {
                 return Err(StateError::Inconsistent("a sorted row has another form"));
             }
-            let descending = self.keys.iter().map(|(_, descending)| *descending);
-            let keys = row.keys.into_iter().zip(descending);
-            let rank = Rank {
-                keys: keys
-                    .map(|(value, descending)| Key { value, descending })
-                    .collect(),
-                number: row.number,
-            };
-            let stamp = Stamp {
-                seq: Seq(row.seq),
-                time: Timestamp(row.time),
-            };
+            let keys = keys.into_iter().zip(&self.keys);
+            let keys = keys.map(|(value, (_, descending))| Key {
+                value,
+                descending: *descending,
+            });
             let kept = Kept {
-                stamp,
-                values: row.values,
+                rank: Arc::new(Rank {
+                    keys: keys.collect(),
+                    number,
+                }),
+                stamp: Stamp {
+                    seq: Seq(seq),
+                    time: Timestamp(time),
+                },
+                values,
             };
-            self.rows.insert(rank, kept);
-        }
+            Ok((slot, kept))
+        });
+        self.rows.load(rows)?;
+        let order = self.rows.iter();
+        self.order = order
+            .map(|(slot, kept)| (Arc::clone(&kept.rank), slot))
+            .collect();
         Ok(())
     }
 }

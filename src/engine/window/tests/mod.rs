@@ -6,9 +6,9 @@ mod sliding;
 use proptest::prelude::*;
 
 use super::super::expr::Cx;
-use super::super::state::{Load, state_of};
+use super::super::state::{Load, Saver, Saving, state_of};
 use super::{AnyWindow, Changes, Picked};
-use crate::event::{Batch, Row, Seq, Stamp, Timestamp, Type, Value};
+use crate::event::{Batch, GrowingState, Row, Seq, Stamp, StateChanges, Timestamp, Type, Value};
 use crate::sql::plan::{Emit, Expr, ExprKind, Window};
 
 /// A row: key, own time, value; and when it comes.
@@ -111,12 +111,35 @@ fn made(plan: &Window, emit: Emit) -> AnyWindow {
     AnyWindow::new(Some(plan), emit, &[0, 1, 2, 3], Cx::PLAIN)
 }
 
-fn restarted(window: &mut AnyWindow) -> AnyWindow {
-    let state = state_of(1, |save| window.save(save));
-    let load = Load::all_of(&state).remove(&1).unwrap_or_default();
-    let mut window = window.fresh();
-    window.load(&load).unwrap();
-    window
+/// What was saved of a window, in steps.
+#[derive(Default)]
+struct Steps {
+    grown: GrowingState,
+    savings: u64,
+}
+
+impl Steps {
+    fn save(&mut self, window: &mut AnyWindow, saving: Saving) {
+        let mut changes = StateChanges::new();
+        self.savings += 1;
+        let mut saver = Saver::new(saving, self.savings, &mut changes);
+        window.save(&mut saver.of(1)).unwrap();
+        self.grown.apply(&changes);
+    }
+
+    /// The window as an engine has it that knows only what was saved.
+    fn restarted(&mut self, window: &mut AnyWindow) -> AnyWindow {
+        if self.savings % 3 == 0 {
+            self.save(window, Saving::Ahead { pieces_max: 64 });
+        }
+        self.save(window, Saving::Changed);
+        let state = state_of(1, |save| window.save(save));
+        assert_eq!(self.grown.state(), state, "what was saved in steps");
+        let load = Load::all_of(&state).remove(&1).unwrap_or_default();
+        let mut window = window.fresh();
+        window.load(&load).unwrap();
+        window
+    }
 }
 
 /// Everything falls due until `at`.
@@ -129,16 +152,17 @@ fn fire(window: &mut AnyWindow, at: Stamp, log: &mut Log) {
     }
 }
 
-/// Runs all events as the engine would, at most `size` rows in one go, with a restart after each
-/// push if it is wanted, and `after` being called after each push.
+/// Runs all events as the engine would, at most `size` rows in one go, with a restart after every
+/// so many pushes if it is wanted, and `after` being called after each push.
 fn run(
     (plan, emit): (&Window, Emit),
     events: &[Event],
     size: usize,
-    restart: bool,
+    restart: Option<usize>,
     mut after: impl FnMut(&[Event], &Log),
 ) -> Vec<Step> {
-    let (mut window, mut log) = (made(plan, emit), Log::default());
+    let (mut window, mut log, mut saved) = (made(plan, emit), Log::default(), Steps::default());
+    let mut pushes = 0;
     let mut done = 0;
     while let Some(first) = events.get(done) {
         fire(&mut window, first.stamp(), &mut log);
@@ -154,8 +178,9 @@ fn run(
         let places: Vec<usize> = (0..count).collect();
         window.push(Picked::new(batch.rows(), &places), &mut log);
         window.pushed(&mut log);
-        if restart {
-            window = restarted(&mut window);
+        pushes += 1;
+        if restart.is_some_and(|every| pushes % every == 0) {
+            window = saved.restarted(&mut window);
         }
         done += count;
         after(&events[..done], &log);
@@ -176,10 +201,10 @@ fn end(events: &[Event]) -> Stamp {
 /// However rows are cut, and however often the window is restarted, it does the same.
 fn all_the_same(plan: &Window, emit: Emit, events: &[Event]) -> Vec<Step> {
     let plan = (plan, emit);
-    let steps = run(plan, events, 1, false, |_, _| {});
-    for (size, restart) in [(usize::MAX, false), (3, true), (1, true)] {
+    let steps = run(plan, events, 1, None, |_, _| {});
+    for (size, restart) in [(usize::MAX, None), (3, Some(1)), (1, Some(1)), (1, Some(4))] {
         let other = run(plan, events, size, restart, |_, _| {});
-        assert_eq!(steps, other, "{plan:?} in {size}, restarts: {restart}");
+        assert_eq!(steps, other, "{plan:?} in {size}, restarts: {restart:?}");
     }
     steps
 }

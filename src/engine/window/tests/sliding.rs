@@ -139,7 +139,7 @@ proptest! {
             let now = done.last().map_or(0, |event| event.time);
             assert_eq!(held(&log.0), content(&plan, done, now), "after {}", done.len());
         };
-        let steps = run((&plan, Emit::All), &events, 1, false, check);
+        let steps = run((&plan, Emit::All), &events, 1, None, check);
         prop_assert_eq!(&whole, &steps);
         // Rows that leave with time leave at their very time.
         let end = super::end(&events).time.0;
