@@ -119,7 +119,13 @@ pub(crate) struct Planned {
 }
 
 /// All faults of the store that stop it at once.
-const FAULTS: &[Fault] = &[Fault::Crash, Fault::Full, Fault::Fails];
+const FAULTS: &[Fault] = &[
+    Fault::Crash,
+    Fault::CrashAfter,
+    Fault::Full,
+    Fault::Fails,
+    Fault::FailsAfter,
+];
 
 const HOUR_MS: i64 = 3_600_000;
 /// 2023, 2036 and the epoch.
