@@ -346,7 +346,7 @@ fn flipped_bits_stop_nothing_and_are_told() {
                 losses += 1;
                 silent += u64::from(was_killed && !is_told(&site.log()));
                 let said = site.log();
-                // sled ends where a write was torn, and what a bit flips after a kill looks like one.
+                // After a kill sled ends where a write was torn, and a bit flipped looks like that.
                 assert!(
                     was_killed || is_told(&said),
                     "{what}: {last:?}, then {row:?}, and not a word:\n{said}"
