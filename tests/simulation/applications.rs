@@ -362,7 +362,8 @@ const TIME: &[Part] = &[
     ),
     (
         "abc",
-        "CREATE AGGREGATION PerKey WITH ('max_rows'='40') AS SELECT k, sum(v) AS s, count(*) AS n, max(v) AS hi FROM T \
+        "CREATE AGGREGATION PerKey WITH ('max_rows'='40') AS \
+         SELECT k, sum(v) AS s, count(*) AS n, max(v) AS hi FROM T \
          GROUP BY k AGGREGATE BY at EVERY SECONDS, MINUTES",
     ),
     (

@@ -31,7 +31,7 @@ use crate::every::every_operation;
 use crate::many::{Hunt, replay};
 
 /// How many days `cargo test` lives through, and about how many steps each has.
-const DAYS: u64 = 2_000;
+const DAYS: u64 = 1_000;
 
 #[test]
 fn no_day_breaks_a_promise() {

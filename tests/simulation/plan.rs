@@ -119,7 +119,13 @@ pub(crate) struct Planned {
 }
 
 /// All faults of the store that stop it at once.
-const FAULTS: &[Fault] = &[Fault::Crash, Fault::Full, Fault::Fails];
+const FAULTS: &[Fault] = &[
+    Fault::Crash,
+    Fault::CrashAfter,
+    Fault::Full,
+    Fault::Fails,
+    Fault::FailsAfter,
+];
 
 const HOUR_MS: i64 = 3_600_000;
 /// 2023, 2036 and the epoch.
@@ -195,9 +201,6 @@ struct Weights {
 }
 
 fn step(random: &mut Random, weights: Weights, is_damaged: bool, leaps: bool) -> Step {
-    let source = random.index(SOURCES.len());
-    let sink = random.index(8);
-    let after_ms = i64::try_from(random.below(400)).unwrap();
     let damage = u64::from(is_damaged) * 2;
     let mut kinds = [
         (12, Kind::Publish),
@@ -228,7 +231,15 @@ fn step(random: &mut Random, weights: Weights, is_damaged: bool, leaps: bool) ->
         at = at.wrapping_sub(weight);
         is_it.then_some(kind)
     });
-    match kind.unwrap() {
+    of_kind(random, kind.unwrap(), leaps)
+}
+
+/// A step of this kind.
+fn of_kind(random: &mut Random, kind: Kind, leaps: bool) -> Step {
+    let source = random.index(SOURCES.len());
+    let sink = random.index(8);
+    let after_ms = i64::try_from(random.below(400)).unwrap();
+    match kind {
         Kind::Publish => Step::Publish {
             source,
             messages: 1 + random.below(4),
