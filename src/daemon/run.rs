@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Connector, DaemonError, Prepared};
 use crate::config::{self, Settings};
-use crate::event::{DeliveryMark, Seq};
+use crate::event::{DeliveryMark, OutputKey, Seq};
 use crate::observe::{Counted, PipelineMetrics, Trouble};
 use crate::outbox::{Full, Limits as OutboxLimits};
 use crate::pace::Backoff;
@@ -130,8 +130,14 @@ impl Prepared {
             });
         let sources = sources.collect();
         let sinks = self.sinks.into_iter().enumerate().map(|(number, sink)| {
-            let deliver = start.sink(number, sink, confirmed.clone(), draining.clone());
-            Feed::new(number, deliver, opened.core.outbox(), opened.identity)
+            let metrics = Arc::default();
+            let outboxes = &mut start.counted.outboxes;
+            outboxes.push((sink.name.clone(), Arc::clone(&metrics)));
+            let (settled, is_settled) = watch::channel(OutputKey::default());
+            let words = (confirmed.clone(), is_settled);
+            let deliver = start.sink(number, sink, words, draining.clone());
+            let outbox = opened.core.outbox();
+            Feed::new(number, deliver, outbox, opened.identity).telling(settled, metrics)
         });
         let feeds = sinks.collect();
         let Start {
@@ -300,7 +306,7 @@ impl Start<'_> {
         &mut self,
         number: usize,
         sink: Connector<Sink>,
-        confirmed: Sender<sink::Confirmed>,
+        (confirmed, settled): (Sender<sink::Confirmed>, watch::Receiver<OutputKey>),
         stop: watch::Receiver<bool>,
     ) -> mpsc::Sender<sink::Delivery> {
         let (deliver, deliveries) = mpsc::channel(DELIVERIES_MAX);
@@ -312,6 +318,7 @@ impl Start<'_> {
             name: sink.name.clone(),
             sink: number,
             deliveries,
+            settled,
             confirmed,
             stop,
             stop_within: self.stop_within,

@@ -1,11 +1,16 @@
 //! Outputs on their way from the outbox into the sinks' channels.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::watch;
 
+use super::letters::GivenUp;
 use crate::event::{OutputKey, Seq};
-use crate::outbox::{Entry, Outbox, OutboxError};
+use crate::observe::OutboxMetrics;
+use crate::outbox::{Counts, Depth, Entry, Outbox, OutboxError};
 use crate::sink::Delivery;
 
 /// Outputs kept in memory while they wait to become durable; beyond it they are read back.
@@ -15,7 +20,8 @@ const READ_ROWS_MAX: usize = 256;
 const READ_BYTES_MAX: usize = 256 * 1024;
 
 /// What one sink has been given. Outputs reach it in order, once per run of the daemon, and only
-/// when the input that caused them is durable: an output must never outlive its cause.
+/// when the input that caused them is durable: an output must never outlive its cause. What its
+/// outbox gives up it is not given any more, and is told to pass over.
 #[derive(Debug)]
 pub struct Feed {
     sink: usize,
@@ -29,6 +35,9 @@ pub struct Feed {
     /// Whether the sink's channel was full when it was last tried.
     full: bool,
     id_prefix: String,
+    /// Tells the sink what does not wait any more.
+    settled: watch::Sender<OutputKey>,
+    metrics: Arc<OutboxMetrics>,
 }
 
 impl Feed {
@@ -48,6 +57,45 @@ impl Feed {
             behind: true,
             full: false,
             id_prefix: format!("{store_id:016x}"),
+            settled: watch::Sender::new(OutputKey::default()),
+            metrics: Arc::default(),
+        }
+    }
+
+    /// The same, and it tells `settled` up to where nothing waits any more, and `metrics` what
+    /// becomes of outputs.
+    #[must_use]
+    pub fn telling(self, settled: watch::Sender<OutputKey>, metrics: Arc<OutboxMetrics>) -> Feed {
+        Feed {
+            settled,
+            metrics,
+            ..self
+        }
+    }
+
+    /// Counts what was given up, and takes over the accounts of the outbox.
+    pub(super) fn count(&self, outbox: &Outbox, given_up: &[GivenUp]) {
+        let own = given_up.iter().filter(|one| one.sink == self.sink);
+        let letters = own.map(|one| one.letters).sum();
+        self.metrics.letters.fetch_add(letters, Ordering::Relaxed);
+        let Counts {
+            confirmed,
+            dropped,
+            expired,
+            refused,
+            damaged,
+        } = outbox.counts(self.sink).unwrap_or_default();
+        let Depth { entries, bytes, .. } = outbox.depth(self.sink).unwrap_or_default();
+        for (gauge, value) in [
+            (&self.metrics.confirmed, confirmed),
+            (&self.metrics.dropped, dropped),
+            (&self.metrics.expired, expired),
+            (&self.metrics.refused, refused),
+            (&self.metrics.damaged, damaged),
+            (&self.metrics.waiting, entries),
+            (&self.metrics.waiting_bytes, bytes),
+        ] {
+            gauge.store(value, Ordering::Relaxed);
         }
     }
 
@@ -55,9 +103,8 @@ impl Feed {
     /// are not given twice, so that nothing new stands before it.
     pub fn restart(&mut self, outbox: &Outbox, store_id: u64) {
         self.sent = self.sent.max(outbox.cursor(self.sink).unwrap_or_default());
-        self.fresh = VecDeque::new();
-        self.behind = true;
         self.id_prefix = format!("{store_id:016x}");
+        self.reread(outbox);
     }
 
     /// New outputs, in the outbox by now.
@@ -70,6 +117,18 @@ impl Feed {
             self.fresh = VecDeque::new();
             self.behind = true;
         }
+    }
+
+    /// The outbox has given up some of what waits, old or new.
+    pub fn reread(&mut self, outbox: &Outbox) {
+        self.fresh = VecDeque::new();
+        self.behind = true;
+        let settled = outbox.settled(self.sink).unwrap_or_default();
+        self.settled.send_if_modified(|known| {
+            let is_more = settled > *known;
+            *known = settled.max(*known);
+            is_more
+        });
     }
 
     /// Gives the sink what is durable and what it has room for.

@@ -222,13 +222,7 @@ impl Core {
                 self.engine.trust_clock(state.trusted);
             }
         }
-        let mut batch = WriteBatch::new();
-        for (sink, entries) in gather.by_sink.iter().enumerate() {
-            if !entries.is_empty() {
-                self.outbox.append(sink, time, entries, &mut batch)?;
-            }
-        }
-        Ok(self.put(batch)?)
+        self.put_out_again(time, gather.by_sink)
     }
 
     /// An engine for another plan: with the state of the operators that did not change, unless all
