@@ -163,10 +163,7 @@ impl Feed {
             }
             let read = outbox.read(self.sink, self.sent, room, READ_BYTES_MAX)?;
             if read.is_empty() {
-                // What lies between `sent` and the last key, if anything did, was dropped.
-                self.sent = self
-                    .sent
-                    .max(outbox.last_key(self.sink).unwrap_or_default());
+                // What lies between `sent` and the last key, if anything did, was given up.
                 self.behind = false;
                 return Ok(());
             }

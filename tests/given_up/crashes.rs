@@ -257,7 +257,10 @@ fn a_crash_at_every_operation_leaves_one_letter_or_the_output() {
             (Fault::Fails, 1),
             (Fault::Fails, 2),
         ] {
-            let how = format!("{fault:?} at {operation} of {}, {keep} kept", all.operations());
+            let how = format!(
+                "{fault:?} at {operation} of {}, {keep} kept",
+                all.operations()
+            );
             let store = SimStore::new();
             store.plan(operation, fault);
             let mut world = World::default();

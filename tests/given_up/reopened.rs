@@ -28,7 +28,9 @@ use crate::{COLUMNS, number_in};
 const ROWS: i64 = 24;
 /// Of the sink that is away for a while, so many expire.
 const MISSED: i64 = 9;
-const SINKS: [&str; 3] = ["Picky", "Away", "Bad"];
+const SINKS: [&str; 4] = ["Picky", "Away", "Narrow", "Bad"];
+/// What Narrow may hold: a few outputs.
+const NARROW_BYTES: u64 = 500;
 
 fn open(store: &SimStore) -> Result<Opened, PipelineError> {
     let sink = |name: &str| {
@@ -42,9 +44,10 @@ fn open(store: &SimStore) -> Result<Opened, PipelineError> {
         path: "app.sql".to_owned(),
         text: format!(
             "CREATE STREAM S (n BIGINT);\n\
-             CREATE STREAM Bad {COLUMNS} WITH ('type'='sink', 'extension'='log');\n{}{}",
+             CREATE STREAM Bad {COLUMNS} WITH ('type'='sink', 'extension'='log');\n{}{}{}",
             sink("Picky"),
-            sink("Away")
+            sink("Away"),
+            sink("Narrow")
         ),
     }];
     let limits = |ttl_ms, dead_letters| OutboxLimits {
@@ -56,6 +59,11 @@ fn open(store: &SimStore) -> Result<Opened, PipelineError> {
     let limits = [
         limits(None, true),
         limits(Some(40), true),
+        OutboxLimits {
+            bytes_max: NARROW_BYTES,
+            full: Full::DropNewest,
+            ..limits(None, true)
+        },
         limits(None, false),
     ];
     let sinks = SINKS.map(str::to_owned).into_iter().zip(limits);
@@ -79,8 +87,8 @@ fn open(store: &SimStore) -> Result<Opened, PipelineError> {
 /// What has come out.
 #[derive(Debug, Default)]
 struct Out {
-    /// What each of the two sinks has taken.
-    taken: [Vec<i64>; 2],
+    /// What each of the others has taken.
+    taken: [Vec<i64>; 3],
     /// Letters: about which sink's output, and which.
     letters: BTreeMap<OutputKey, (String, i64)>,
 }
@@ -90,6 +98,8 @@ struct Side {
     deliveries: mpsc::Receiver<Delivery>,
     settled: watch::Receiver<OutputKey>,
     confirmed: Sender<Confirmed>,
+    /// How many rows are acknowledged.
+    released: watch::Receiver<u64>,
     out: Arc<Mutex<Out>>,
 }
 
@@ -104,6 +114,12 @@ impl Side {
                 ("Away", value) if value.as_int().unwrap() <= MISSED => {
                     self.wait_until_given_up(key);
                     continue;
+                }
+                ("Narrow", value) => {
+                    self.wait_until_all_came();
+                    let number = value.as_int().unwrap();
+                    self.out.lock().unwrap().taken[self.sink].push(number);
+                    None
                 }
                 ("Bad", _) => {
                     let text = |at: usize| row[at].as_str().unwrap();
@@ -128,6 +144,16 @@ impl Side {
         let end = Instant::now() + DEADLINE;
         while *self.settled.borrow() < key {
             assert!(Instant::now() < end, "{key:?} is never given up");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Side {
+    fn wait_until_all_came(&self) {
+        let end = Instant::now() + DEADLINE;
+        while *self.released.borrow() < ROWS.unsigned_abs() {
+            assert!(Instant::now() < end, "they are never acknowledged");
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -170,11 +196,11 @@ fn lives_through(failure: Option<Failure>) -> (u64, u64) {
     }
     let (to, arrivals) = bounded(4);
     let (confirm, confirmed) = bounded(4096);
-    let (released, _was_released) = watch::channel(0);
+    let (released, was_released) = watch::channel(0);
     let (tell_stop, stopping) = watch::channel(false);
     let (drained, _is_drained) = watch::channel(false);
     let out: Arc<Mutex<Out>> = Arc::default();
-    let counts: [Arc<OutboxMetrics>; 3] = Default::default();
+    let counts: [Arc<OutboxMetrics>; 4] = Default::default();
     let mut feeds = Vec::new();
     let mut sides = Vec::new();
     for (sink, counts) in counts.iter().enumerate() {
@@ -187,6 +213,7 @@ fn lives_through(failure: Option<Failure>) -> (u64, u64) {
             deliveries,
             settled: is_settled,
             confirmed: confirm.clone(),
+            released: was_released.clone(),
             out: Arc::clone(&out),
         };
         sides.push(std::thread::spawn(move || side.run()));
@@ -242,7 +269,7 @@ fn lives_through(failure: Option<Failure>) -> (u64, u64) {
 
 /// Everything was taken or has a letter.
 fn is_whole(out: &Out) -> bool {
-    SINKS.iter().take(2).zip(&out.taken).all(|(sink, taken)| {
+    SINKS.iter().take(3).zip(&out.taken).all(|(sink, taken)| {
         let has_letter = |n: &i64| {
             out.letters
                 .values()
@@ -252,8 +279,8 @@ fn is_whole(out: &Out) -> bool {
     })
 }
 
-fn check(out: &Out, counts: &[Arc<OutboxMetrics>; 3], failure: Option<Failure>) {
-    for (sink, (name, taken)) in SINKS.iter().take(2).zip(&out.taken).enumerate() {
+fn check(out: &Out, counts: &[Arc<OutboxMetrics>; 4], failure: Option<Failure>) {
+    for (sink, (name, taken)) in SINKS.iter().take(3).zip(&out.taken).enumerate() {
         assert!(taken.is_sorted_by(|one, next| one < next), "{failure:?}");
         let own = out.letters.values().filter(|(from, _)| from == name);
         let mut letters: Vec<i64> = own.map(|(_, about)| *about).collect();
@@ -269,6 +296,11 @@ fn check(out: &Out, counts: &[Arc<OutboxMetrics>; 3], failure: Option<Failure>) 
                     letters.iter().copied().eq(refused),
                     "{failure:?}: {letters:?}"
                 );
+            }
+            "Narrow" => {
+                assert!(!letters.is_empty(), "{failure:?}");
+                let both = taken.iter().find(|n| letters.contains(n));
+                assert_eq!(both, None, "dropped, and delivered: {failure:?}");
             }
             _ => assert!(
                 letters.len() >= MISSED.unsigned_abs() as usize,
