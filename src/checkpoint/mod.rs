@@ -258,8 +258,8 @@ impl Checkpoints {
     }
 
     /// The oldest input after which a retained checkpoint begins: the log must keep everything
-    /// after it. `None` when there is no checkpoint, or one whose input is not known: then the
-    /// log must keep everything.
+    /// after it. `None` when there is none, or one whose input is not known, or when all of them
+    /// rest on the same: then the log must keep everything.
     #[must_use]
     pub fn oldest_retained(&self) -> Option<Seq> {
         self.shared.lock().oldest_retained()

@@ -96,6 +96,7 @@ fn exit_of(error: &DaemonError) -> Exit {
                     StoreError::Unusable { .. }
                         | StoreError::TooNew { .. }
                         | StoreError::Full { .. }
+                        | StoreError::ReadOnly { .. }
                 )
             ) =>
         {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
@@ -10,7 +11,8 @@ use tokio::sync::watch;
 use super::letters::GivenUp;
 use crate::event::{OutputKey, Seq};
 use crate::observe::OutboxMetrics;
-use crate::outbox::{Counts, Depth, Entry, Outbox, OutboxError};
+use crate::outbox::{Counts, Depth, Entry, Outbox, OutboxError, Reason};
+use crate::pace::Sparse;
 use crate::sink::Delivery;
 
 /// Outputs kept in memory while they wait to become durable; beyond it they are read back.
@@ -18,6 +20,8 @@ const FRESH_MAX: usize = 4096;
 /// Outputs read back at once, and their bytes.
 const READ_ROWS_MAX: usize = 256;
 const READ_BYTES_MAX: usize = 256 * 1024;
+/// That outputs are given up is said once in so long for each sink.
+const LINE_SPAN: Duration = Duration::from_secs(60);
 
 /// What one sink has been given. Outputs reach it in order, once per run of the daemon, and only
 /// when the input that caused them is durable: an output must never outlive its cause. What its
@@ -38,6 +42,7 @@ pub struct Feed {
     /// Tells the sink what does not wait any more.
     settled: watch::Sender<OutputKey>,
     metrics: Arc<OutboxMetrics>,
+    given_up_line: Sparse,
 }
 
 impl Feed {
@@ -59,6 +64,7 @@ impl Feed {
             id_prefix: format!("{store_id:016x}"),
             settled: watch::Sender::new(OutputKey::default()),
             metrics: Arc::default(),
+            given_up_line: Sparse::new(LINE_SPAN),
         }
     }
 
@@ -129,6 +135,26 @@ impl Feed {
             *known = settled.max(*known);
             is_more
         });
+    }
+
+    /// Says what was given up, though not each time. What the far side refuses, the sink says.
+    pub(super) fn tell(&mut self, given_up: &GivenUp, name: &str, outbox: &Outbox) {
+        let why = match &given_up.reason {
+            Reason::Full => "it was full",
+            Reason::Expired => "they had waited too long",
+            Reason::Refused { .. } => return,
+        };
+        if self.given_up_line.occurred(Instant::now()).is_some() {
+            let Counts {
+                dropped, expired, ..
+            } = outbox.counts(self.sink).unwrap_or_default();
+            tracing::warn!(
+                stream = name,
+                dropped,
+                expired,
+                "the outbox gives up outputs: {why}; the counts are those since it exists"
+            );
+        }
     }
 
     /// Gives the sink what is durable and what it has room for.

@@ -25,4 +25,5 @@ pub use lasting::{Durability, Handles, Limits, SourceHandle};
 pub use letters::{GivenUp, Word};
 pub use recover::{Open, Recovered, StatePolicy};
 pub use run::{Outcome, run};
+pub use save::Ahead;
 pub use turn::{Core, Input, PipelineError, SinkStream, TurnDone};

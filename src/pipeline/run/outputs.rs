@@ -63,6 +63,10 @@ impl Pipeline<'_> {
                 feed.add(outputs);
             }
             feed.count(outbox, &given_up);
+            let own = given_up.iter().find(|one| one.sink == sink);
+            if let (Some(own), Some(stream)) = (own, self.core.sinks().get(sink)) {
+                feed.tell(own, &stream.name, outbox);
+            }
         }
         for one in given_up {
             self.lasting.words.gave_up(one);
