@@ -68,7 +68,7 @@ impl Words {
     }
 
     /// What is to be written of it; it counts as written from now on.
-    pub(super) fn to_write(&mut self) -> Vec<Word> {
+    pub(super) fn take_unwritten(&mut self) -> Vec<Word> {
         let syncs = self.syncs;
         let unwritten = self.open.iter_mut().filter(|one| one.written.is_none());
         let unwritten = unwritten.map(|one| {
@@ -160,8 +160,8 @@ mod tests {
         words.said(said(4, false));
         let refused = |number| Word::Said(said(number, true));
         let confirmed = |number| Word::Said(said(number, false));
-        assert_eq!(words.to_write(), [refused(3), confirmed(4)]);
-        assert_eq!(words.to_write(), [confirmed(4)]);
+        assert_eq!(words.take_unwritten(), [refused(3), confirmed(4)]);
+        assert_eq!(words.take_unwritten(), [confirmed(4)]);
         words.sync_begins();
         // Written while the sync is under way, which need not cover it.
         let expired = given_up(4, 9, Reason::Expired);
@@ -180,7 +180,7 @@ mod tests {
         words.sync_begins();
         words.synced();
         assert_eq!(words.all(), [refused(11), confirmed(11)]);
-        assert_eq!(words.to_write(), [refused(11), confirmed(11)]);
+        assert_eq!(words.take_unwritten(), [refused(11), confirmed(11)]);
         words.sync_begins();
         words.synced();
         assert_eq!(words.all(), [confirmed(11)]);

@@ -77,7 +77,7 @@ impl Pipeline<'_> {
     pub(super) fn write_confirmed(&mut self) -> Result<(), PipelineError> {
         self.confirmed_since = None;
         let time = self.log_now();
-        let words = self.lasting.words.to_write();
+        let words = self.lasting.words.take_unwritten();
         let turn = self.core.settle(time, &words)?;
         if !turn.given_up.is_empty() {
             return self.write(turn);
