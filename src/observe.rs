@@ -234,7 +234,8 @@ pub struct OutboxMetrics {
     pub refused: AtomicU64,
     /// Stored groups of outputs that were found damaged.
     pub damaged: AtomicU64,
-    /// How many of those that were given up went on as dead letters, since the start.
+    /// How many of those that were given up went on as dead letters, since the start and without
+    /// those that recovery has made.
     pub letters: AtomicU64,
     /// Outputs that wait now.
     pub waiting: AtomicU64,

@@ -18,8 +18,8 @@ enum Due {
 }
 
 impl Engine {
-    /// Takes rows of a stream, stamped, their times not decreasing. Rows of a stream that takes dead
-    /// letters are such, from outside: they are outputs too, where somebody watches it.
+    /// Takes rows of a stream, stamped, their times not decreasing. Rows of a stream that takes
+    /// dead letters are such, from outside: they are outputs too, where somebody watches it.
     pub fn push(&mut self, stream: StreamId, rows: Rows<'_>, to: &mut dyn Outputs) {
         if !self.is_watched(stream) || !self.takes_letters(stream) {
             self.take(stream, rows, to);

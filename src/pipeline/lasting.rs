@@ -8,8 +8,8 @@
 //! * Numbers that were given are not given again, not even those of records that are lost. So
 //!   whatever is still under way to a sink or from it, and an outbox that had to begin anew, can
 //!   mean nothing else by a key.
-//! * What sinks have confirmed is confirmed again, as that may be lost; so is what they have refused
-//!   and what was given up, see [`super::words`].
+//! * What sinks have confirmed is confirmed again, as that may be lost; so is what they have
+//!   refused and what was given up, see [`super::words`].
 //! * Feeds go on behind what their sinks were given.
 
 use std::collections::{BTreeMap, VecDeque};

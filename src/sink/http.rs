@@ -337,7 +337,8 @@ impl Task {
                 stream = self.context.name,
                 count,
                 "the server does not let us post: {why}; nothing is given up for it, but nothing \
-                 is delivered either: look at http.url and http.header.*; next attempt in {wait:.1?}"
+                 is delivered either: look at http.url and http.header.*; \
+                 next attempt in {wait:.1?}"
             );
         }
         wait
