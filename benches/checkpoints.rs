@@ -26,7 +26,7 @@ use crate::figure::{Figure, Measured};
 use crate::folder;
 
 /// Devices, of which the state holds a row in a table and a group each: some 100 MB.
-const DEVICES: u64 = 330_000;
+const DEVICES: u64 = 450_000;
 /// One of so many devices is heard of in a second.
 const PARTS: u64 = 100;
 const STATE: &str = "CREATE TABLE Last (id BIGINT PRIMARY KEY, name STRING, temperature DOUBLE, \

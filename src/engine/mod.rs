@@ -26,6 +26,7 @@ mod projected;
 mod query;
 mod reach;
 mod reorder;
+mod restore;
 mod rollup;
 mod rows;
 mod screen;
@@ -52,6 +53,7 @@ use node::{Node, Port, Source, Stores};
 use reach::{Reach, Stop};
 pub use reorder::EngineCounts;
 use reorder::Reorder;
+use restore::Loaded;
 use screen::Screens;
 use share::Rooms;
 use state::{Load, Saver};
@@ -318,16 +320,24 @@ impl Engine {
         let mut empty = self.restore_entrances(&mut by_operator, clock);
         self.nodes.iter_mut().for_each(Node::unshare);
         let mut rooms = Rooms::default();
-        for (number, operator) in self.operators.clone().into_iter().enumerate() {
+        let loaded = restore::load_all(&mut self.nodes, &self.operators, &by_operator);
+        for (number, loaded) in loaded.into_iter().enumerate() {
             let Some(node) = self.nodes.get_mut(number) else {
                 continue;
             };
-            let there = by_operator.contains_key(&operator);
-            let loaded = node.load(operator, &mut by_operator);
-            if let Some(worked) = self.worked.get_mut(number) {
-                *worked = !there || loaded.is_err();
+            let Loaded {
+                there,
+                result,
+                claimed,
+                ..
+            } = loaded;
+            for operator in &claimed {
+                by_operator.remove(operator);
             }
-            match loaded {
+            if let Some(worked) = self.worked.get_mut(number) {
+                *worked = !there || result.is_err();
+            }
+            match result {
                 // A state may be saved before the clock is known.
                 Ok(()) if there && node.starts() => {}
                 Ok(()) if there => {
@@ -338,7 +348,7 @@ impl Engine {
                 Ok(()) if state.is_empty() || !node.has_state() => {}
                 Ok(()) => empty.push((node.describe(&self.plan), Empty::New)),
                 Err(why) => {
-                    self.forsaken.push(operator);
+                    self.forsaken.extend(claimed);
                     node.renew(&self.plan, &self.stores);
                     empty.push((node.describe(&self.plan), Empty::Damaged(why)));
                 }
