@@ -252,7 +252,7 @@ impl Core {
         self.known_unlogged.remove(name);
         all.extend(marks);
         let source = name.clone();
-        let mut origin = (!all.is_empty()).then(|| Origin { source, marks: all });
+        let mut origin = (!all.is_empty()).then_some(Origin { source, marks: all });
         let (pieces, too_large) = pieces(rows);
         let mut left = pieces.len() + rejected.len() + too_large.len();
         // The marks speak for the whole input: its records are one write, or, where that would be
