@@ -11,15 +11,18 @@ mod disk;
 mod feed;
 mod flight;
 mod lasting;
+mod letters;
 mod own;
 mod recover;
 mod run;
 mod save;
 mod turn;
+mod words;
 
 pub use disk::{Disk, Opened, RoomLimits};
 pub use feed::Feed;
 pub use lasting::{Durability, Handles, Limits, SourceHandle};
+pub use letters::{GivenUp, Word};
 pub use recover::{Open, Recovered, StatePolicy};
 pub use run::{Outcome, run};
 pub use save::Ahead;

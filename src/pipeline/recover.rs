@@ -174,6 +174,8 @@ impl Core {
             }
             match end {
                 ReadEnd::Stopped => {}
+                // Running it may have made dead letters, which are records of their own.
+                ReadEnd::Whole { next } if next < self.wal.next() => {}
                 ReadEnd::Whole { .. } => return Ok(()),
                 ReadEnd::Cut { at, why } => {
                     found
@@ -229,13 +231,7 @@ impl Core {
                 self.engine.trust_clock(state.trusted);
             }
         }
-        let mut batch = WriteBatch::new();
-        for (sink, entries) in gather.by_sink.iter().enumerate() {
-            if !entries.is_empty() {
-                self.outbox.append(sink, time, entries, &mut batch)?;
-            }
-        }
-        Ok(self.put(batch)?)
+        self.put_out_again(time, gather.by_sink)
     }
 
     /// An engine for another plan: with the state of the operators that did not change, unless all
