@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::own::Own;
 use super::turn::{Core, Gather, PipelineError, SinkStream};
-use crate::checkpoint::{Checkpoints, Extent, Progress, Restored};
+use crate::checkpoint::{Checkpoints, Progress, Restored};
 use crate::engine::{Empty, Engine, Saving};
 use crate::event::{Seq, State, StateChanges, Timestamp};
 use crate::outbox::{Limits, Outbox, Stray};
@@ -112,7 +112,7 @@ impl Core {
             own,
             unlogged: BTreeMap::new(),
             saved: seq,
-            extent: Extent::Whole,
+            needs_everything: false,
             is_new: seq == Seq(0),
             unsaved: Vec::new(),
             jobs: VecDeque::new(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::letters::GivenUp;
 use super::own::{MARKS_MAX, Own};
-use crate::checkpoint::{CheckpointError, Checkpoints, Extent, Job};
+use crate::checkpoint::{CheckpointError, Checkpoints, Job};
 use crate::engine::{Engine, EngineCounts, Outputs, StateError};
 use crate::event::{
     Batch, ClockState, DeliveryMark, OutputKey, Rejected, Seq, StateChanges, Timestamp, Value,
@@ -119,9 +119,9 @@ pub struct Core {
     pub(super) unlogged: BTreeMap<String, Vec<DeliveryMark>>,
     /// What the newest checkpoint covers.
     pub(super) saved: Seq,
-    /// What the checkpoint that was begun has to hold.
-    pub(super) extent: Extent,
-    /// Whether the engine began with nothing and nothing of it has been saved.
+    /// Whether the checkpoint that was begun has to hold everything, whatever has changed.
+    pub(super) needs_everything: bool,
+    /// Whether the engine began with nothing and nothing of it has been given to a checkpoint.
     pub(super) is_new: bool,
     /// Changes of an engine that is no more, for the next checkpoint.
     pub(super) unsaved: Vec<StateChanges>,
