@@ -6,7 +6,7 @@
 //! operator 0, key: 1 in the highest byte            the application in its written form, text
 //! operator 0, key: 2 in the highest byte, then      CBOR [source, [[packet, digest], ...]]: the
 //!   the source's number (16 bits), a block (40)     marks of messages 256 × block and following
-//! operator 0, key: 3 in the highest byte            CBOR [[record, seq], ...]: by which records the
+//! operator 0, key: 4 in the highest byte            CBOR [[record, seq], ...]: by which records the
 //!                                                   state went back, and to where; the newest 16
 //! ```
 
@@ -22,7 +22,7 @@ pub(super) const MARKS_MAX: usize = 4096;
 const BLOCK_MARKS: u64 = 256;
 const APPLICATION: u64 = 1 << 56;
 const MARKS: u64 = 2 << 56;
-const RETURNS: u64 = 3 << 56;
+const RETURNS: u64 = 4 << 56;
 const BLOCK: u64 = (1 << 40) - 1;
 /// How many times that the state went back are kept.
 const RETURNS_MAX: usize = 16;
@@ -250,6 +250,7 @@ mod tests {
             known.entry(source).or_default().extend(marks);
             if step == 50 {
                 own.set_application("two");
+                own.goes_back(Seq(9), Seq(7));
             }
             let mut changes = StateChanges::new();
             let whole = step % 41 == 40;
@@ -275,5 +276,6 @@ mod tests {
             }
         }
         assert_eq!(own.application(), "two");
+        assert_eq!(own.returns(), [(Seq(9), Seq(7))]);
     }
 }
