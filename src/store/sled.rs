@@ -8,7 +8,7 @@
 //! <dir>/lock            locked as long as the store is open; holds the owner's process number
 //! <dir>/store/          sled's own: conf, db, blobs/, snap.*
 //! <dir>/mark            how far the store had come at least, see below
-//! <dir>/quarantine/<n>  what used to be <dir>/store when it could not be read
+//! <dir>/quarantine/<n>  what used to be <dir>/store when it could not be read, with a file `why`
 //! ```
 //!
 //! A batch of one change is one sled insert. A larger one is written first as a whole into one
@@ -209,6 +209,8 @@ fn reopen(
         }
     };
     let to = quarantine(dir, home)?;
+    // For whoever looks into it later. Without it nothing is lost.
+    let _ = fs::write(to.join("why"), &why);
     events.push(StoreEvent::Quarantined { to, why });
     open_whole(home, options).map_err(|failure| match failure {
         Failure::Refused(error) => error,
