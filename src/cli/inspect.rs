@@ -15,7 +15,7 @@ use clap::{Args, Subcommand};
 use super::{Exit, Terminal, point, prepare};
 use crate::pipeline::Target;
 use crate::store::StoreError;
-use crate::store::look::{self, How, Look, LookError, Which};
+use crate::store::look::{self, How, Look, LookError, Manner, Which};
 use crate::store::sled::StoreOptions;
 
 /// Where the daemon keeps its state when nothing else is said.
@@ -33,6 +33,10 @@ pub(super) struct Whose {
     /// Look at the damaged store that was set aside under this number
     #[arg(long, value_name = "N", global = true)]
     quarantine: Option<u64>,
+    /// Do not open it, but look for whole values in its files: this also finds what was lost
+    /// without notice, and what had been removed
+    #[arg(long, global = true)]
+    salvage: bool,
     /// Where the copy goes that is looked at; it takes as much room as the store
     #[arg(long, value_name = "FOLDER", global = true)]
     tmp: Option<PathBuf>,
@@ -139,14 +143,19 @@ pub(super) fn inspect(whose: &Whose, question: &Question, terminal: &mut Termina
         Ok(dir) => dir,
         Err(exit) => return exit,
     };
-    let answered = look::look(&dir, whose.which(), &whose.tmp(), &StoreOptions::default())
+    let manner = match whose.salvage {
+        true => Manner::Salvage,
+        false => Manner::Open,
+    };
+    let answered = whose
+        .look(&dir, manner)
         .map_err(Trouble::from)
         .and_then(|look| {
             warn(&look, terminal);
             match question {
                 Question::Ls { json } => ls::ls(&dir, whose.which(), &look, *json, terminal),
                 Question::Cat(what) => cat::cat(what, &look, terminal),
-                Question::Verify => verify::verify(&look, terminal),
+                Question::Verify => verify::verify(&dir, whose, &look, terminal),
                 Question::Export(what) => export::export(what, &look, terminal),
             }
         });
@@ -172,6 +181,11 @@ impl Whose {
         Ok(self.store.clone().unwrap_or_else(|| PathBuf::from(STORE)))
     }
 
+    fn look(&self, dir: &Path, manner: Manner) -> Result<Look, LookError> {
+        let options = StoreOptions::default();
+        look::look(dir, self.which(), manner, (&self.tmp(), &options))
+    }
+
     fn which(&self) -> Which {
         self.quarantine.map_or(Which::Current, Which::Quarantined)
     }
@@ -186,7 +200,7 @@ fn warn(look: &Look, terminal: &mut Terminal<'_>) {
     match &look.how {
         How::Opened | How::WithoutSnapshot(_) => {}
         How::Salvaged { why, .. } => terminal.complain(format_args!(
-            "the store does not open ({why}); what is shown was found whole in its files, and may \
+            "the store is not open ({why}): what is shown was found whole in its files, and may \
              include what had been removed"
         )),
     }
@@ -238,7 +252,10 @@ impl<'a> Lines<'a> {
 
     /// Breaks when it is in vain.
     fn line(&mut self, line: &[u8]) -> std::ops::ControlFlow<()> {
-        let written = self.out.write_all(line).and_then(|()| self.out.write_all(b"\n"));
+        let written = self
+            .out
+            .write_all(line)
+            .and_then(|()| self.out.write_all(b"\n"));
         match written {
             Ok(()) => std::ops::ControlFlow::Continue(()),
             Err(error) => {

@@ -10,7 +10,10 @@ pub(super) fn parse(text: &str) -> Result<Target, String> {
     }
     let time = text.parse::<jiff::Timestamp>().ok().or_else(|| {
         let civil: jiff::civil::DateTime = text.parse().ok()?;
-        civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+        civil
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .ok()
+            .map(|zoned| zoned.timestamp())
     });
     match time {
         Some(time) => Ok(Target::Time(Timestamp(time.as_millisecond()))),
@@ -20,8 +23,11 @@ pub(super) fn parse(text: &str) -> Result<Target, String> {
     }
 }
 
-/// ISO 8601 in UTC, to the millisecond.
+/// ISO 8601 in UTC, to the millisecond; `-` before the first time that a log has had.
 pub(super) fn iso(time: Timestamp) -> String {
+    if time == Timestamp::MIN {
+        return "-".to_owned();
+    }
     match jiff::Timestamp::from_millisecond(time.0) {
         Ok(time) => format!("{time:.3}"),
         Err(_) => format!("{time} ms"),
@@ -67,6 +73,7 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert_eq!(iso(Timestamp(1_500)), "1970-01-01T00:00:01.500Z");
+        assert_eq!(iso(Timestamp::MIN), "-");
         assert_eq!(iso(Timestamp::MAX), "9223372036854775807 ms");
         let sizes = [(5, "5 B"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB")];
         for (bytes, expected) in sizes {

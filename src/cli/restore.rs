@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Exit, Terminal, exit_of, point, prepare};
 use crate::daemon::Prepared;
 use crate::pipeline::{RestoreError, Target, WentBack};
-use crate::store::look::{self, How, Which};
+use crate::store::look::{self, How, Manner, Which};
 use crate::store::sled::{StoreEvent, StoreOptions};
 use crate::store::{StoreError, sled};
 
@@ -53,7 +53,7 @@ fn try_out(
         terminal.complain(format_args!("eventflux: {why}"));
         Err(Exit::Store)
     };
-    let look = match look::look(&path, Which::Current, &tmp, &options) {
+    let look = match look::look(&path, Which::Current, Manner::Open, (&tmp, &options)) {
         Ok(look) => look,
         Err(error) => return refuse(&error),
     };
@@ -69,15 +69,14 @@ fn try_out(
     done
 }
 
-fn go_back(
-    prepared: &Prepared,
-    at: Target,
-    terminal: &mut Terminal<'_>,
-) -> Result<WentBack, Exit> {
+fn go_back(prepared: &Prepared, at: Target, terminal: &mut Terminal<'_>) -> Result<WentBack, Exit> {
     let path = &prepared.settings.store.path;
     // A fresh store would be made in the place of one that is not there.
     if !path.exists() {
-        terminal.complain(format_args!("eventflux: there is no store in `{}`", path.display()));
+        terminal.complain(format_args!(
+            "eventflux: there is no store in `{}`",
+            path.display()
+        ));
         return Err(Exit::Store);
     }
     let failed = |error: &StoreError, terminal: &mut Terminal<'_>| {
@@ -108,7 +107,10 @@ fn go_back(
             exit_of(&error.into())
         }
         RestoreError::Unreachable { earliest } => {
-            terminal.complain(format_args!("eventflux: {}", RestoreError::Unreachable { earliest }));
+            terminal.complain(format_args!(
+                "eventflux: {}",
+                RestoreError::Unreachable { earliest }
+            ));
             if let Some((seq, time)) = earliest {
                 let time = point::iso(time);
                 terminal.complain(format_args!("its time is {time}: try --at {seq}"));
@@ -146,7 +148,9 @@ fn tell(went: &WentBack, prepared: &Prepared, dry_run: bool, terminal: &mut Term
         seq => format!("from the checkpoint after {seq}, "),
     };
     let plural = if *records == 1 { "" } else { "s" };
-    terminal.say(format_args!("  {begin}{records} record{plural} of the log {were} run again"));
+    terminal.say(format_args!(
+        "  {begin}{records} record{plural} of the log {were} run again"
+    ));
     terminal.say(format_args!(
         "  no part of it any more: inputs {} to {}, {} rows and {} rejected, from {} to {}",
         forgotten.first,
@@ -158,7 +162,9 @@ fn tell(went: &WentBack, prepared: &Prepared, dry_run: bool, terminal: &mut Term
     ));
     terminal.say("  they stay in the log, and what has come out because of them stays out");
     if *outputs > 0 {
-        terminal.say(format_args!("  {outputs} more outputs wait: time has gone on meanwhile"));
+        terminal.say(format_args!(
+            "  {outputs} more outputs wait: time has gone on meanwhile"
+        ));
     }
     for warning in warnings {
         terminal.say(format_args!("  warning: {warning}"));
@@ -171,6 +177,8 @@ fn tell(went: &WentBack, prepared: &Prepared, dry_run: bool, terminal: &mut Term
     terminal.say(format_args!(
         "to undo it: eventflux restore {} --at {}, as long as `inspect ls` shows a checkpoint \
          between {to} and {}",
-        prepared.settings.path, forgotten.last, forgotten.last.plus(1)
+        prepared.settings.path,
+        forgotten.last,
+        forgotten.last.plus(1)
     ));
 }

@@ -136,7 +136,9 @@ impl From<CheckpointError> for RestoreError {
 fn earliest_of(earliest: Option<(Seq, Timestamp)>) -> String {
     match earliest {
         Some((seq, _)) => format!("the oldest that can is the one after input {seq}"),
-        None => "no checkpoint is whole, and the log does not begin with the first input".to_owned(),
+        None => {
+            "no checkpoint is whole, and the log does not begin with the first input".to_owned()
+        }
     }
 }
 
@@ -246,9 +248,7 @@ impl Core {
         let sinks = Arc::clone(&self.sinks);
         let engine = match self.rebuilt(open, wanted, to, found)? {
             Ok(rebuilt) if rebuilt.text == self.own.application() => rebuilt.engine,
-            Ok(mut rebuilt) => {
-                carried_over(&mut rebuilt.engine, open, plan, &sinks, false, found)
-            }
+            Ok(mut rebuilt) => carried_over(&mut rebuilt.engine, open, plan, &sinks, false, found),
             Err(gone) => {
                 found.warnings.push(format!(
                     "by its record {at} the log went back to the state after {to}, which cannot be \
@@ -284,9 +284,7 @@ impl Core {
             };
             self.wal.append(time, &body, &mut batch)?;
         }
-        let at = self
-            .wal
-            .append(time, &Body::Restored { to }, &mut batch)?;
+        let at = self.wal.append(time, &Body::Restored { to }, &mut batch)?;
         self.put(batch)?;
         Ok(at)
     }

@@ -55,7 +55,9 @@ pub fn claim(store: &dyn Store) -> Result<(), StoreError> {
 /// When the store fails.
 pub fn said(store: &dyn Store) -> Result<Option<u32>, StoreError> {
     let found = store.get(KEY)?;
-    let sealed = found.as_deref().and_then(|value| check(value, HEAD_BYTES).ok());
+    let sealed = found
+        .as_deref()
+        .and_then(|value| check(value, HEAD_BYTES).ok());
     Ok(sealed.map(|sealed| head_of(sealed.head).0))
 }
 

@@ -36,6 +36,15 @@ pub enum Which {
     Quarantined(u64),
 }
 
+/// How a store is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// As a daemon would, and where that fails by its files.
+    Open,
+    /// By its files at once: this also finds what sled has lost without knowing it.
+    Salvage,
+}
+
 /// How a store could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum How {
@@ -138,9 +147,12 @@ pub enum LookError {
 pub fn look(
     dir: &Path,
     which: Which,
-    tmp: &Path,
-    options: &StoreOptions,
+    manner: Manner,
+    (tmp, options): (&Path, &StoreOptions),
 ) -> Result<Look, LookError> {
+    if manner == Manner::Salvage {
+        return salvaged(dir, which, "it was not tried".to_owned());
+    }
     sweep(tmp);
     let mut copies = 0;
     loop {
@@ -159,29 +171,24 @@ pub fn look(
         };
         let moved = parts(dir, which)? != before;
         let opened = open(&copy.path, options)?;
-        let mut how = How::Opened;
-        let mut went_back = false;
+        let (mut how, mut damaged, mut went_back) = (How::Opened, None, false);
         for event in opened.events {
             match event {
                 StoreEvent::SnapshotSetAside { why } => how = How::WithoutSnapshot(why),
-                StoreEvent::Quarantined { why, .. } => {
-                    let (values, damaged, unplaced) = (0, 0, 0);
-                    how = How::Salvaged {
-                        why,
-                        values,
-                        damaged,
-                        unplaced,
-                    };
-                }
+                StoreEvent::Quarantined { why, .. } => damaged = Some(why),
                 StoreEvent::IdentityRenewed => went_back = which == Which::Current,
                 StoreEvent::RestartAdvised => {}
             }
         }
-        let sound = !matches!(how, How::Salvaged { .. }) && !went_back;
-        if moved && !sound && copies < COPIES_MAX {
+        if moved && (damaged.is_some() || went_back) && copies < COPIES_MAX {
             continue;
         }
-        let mut look = Look {
+        if let Some(why) = damaged {
+            drop(opened.store);
+            let look = salvaged(dir, which, why)?;
+            return Ok(Look { moved, ..look });
+        }
+        return Ok(Look {
             store: opened.store,
             id: (!went_back).then_some(opened.id),
             how,
@@ -189,22 +196,28 @@ pub fn look(
             moved,
             bytes,
             copy: Some(copy),
-        };
-        if let How::Salvaged {
-            values,
-            damaged,
-            unplaced,
-            ..
-        } = &mut look.how
-        {
-            let found = salvage(&homes(dir, which)?)?;
-            (*values, *damaged, *unplaced) = (found.values(), found.damaged, found.unplaced);
-            look.store = Arc::new(found);
-            look.id = None;
-            look.copy = None;
-        }
-        return Ok(look);
+        });
     }
+}
+
+fn salvaged(dir: &Path, which: Which, why: String) -> Result<Look, LookError> {
+    let bytes = parts(dir, which)?.iter().map(|part| part.bytes).sum();
+    let found = salvage(&homes(dir, which)?)?;
+    let how = How::Salvaged {
+        why,
+        values: found.values(),
+        damaged: found.damaged,
+        unplaced: found.unplaced,
+    };
+    Ok(Look {
+        store: Arc::new(found),
+        id: None,
+        how,
+        went_back: false,
+        moved: false,
+        bytes,
+        copy: None,
+    })
 }
 
 impl Look {
@@ -449,7 +462,9 @@ fn sweep(tmp: &Path) {
         let owner = |path: &Path| fs::metadata(path).map(|data| data.uid()).ok();
         let busy = File::options().write(true).open(path.join("busy"));
         let Ok(busy) = busy else { continue };
-        if owner(&path) == owner(Path::new("/proc/self")) && Flock::lock(busy, FlockArg::LockExclusiveNonblock).is_ok() {
+        if owner(&path) == owner(Path::new("/proc/self"))
+            && Flock::lock(busy, FlockArg::LockExclusiveNonblock).is_ok()
+        {
             let _ = fs::remove_dir_all(&path);
         }
     }

@@ -282,7 +282,8 @@ impl Search {
             return Some(());
         }
         let spot = place.spot(rest.at - value.len(), value);
-        self.changes.push((place.age, place.page, key.to_vec(), spot));
+        self.changes
+            .push((place.age, place.page, key.to_vec(), spot));
         Some(())
     }
 
@@ -459,4 +460,3 @@ impl Store for Salvage {
         Ok(self.bytes)
     }
 }
-

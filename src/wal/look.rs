@@ -90,17 +90,17 @@ pub fn look_at(
     if flow.is_break() {
         return Ok(());
     }
-    store.range(&[table::LOG_ASIDE], &[table::LOG_ASIDE + 1], &mut |key, value| {
-        let at = seq_of(key).unwrap_or_default();
-        aside(at, found(key, value, &mut unsealer), visit)
-    })
+    store.range(
+        &[table::LOG_ASIDE],
+        &[table::LOG_ASIDE + 1],
+        &mut |key, value| {
+            let at = seq_of(key).unwrap_or_default();
+            aside(at, found(key, value, &mut unsealer), visit)
+        },
+    )
 }
 
-fn aside(
-    at: Seq,
-    found: Read,
-    visit: &mut dyn FnMut(Found) -> ControlFlow<()>,
-) -> ControlFlow<()> {
+fn aside(at: Seq, found: Read, visit: &mut dyn FnMut(Found) -> ControlFlow<()>) -> ControlFlow<()> {
     match found {
         Ok((_, Some(record))) => visit(Found::Aside { record }),
         Ok((_, None)) => ControlFlow::Continue(()),

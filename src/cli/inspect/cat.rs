@@ -21,7 +21,9 @@ pub(super) fn cat(what: &Cat, look: &Look, terminal: &mut Terminal<'_>) -> Resul
         Cat::Log(span) => {
             let schemas = Schemas::read(&*look.store)?;
             let mut lines = Lines::terminal(terminal);
-            span.visit(&*look.store, &mut |found| show(&found, &schemas, span, &mut lines))?;
+            span.visit(&*look.store, &mut |found| {
+                show(&found, &schemas, span, &mut lines)
+            })?;
             lines.close()?;
         }
         Cat::Outbox { sink } => show_outbox(sink, look, Lines::terminal(terminal))?,
@@ -89,12 +91,14 @@ fn show(found: &Found, schemas: &Schemas, span: &Span, lines: &mut Lines<'_>) ->
     match found {
         Found::Record { record, .. } => show_record(record, false, schemas, span, lines),
         Found::Aside { record } => show_record(record, true, schemas, span, lines),
-        Found::Skipped { first, next } => {
-            line(lines, json!({"kind": "skipped", "first": first.0, "next": next.0}))
-        }
-        Found::Missing { first, next } => {
-            line(lines, json!({"kind": "missing", "first": first.0, "next": next.0}))
-        }
+        Found::Skipped { first, next } => line(
+            lines,
+            json!({"kind": "skipped", "first": first.0, "next": next.0}),
+        ),
+        Found::Missing { first, next } => line(
+            lines,
+            json!({"kind": "missing", "first": first.0, "next": next.0}),
+        ),
         Found::Damaged { at, why, .. } => {
             line(lines, json!({"seq": at.0, "kind": "damaged", "why": why}))
         }
@@ -227,9 +231,7 @@ pub(super) fn show_outbox(sink: &str, look: &Look, mut lines: Lines<'_>) -> Resu
         let told = format!("no sink '{sink}' has an outbox; these have: {known}");
         return Err(Trouble::Unknown(told));
     }
-    outbox::waiting(&*look.store, sink, &mut |entry| {
-        lines.line(&output(&entry))
-    })?;
+    outbox::waiting(&*look.store, sink, &mut |entry| lines.line(&output(&entry)))?;
     lines.close()
 }
 
@@ -242,15 +244,14 @@ fn output(entry: &Entry) -> Vec<u8> {
     out
 }
 
-fn show_checkpoint(
-    number: u64,
-    look: &Look,
-    terminal: &mut Terminal<'_>,
-) -> Result<(), Trouble> {
+fn show_checkpoint(number: u64, look: &Look, terminal: &mut Terminal<'_>) -> Result<(), Trouble> {
     let all = checkpoint::list(&*look.store)?;
     let Some(listed) = all.iter().find(|one| one.number == number) else {
         let known: Vec<String> = all.iter().map(|one| one.number.to_string()).collect();
-        let told = format!("there is no checkpoint {number}; there are: {}", known.join(", "));
+        let told = format!(
+            "there is no checkpoint {number}; there are: {}",
+            known.join(", ")
+        );
         return Err(Trouble::Unknown(told));
     };
     let restored = match checkpoint::load(&*look.store, listed, &mut |_| {})? {
@@ -261,7 +262,9 @@ fn show_checkpoint(
         }
     };
     let application = application_of(&restored);
-    let files = compiled(&application).map(|(_, texts)| texts).unwrap_or_default();
+    let files = compiled(&application)
+        .map(|(_, texts)| texts)
+        .unwrap_or_default();
     let files: Vec<String> = files.into_iter().map(|text| text.path).collect();
     let mut lines = Lines::terminal(terminal);
     let _ = line(
@@ -290,7 +293,10 @@ fn show_checkpoint(
             operator => names.name(operator),
         };
         let mut object = Map::new();
-        object.insert("operator".to_owned(), Json::from(format!("{operator:016x}")));
+        object.insert(
+            "operator".to_owned(),
+            Json::from(format!("{operator:016x}")),
+        );
         if let Some(name) = name {
             object.insert("name".to_owned(), Json::from(name));
         }

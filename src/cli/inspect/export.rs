@@ -42,12 +42,7 @@ struct LeftOut {
     damaged: u64,
 }
 
-fn log(
-    span: &Span,
-    out: &Path,
-    look: &Look,
-    terminal: &mut Terminal<'_>,
-) -> Result<(), Trouble> {
+fn log(span: &Span, out: &Path, look: &Look, terminal: &mut Terminal<'_>) -> Result<(), Trouble> {
     let schemas = Schemas::read(&*look.store)?;
     let mut left_out = LeftOut::default();
     let mut lines = Lines::file(out, terminal)?;
@@ -71,9 +66,15 @@ fn log(
     } = left_out;
     let parts = [
         (rejected, "rejected inputs are left out: they are no rows"),
-        (unknown, "rows are left out: no application in the store has their columns"),
+        (
+            unknown,
+            "rows are left out: no application in the store has their columns",
+        ),
         (damaged, "places of the log are damaged or missing"),
-        (restored, "times the state went back, which a replay does not do"),
+        (
+            restored,
+            "times the state went back, which a replay does not do",
+        ),
         (
             config.saturating_sub(1),
             "changes of the application, of which a replay knows the last or any other",

@@ -149,7 +149,7 @@ fn how(look: &Look) -> String {
             damaged,
             unplaced,
         } => format!(
-            "no: {why}; found {values} whole values, {damaged} damaged, {unplaced} without a place"
+            "no: {why}; {values} whole values found, {damaged} damaged, {unplaced} without a place"
         ),
     }
 }
@@ -164,7 +164,9 @@ impl Summary {
         terminal.say(format_args!("opens        {}", self.how));
         let id = self.id.clone().unwrap_or_else(unknown);
         terminal.say(format_args!("identity     {id}"));
-        let format = self.format.map_or_else(unknown, |format| format.to_string());
+        let format = self
+            .format
+            .map_or_else(unknown, |format| format.to_string());
         terminal.say(format_args!("format       {format}"));
         terminal.say(format_args!("on disk      {}", point::size(self.bytes)));
         self.show_log(terminal);
@@ -182,7 +184,9 @@ impl Summary {
                 point::size(listed.stored_bytes()),
                 listed.runs().len().to_string(),
                 base,
-                damage.as_ref().map_or_else(|| "whole".to_owned(), |why| format!("damaged: {why}")),
+                damage
+                    .as_ref()
+                    .map_or_else(|| "whole".to_owned(), |why| format!("damaged: {why}")),
             ]
         });
         let head = ["number", "after", "time", "size", "runs", "base", "state"];
@@ -198,12 +202,29 @@ impl Summary {
                 look.oldest.map_or_else(|| "-".to_owned(), point::iso),
             ];
             let damaged = counts.damaged.saturating_add(look.damaged_groups);
-            let counts = [counts.confirmed, counts.dropped, counts.expired, counts.refused];
-            row.extend(counts.into_iter().chain([damaged]).map(|count| count.to_string()));
+            let counts = [
+                counts.confirmed,
+                counts.dropped,
+                counts.expired,
+                counts.refused,
+            ];
+            row.extend(
+                counts
+                    .into_iter()
+                    .chain([damaged])
+                    .map(|count| count.to_string()),
+            );
             row
         });
         let head = [
-            "sink", "waiting", "size", "oldest", "confirmed", "dropped", "expired", "refused",
+            "sink",
+            "waiting",
+            "size",
+            "oldest",
+            "confirmed",
+            "dropped",
+            "expired",
+            "refused",
             "damaged",
         ];
         table(&head, rows.collect(), terminal);
@@ -217,13 +238,20 @@ impl Summary {
                 ward.why.clone().unwrap_or_else(|| "not noted".to_owned()),
             ]
         });
-        table(&["number", "written", "size", "why"], rows.collect(), terminal);
+        table(
+            &["number", "written", "size", "why"],
+            rows.collect(),
+            terminal,
+        );
     }
 
     fn show_log(&self, terminal: &mut Terminal<'_>) {
         let log = &self.log;
         let size = point::size(log.bytes);
-        terminal.say(format_args!("\nlog          {} records, {size}", log.records));
+        terminal.say(format_args!(
+            "\nlog          {} records, {size}",
+            log.records
+        ));
         if let (Some(first), Some(last)) = (log.first, log.last) {
             for (name, (seq, time)) in [("from", first), ("to", last)] {
                 terminal.say(format_args!("  {name:<10} {seq} ({})", point::iso(time)));

@@ -1,18 +1,27 @@
 //! `inspect verify`: reads everything, and says what is damaged and what would be lost.
 
+use std::ops::ControlFlow;
+use std::path::Path;
+
 use super::ls::Log;
-use super::Trouble;
+use super::{Trouble, Whose};
 use crate::checkpoint;
 use crate::cli::{Exit, Terminal, point};
 use crate::event::Seq;
 use crate::outbox;
 use crate::store::Store;
-use crate::store::look::{How, Look};
+use crate::store::look::{self, How, Look, Manner};
+use crate::wal::{self, Found};
 
 /// Damaged places of the log that are named; the rest is counted.
 const NAMED_MAX: usize = 16;
 
-pub(super) fn verify(look: &Look, terminal: &mut Terminal<'_>) -> Result<Exit, Trouble> {
+pub(super) fn verify(
+    dir: &Path,
+    whose: &Whose,
+    look: &Look,
+    terminal: &mut Terminal<'_>,
+) -> Result<Exit, Trouble> {
     let store = &*look.store;
     let mut sound = opens(look, terminal);
     let mut covered = Seq(0);
@@ -24,17 +33,22 @@ pub(super) fn verify(look: &Look, terminal: &mut Terminal<'_>) -> Result<Exit, T
                 covered = covered.max(restored.seq);
                 let bytes = u64::try_from(restored.state.bytes()).unwrap_or(u64::MAX);
                 let size = point::size(bytes);
-                terminal.say(format_args!("checkpoint {number} after {seq}: whole, {size}"));
+                terminal.say(format_args!(
+                    "checkpoint {number} after {seq}: whole, {size}"
+                ));
             }
             Err(why) => {
                 damaged_checkpoints += 1;
-                terminal.say(format_args!("checkpoint {number} after {seq}: damaged: {why}"));
+                terminal.say(format_args!(
+                    "checkpoint {number} after {seq}: damaged: {why}"
+                ));
             }
         }
     }
     let log = Log::read(store, covered)?;
     sound &= damaged_checkpoints == 0 && log.damage.is_empty();
     tell_log(&log, terminal);
+    sound &= nothing_beyond(dir, whose, look, &log, terminal)?;
     for name in outbox::names(store)? {
         sound &= tell_outbox(store, &name, terminal)?;
     }
@@ -109,6 +123,40 @@ fn tell_log(log: &Log, terminal: &mut Terminal<'_>) {
     }
 }
 
+/// Whether the files have no records behind the log's end: sled may take a damaged place for its
+/// own end, and knows nothing of what lies behind.
+fn nothing_beyond(
+    dir: &Path,
+    whose: &Whose,
+    look: &Look,
+    log: &Log,
+    terminal: &mut Terminal<'_>,
+) -> Result<bool, Trouble> {
+    let is_open = !matches!(look.how, How::Salvaged { .. });
+    // The files of a store in use are further than its copy.
+    if !is_open || look.moved || look::user_of(dir).is_some() {
+        return Ok(true);
+    }
+    let found = whose.look(dir, Manner::Salvage)?;
+    let last = log.last.map_or(Seq(0), |(last, _)| last);
+    let (mut records, mut first) = (0_u64, None);
+    wal::look_at(&*found.store, last.plus(1), &mut |found| {
+        if let Found::Record { record, .. } = found {
+            if record.first > last {
+                records += 1;
+                first.get_or_insert(record.first);
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    let Some(first) = first else { return Ok(true) };
+    terminal.say(format_args!(
+        "  {records} more records, from {first} on, lie in the files and not in the store: they were \
+         lost by damage, or in a crash before they were durable; `--salvage` shows them"
+    ));
+    Ok(false)
+}
+
 /// Whether it is whole.
 fn tell_outbox(
     store: &dyn Store,
@@ -116,7 +164,10 @@ fn tell_outbox(
     terminal: &mut Terminal<'_>,
 ) -> Result<bool, Trouble> {
     let found = outbox::look_at(store, name)?;
-    terminal.say(format_args!("outbox of {name}: {} outputs wait", found.entries));
+    terminal.say(format_args!(
+        "outbox of {name}: {} outputs wait",
+        found.entries
+    ));
     for told in &found.damage {
         terminal.say(format_args!("  {told}"));
     }
