@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak fuzz size rust linker broker
+.PHONY: help run test check bench soak crash fuzz size rust linker broker
 
 # Where rustup puts cargo, and where Debian puts mosquitto.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -19,6 +19,11 @@ RUST_MINOR_MIN := 85
 # How long `make fuzz` spends on each target, and on which; all when empty.
 FUZZ_S := 60
 FUZZ_TARGET :=
+# How long `make crash` lives through simulated days, and with which it begins; by the clock when
+# empty. And how long `make soak` kills the daemon.
+CRASH_S := 600
+CRASH_SEED :=
+KILL_S := 600
 # Budgets in bytes, from the table of footprints in benches/README.md.
 BINARY_BYTES_MAX := 8000000
 PACKAGE_BYTES_MAX := 3000000
@@ -77,8 +82,14 @@ bench: rust linker broker ## every benchmark, as one table and target/bench.json
 	fi
 	MALLOC_ARENA_MAX=2 $(CARGO) bench --locked
 
-soak: rust linker ## 50 million events twice (windows, patterns), and whether memory stays flat
+soak: rust linker broker ## 50 million events twice, whether memory stays flat; kills for KILL_S seconds
 	@MALLOC_ARENA_MAX=2 $(CARGO) bench --locked --bench soak
+	EVENTFLUX_KILL_S=$(KILL_S) $(CARGO) test --locked --test kill -- --nocapture
+
+crash: rust linker ## simulated days full of crashes and damage for CRASH_S seconds; each another
+	@seed="$(CRASH_SEED)"
+	EVENTFLUX_CRASH_S=$(CRASH_S) EVENTFLUX_SEED="$${seed:-$$(date +%s)000000}" \
+	  $(CARGO) test --locked --profile crash --test simulation no_day -- --nocapture
 
 fuzz: rust linker ## each fuzz target for FUZZ_S seconds; FUZZ_TARGET=name for one
 	@if [ ! -d fuzz/fuzz_targets ]; then

@@ -12,6 +12,7 @@
 mod allocations;
 mod broker;
 mod by_hand;
+mod checkpoints;
 mod daemon;
 mod end_to_end;
 mod engine;
@@ -25,6 +26,7 @@ mod later;
 mod log;
 mod patterns;
 mod pipeline;
+mod segments;
 #[path = "../tests/common/wait.rs"]
 mod wait;
 
@@ -44,6 +46,7 @@ fn main() -> std::io::Result<()> {
         patterns::FIGURES,
         log::FIGURES,
         pipeline::FIGURES,
+        checkpoints::FIGURES,
         end_to_end::FIGURES,
         footprint::FIGURES,
         later::FIGURES,

@@ -13,12 +13,6 @@ const fn not_yet(name: &'static str, what: &'static str, budget: &'static str) -
 }
 
 pub(crate) const FIGURES: &[Figure] = &[
-    not_yet(
-        "C",
-        "delta checkpoint of 100 MB, 1% changed",
-        "pause <= 5 ms",
-    ),
-    not_yet("CZ", "full checkpoint of T+L+P", "<= 0.2 x its CBOR"),
     not_yet("BIN", "binary, stripped", "<= 8 MB"),
     not_yet("DEB", "package", "<= 3 MB"),
     not_yet(

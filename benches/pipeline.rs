@@ -1,59 +1,49 @@
-//! The pipeline in process on a real disk: acknowledgements and recovery.
+//! The pipeline in process on a real disk: acknowledgements.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventflux::event::{Batch, Timestamp};
+use eventflux::event::Batch;
 use eventflux::pipeline::{
-    Core, Disk, Durability, Handles, Input, Limits, Open, Opened, Recovered, RoomLimits,
-    SourceHandle, StatePolicy, run,
+    Core, Disk, Durability, Handles, Limits, Open, Opened, Recovered, RoomLimits, SourceHandle,
+    StatePolicy, run,
 };
 use eventflux::source::Arrival;
 use eventflux::sql::{SqlText, compile};
-use eventflux::store::seal::{Unsealer, check};
 use eventflux::store::sled::StoreOptions;
-use eventflux::store::{Store, sled as store, table};
+use eventflux::store::{Store, sled as store};
 use tokio::sync::watch;
 
-use crate::engine::BATCH_ROWS;
 use crate::events::{Events, STREAM};
 use crate::figure::{Figure, Measured};
 use crate::folder;
+use crate::segments::Segments;
 
 const PRODUCERS: usize = 64;
 const EACH: u64 = 4_000;
 const FILTER: &str = "INSERT INTO Out SELECT sensor_id, temperature FROM S WHERE temperature > 30;";
-const GROUPS: &str = "INSERT INTO Out SELECT sensor_id, avg(temperature) AS a, \
-    max(temperature) AS m, count(*) AS n FROM S GROUP BY sensor_id;";
-const EVENTS: usize = 1_000_000;
-/// The fixed head of a checkpoint's frame, see `src/checkpoint/mod.rs`.
-const FRAME_HEAD: usize = 12;
 
-pub(crate) const FIGURES: &[Figure] = &[
-    Figure {
-        name: "W1",
-        what: "one event per append, 64 producers",
-        budget: ">= 100,000 events/s",
-        measure: Some(producers),
-    },
-    Figure {
-        name: "R",
-        what: "restart with a log suffix and state",
-        budget: ">= 1 M events/s, >= 200 MB/s of state",
-        measure: Some(restart),
-    },
-];
+pub(crate) const FIGURES: &[Figure] = &[Figure {
+    name: "W1",
+    what: "one event per append, 64 producers",
+    budget: ">= 100,000 events/s",
+    measure: Some(producers),
+}];
 
 fn open(path: &Path, sql: &str) -> (Core, Recovered) {
+    let opened = store::open(path, &StoreOptions::default()).expect("the store opens");
+    open_on(opened.store, sql)
+}
+
+fn open_on(store: Arc<dyn Store>, sql: &str) -> (Core, Recovered) {
     let texts = [SqlText {
         path: "bench.sql".to_owned(),
         text: format!("{STREAM}{sql}"),
     }];
     let application = compile(&texts).expect("the bench's SQL is right");
-    let opened = store::open(path, &StoreOptions::default()).expect("the store opens");
     let opened = Core::open(&Open {
-        store: opened.store,
+        store,
         identity: 0,
         application: Arc::new(application),
         texts: &texts,
@@ -67,6 +57,24 @@ fn open(path: &Path, sql: &str) -> (Core, Recovered) {
 fn producers() -> Measured {
     let folder = folder::new();
     let (core, _) = open(folder.path(), FILTER);
+    let (rate, syncs) = rate_of(core);
+    let on_files = folder::new();
+    let (core, _) = open_on(Arc::new(Segments::new(on_files.path())), FILTER);
+    let (segments, _) = rate_of(core);
+    Measured {
+        value: rate,
+        met: rate >= 1e5,
+        details: vec![
+            ("syncs/s", syncs),
+            ("events/sync", rate / syncs),
+            ("bare fdatasync/s", bare_syncs()),
+            ("on segment files", segments),
+        ],
+    }
+}
+
+/// Events and syncs per second with all producers.
+fn rate_of(core: Core) -> (f64, f64) {
     let stream = eventflux::sql::plan::StreamId(0);
     let (to, arrivals) = crossbeam::channel::bounded(PRODUCERS);
     let (sources, released): (Vec<_>, Vec<_>) = (0..PRODUCERS)
@@ -116,16 +124,7 @@ fn producers() -> Measured {
     ended.expect("the disk works");
     let count = f64::from(u32::try_from(PRODUCERS).expect("a few")) * as_float(EACH);
     let syncs = as_float(metrics.syncs.load(std::sync::atomic::Ordering::Relaxed));
-    let rate = count / time.as_secs_f64();
-    Measured {
-        value: rate,
-        met: rate >= 1e5,
-        details: vec![
-            ("syncs/s", syncs / time.as_secs_f64()),
-            ("events/sync", count / syncs),
-            ("bare fdatasync/s", bare_syncs()),
-        ],
-    }
+    (count / time.as_secs_f64(), syncs / time.as_secs_f64())
 }
 
 /// Every producer sends an event and waits until it is durable, again and again; how long all of
@@ -180,82 +179,6 @@ fn bare_syncs() -> f64 {
         count += 1;
     }
     f64::from(count)
-}
-
-fn restart() -> Measured {
-    let folder = folder::new();
-    let core = filled(folder.path(), FILTER, 100);
-    drop(core);
-    let begin = Instant::now();
-    let (core, found) = open(folder.path(), FILTER);
-    let log = begin.elapsed();
-    assert!(found.warnings.is_empty(), "{:?}", found.warnings);
-    assert!(found.records >= 9_000, "{} records", found.records);
-    drop((core, folder));
-    let folder = folder::new();
-    let mut core = filled(folder.path(), GROUPS, 200_000);
-    core.checkpoint().expect("the disk has room");
-    core.store().sync().expect("the disk works");
-    let state = state_bytes(&*core.store());
-    drop(core);
-    let begin = Instant::now();
-    let (_core, found) = open(folder.path(), GROUPS);
-    let restored = begin.elapsed();
-    assert_eq!(found.records, 0, "the checkpoint covers everything");
-    let events = f64::from(u32::try_from(EVENTS).expect("a million"));
-    let rate = events / log.as_secs_f64();
-    let megabytes = as_float(state) / 1e6;
-    let state_rate = megabytes / restored.as_secs_f64();
-    Measured {
-        value: rate,
-        met: rate >= 1e6 && state_rate >= 200.0,
-        details: vec![
-            ("events/s of log", rate),
-            ("MB/s of state", state_rate),
-            ("MB of state", megabytes),
-        ],
-    }
-}
-
-/// All events worked by this SQL and durable.
-fn filled(path: &Path, sql: &str, sensors: usize) -> Core {
-    let (mut core, _) = open(path, sql);
-    let mut events = Events::new(sensors);
-    for _ in 0..EVENTS / BATCH_ROWS {
-        let mut rows = Batch::new(5);
-        events.fill(&mut rows, BATCH_ROWS);
-        let time = rows.row(0).expect("a batch has rows").stamp.time;
-        turn(&mut core, time, rows);
-    }
-    core.store().sync().expect("the disk works");
-    core
-}
-
-fn turn(core: &mut Core, time: Timestamp, rows: Batch) {
-    let input = Input {
-        stream: eventflux::sql::plan::StreamId(0),
-        rows,
-        rejected: Vec::new(),
-        marks: Vec::new(),
-    };
-    let done = core.turn(time, vec![input]).expect("it fits");
-    core.write(done).expect("the disk has room");
-}
-
-/// The state of all checkpoints before packing.
-fn state_bytes(store: &dyn Store) -> u64 {
-    let (mut bytes, mut unsealer) = (0, Unsealer::default());
-    let visited = store.range(
-        &[table::CHECKPOINT],
-        &[table::CHECKPOINT + 1],
-        &mut |_, value| {
-            let payload = check(value, FRAME_HEAD).and_then(|sealed| unsealer.payload(sealed));
-            bytes += payload.map_or(0, |payload| payload.len() as u64);
-            std::ops::ControlFlow::Continue(())
-        },
-    );
-    visited.expect("the store is whole");
-    bytes
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]

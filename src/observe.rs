@@ -118,6 +118,8 @@ pub struct PipelineMetrics {
     pub checkpoints: AtomicU64,
     /// Bytes given to the store by checkpoints.
     pub checkpoint_bytes: AtomicU64,
+    /// How often disk space was given back.
+    pub compactions: AtomicU64,
     /// Checkpoints that were written again with fewer parts.
     pub folds: AtomicU64,
     /// The longest that the turns have waited for a part of the state to be taken, in microseconds.
@@ -194,6 +196,7 @@ impl PipelineMetrics {
             ("checkpoints", &self.checkpoints),
             ("checkpoint_bytes", &self.checkpoint_bytes),
             ("folds", &self.folds),
+            ("compactions", &self.compactions),
             ("checkpoint_pause_us_max", &self.checkpoint_pause_us_max),
             ("outbox_bytes", &self.outbox_bytes),
             ("cursor_bytes", &self.cursor_bytes),
@@ -229,6 +232,15 @@ pub struct Counted {
 }
 
 impl Counted {
+    /// Writes what the pipeline counts to the log, when anything is new since `told`.
+    pub fn tell_news(&self, told: &mut String) {
+        let news = line(self.pipeline.all());
+        if news != *told {
+            tracing::info!("pipeline: {news}");
+            *told = news;
+        }
+    }
+
     /// Writes all of it to the log, a line for each who counts; what is 0 is left out.
     pub fn tell(&self) {
         tracing::info!("pipeline: {}", line(self.pipeline.all()));

@@ -260,3 +260,21 @@ fn a_disk_that_cannot_be_written_is_said_in_a_sentence() {
         assert_eq!(said.lines().count(), 1, "{said}");
     });
 }
+
+#[test]
+fn a_store_at_its_limit_holds_back_until_it_is_emptied() {
+    const MESSAGES: u64 = 40_000;
+    let mut site = Site::new("", "");
+    let toml = "bytes_max = \"512 KiB\"\n[checkpoint]\ninterval = \"300 ms\"\nkeep = 1\n";
+    let mut flow = Flow::start(&mut site, toml, MESSAGES);
+    flow.wait(MESSAGES / 8);
+    flow.uplink.stop();
+    flow.traffic.allow(MESSAGES);
+    site.wait_for("degraded, store_full: ");
+    flow.uplink.start();
+    site.wait_for("recovered from store_full");
+    flow.wait(MESSAGES);
+    let said = site.stop();
+    assert!(!said.contains("store_failures"), "{said}");
+    check(&flow.traffic.finish(), MESSAGES);
+}

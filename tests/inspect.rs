@@ -7,6 +7,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a test fails where it stands"
 )]
 
@@ -57,8 +58,8 @@ impl Site {
     /// With a history of so many turns of ten rows, and a checkpoint after every so many.
     fn new(turns: i64, checkpoint_every: i64) -> Site {
         let folder = tempfile::tempdir().unwrap();
-        let config = "[application]\nname = \"test\"\nsql = \"app.sql\"\n[store]\npath = \"state\"\n\
-                      [checkpoint]\nkeep = 3\n";
+        let config = "[application]\nname = \"test\"\nsql = \"app.sql\"\n[store]\n\
+                      path = \"state\"\n[checkpoint]\nkeep = 3\n";
         fs::write(folder.path().join("app.toml"), config).unwrap();
         fs::write(folder.path().join("app.sql"), SQL).unwrap();
         let site = Site { folder };
@@ -298,6 +299,11 @@ fn cat_shows_every_kind_of_record() {
     for (index, line) in expected {
         assert_eq!(lines[index], line);
     }
+}
+
+#[test]
+fn cat_shows_a_part_of_the_log() {
+    let site = Site::new(6, 2);
     let seqs = |arguments: &[&str]| {
         let out = site.shows(&[["cat", "log"].as_slice(), arguments].concat());
         let all = rows(&out).into_keys().collect::<BTreeSet<u64>>();
@@ -320,7 +326,11 @@ fn cat_shows_every_kind_of_record() {
         "2026-11-21T10:00:00.8Z",
     ];
     assert_eq!(seqs(&times), (20, Some(13), Some(32)));
+}
 
+#[test]
+fn cat_shows_what_waits_and_what_a_checkpoint_has() {
+    let site = Site::new(6, 2);
     let out = site.shows(&["cat", "outbox", "Pairs"]);
     assert_eq!(out.lines().count(), 26);
     let one = "\"time\":\"2026-11-21T10:00:00.000Z\",\"event\":{\"a\":74,\"b\":10}}";
@@ -598,6 +608,23 @@ fn what_was_set_aside_can_be_looked_into() {
     assert!(out.lines().all(|line| known.contains(line)));
 }
 
+/// A command about the configuration of a site, which is named between the two parts.
+fn run_at(site: &daemon::Site, parts: &[&[&str]; 2]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_eventflux"))
+        .args(parts[0])
+        .arg(site.path("app.toml"))
+        .args(parts[1])
+        .env("TMPDIR", site.path(""))
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
 /// A daemon at work is not disturbed, and what it has made so far is seen.
 #[test]
 fn a_running_daemon_is_looked_at() {
@@ -607,21 +634,7 @@ fn a_running_daemon_is_looked_at() {
                INSERT INTO Out SELECT count(*) AS n FROM Beat WINDOW('length', 50);\n";
     let mut site = daemon::Site::new(sql, "[checkpoint]\ninterval = \"100 ms\"");
     site.start();
-    let look = |what: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_eventflux"))
-            .args(["inspect", "--config"])
-            .arg(site.path("app.toml"))
-            .args(what)
-            .env("TMPDIR", site.path(""))
-            .output()
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code(),
-            text(output.stdout),
-            text(output.stderr),
-        )
-    };
+    let look = |what: &[&str]| run_at(&site, &[&["inspect", "--config"], what]);
     let mut last = 0;
     for _ in 0..5 {
         let (code, out, err) = look(&["ls", "--json"]);
@@ -635,26 +648,17 @@ fn a_running_daemon_is_looked_at() {
         let (code, out, err) = look(&["verify"]);
         assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     }
-    let config = site.path("app.toml");
-    let restore = |more: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_eventflux"))
-            .arg("restore")
-            .arg(&config)
-            .args(["--at", &last.to_string()])
-            .args(more)
-            .output()
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code(),
-            text(output.stdout),
-            text(output.stderr),
+    let at = last.to_string();
+    let restore = |site: &daemon::Site, more: &[&str]| {
+        run_at(
+            site,
+            &[&["restore"], &[&["--at", at.as_str()], more].concat()],
         )
     };
-    let (code, _, err) = restore(&[]);
+    let (code, _, err) = restore(&site, &[]);
     assert_eq!(code, Some(4));
     assert!(err.contains("locked by process"), "{err}");
-    let (code, out, err) = restore(&["--dry-run"]);
+    let (code, out, err) = restore(&site, &["--dry-run"]);
     assert_eq!(code, Some(0), "{err}");
     assert!(
         out.contains(&format!("the state would be that after input {last} (")),
@@ -666,7 +670,7 @@ fn a_running_daemon_is_looked_at() {
     );
     assert!(!site.log().contains("ERROR"));
     site.stop();
-    let (code, out, err) = restore(&[]);
+    let (code, out, err) = restore(&site, &[]);
     assert_eq!(code, Some(0), "{err}");
     assert!(
         out.contains(&format!("the state is that after input {last} (")),

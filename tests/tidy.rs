@@ -92,7 +92,7 @@ const UNSAFE_FILES: &[&str] = &[];
 const ONLY_IN: &[(&str, &str, &str)] = &[
     (
         "sled::",
-        "src/store/sled.rs",
+        "src/store/sled/generation.rs",
         "go through the trait in src/store/",
     ),
     ("serde_cbor", "src/event/cbor.rs", "use crate::event::cbor"),

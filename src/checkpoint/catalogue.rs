@@ -15,8 +15,10 @@ use crate::store::WriteBatch;
 /// Changes may weigh as much as their base, but at least this, before everything is folded.
 const FOLD_BYTES_MIN: u64 = 64 << 10;
 /// While no checkpoint stands beside the newest that shares nothing with it, everything is folded
-/// when the changes weigh this part of their base.
+/// when the changes weigh this part of their base, ...
 const FIRST_FOLD_PART: u64 = 8;
+/// ... or when there are so many runs of them: until then nothing of the log may go.
+const FIRST_FOLD_RUNS: usize = 4;
 /// More runs of changes are folded into one; fewer in tests, so that they come to it.
 const RUNS_MAX: usize = if cfg!(test) { 5 } else { 32 };
 /// So many are folded at least, ...
@@ -124,8 +126,11 @@ impl Catalogue {
     }
 
     pub(super) fn oldest_retained(&self) -> Option<Seq> {
-        let whole = self.listed.iter().filter(|listed| listed.whole());
-        let oldest = whole.map(|listed| listed.seq).min();
+        let whole = || self.listed.iter().filter(|listed| listed.whole());
+        let newest = whole().next_back()?;
+        // As long as one flipped bit could cost all of them, there is the log.
+        whole().find(|listed| listed.shares_nothing_with(newest))?;
+        let oldest = whole().map(|listed| listed.seq).min();
         oldest.filter(|seq| *seq > Seq(0))
     }
 
@@ -373,7 +378,9 @@ fn range_to_fold(runs: &[Run], base: usize, alone: bool) -> Option<(usize, usize
     let (bases, changes) = runs.split_at_checked(base)?;
     let (base_bytes, change_bytes) = (bytes(bases), bytes(changes));
     let outweighed = change_bytes > base_bytes.max(FOLD_BYTES_MIN)
-        || (alone && !changes.is_empty() && change_bytes > base_bytes / FIRST_FOLD_PART);
+        || (alone
+            && !changes.is_empty()
+            && (change_bytes > base_bytes / FIRST_FOLD_PART || changes.len() >= FIRST_FOLD_RUNS));
     if outweighed || bases.len() > FOLDED_RUNS_MAX {
         return Some((0, runs.len().min(FOLDED_RUNS_MAX)));
     }

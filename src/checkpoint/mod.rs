@@ -258,8 +258,8 @@ impl Checkpoints {
     }
 
     /// The oldest input after which a retained checkpoint begins: the log must keep everything
-    /// after it. `None` when there is no checkpoint, or one whose input is not known: then the
-    /// log must keep everything.
+    /// after it. `None` when there is none, or one whose input is not known, or when all of them
+    /// rest on the same: then the log must keep everything.
     #[must_use]
     pub fn oldest_retained(&self) -> Option<Seq> {
         self.shared.lock().oldest_retained()
@@ -288,8 +288,9 @@ impl Checkpoints {
         self.shared.lock().demand_whole();
     }
 
-    /// After the input `at` the state is what it was after `to`. As long as a checkpoint between the
-    /// two is kept, one that is not after `to` is kept too: with the log, it makes the same again.
+    /// After the input `at` the state is what it was after `to`. As long as a checkpoint between
+    /// the two is kept, one that is not after `to` is kept too: with the log, it makes the same
+    /// again.
     pub fn goes_back(&mut self, at: Seq, to: Seq) {
         self.shared.lock().goes_back(at, to);
     }

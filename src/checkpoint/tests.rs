@@ -90,7 +90,8 @@ fn changes_come_back_on_top_of_each_other() {
         let (loaded, skipped) = load(&mut checkpoints);
         assert_eq!(loaded, Some((Seq(7), state_of(&[&first, &second, &third]))));
         assert_eq!(skipped, Vec::<String>::new());
-        assert_eq!(checkpoints.oldest_retained(), Some(Seq(3)));
+        let why = "one flipped bit could cost both";
+        assert_eq!(checkpoints.oldest_retained(), None, "{why}");
         let older = checkpoints.load_at_most(Seq(6), &mut |_| ()).unwrap();
         assert_eq!(older.restored.unwrap().state, state_of(&[&first]));
         let older = checkpoints.load_until(Timestamp(8), &mut |_| ()).unwrap();

@@ -35,7 +35,7 @@ pub const TABLE: &[(Exit, &str)] = &[
     ),
     (
         Exit::Store,
-        "the store cannot be opened: locked, not writable, disk full",
+        "the store cannot be opened: locked, not writable; or the disk is full when told to stop",
     ),
     (
         Exit::Failure,

@@ -95,8 +95,8 @@ enum Command {
     },
     /// Look into a store, while the daemon runs or when the store does not open
     ///
-    /// Nothing is changed: a copy is looked at, which takes as much room as the store and is removed
-    /// afterwards. Times are UTC.
+    /// Nothing is changed: a copy is looked at, which takes as much room as the store and is
+    /// removed afterwards. Times are UTC.
     Inspect {
         #[command(flatten)]
         whose: inspect::Whose,

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use super::{Exit, Terminal, exit_of, point, prepare};
 use crate::daemon::Prepared;
 use crate::pipeline::{RestoreError, Target, WentBack};
+use crate::store::StoreError;
 use crate::store::look::{self, How, Manner, Which};
-use crate::store::sled::{StoreEvent, StoreOptions};
-use crate::store::{StoreError, sled};
+use crate::store::sled::{StoreEvent, StoreOptions, open};
 
 /// What is asked.
 pub(super) struct Request<'a> {
@@ -83,7 +83,7 @@ fn go_back(prepared: &Prepared, at: Target, terminal: &mut Terminal<'_>) -> Resu
         terminal.complain(format_args!("eventflux: {error}"));
         Exit::Store
     };
-    let opened = sled::open(path, &prepared.store_options());
+    let opened = open(path, &prepared.store_options());
     let opened = opened.map_err(|error| failed(&error, terminal))?;
     for event in &opened.events {
         match event {

@@ -96,6 +96,7 @@ pub(super) fn exit_of(error: &DaemonError) -> Exit {
                     StoreError::Unusable { .. }
                         | StoreError::TooNew { .. }
                         | StoreError::Full { .. }
+                        | StoreError::ReadOnly { .. }
                 )
             ) =>
         {

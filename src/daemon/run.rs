@@ -32,6 +32,8 @@ const ARRIVALS_MAX: usize = 16;
 const SINKS_WITHIN_MAX: Duration = Duration::from_secs(1);
 /// Waits before a store on a full disk is opened again.
 const OPEN_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// How often the log says what was counted, if anything was.
+const STATUS_EVERY: Duration = Duration::from_secs(600);
 /// Outputs that a sink may hold.
 const DELIVERIES_MAX: usize = 1024;
 
@@ -126,10 +128,7 @@ impl Prepared {
         let (confirmed, confirmations) = bounded(room);
         let (stop, stopped) = watch::channel(false);
         let (drained, draining) = watch::channel(false);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| cannot_start("the runtime", &error))?;
+        let runtime = runtime()?;
         #[cfg(feature = "broker")]
         demo(&self.settings, &runtime, &stopped)?;
         let limits = limits(&self.settings);
@@ -186,6 +185,13 @@ impl Prepared {
             held: (arrivals, confirmed),
         })
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| cannot_start("the runtime", &error))
 }
 
 /// Opens the store for the first time. A full disk is waited for, as it would be later; anything
@@ -474,9 +480,13 @@ impl Running {
             counted,
             held,
         } = self;
-        select! {
-            recv(ended) -> result => return finished(result),
-            recv(stop) -> _ => {}
+        let mut told = String::new();
+        loop {
+            select! {
+                recv(ended) -> result => return finished(result),
+                recv(stop) -> _ => break,
+                default(STATUS_EVERY) => counted.tell_news(&mut told),
+            }
         }
         tracing::info!("stopping");
         tell_sources.send_replace(true);

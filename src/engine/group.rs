@@ -1,9 +1,10 @@
 //! GROUP BY: rows find their group, aggregates are kept per group, and groups without rows are
 //! given back.
 
+mod piece;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use serde::{Deserialize, Serialize, Serializer};
 use std::hash::{BuildHasher, Hash, Hasher};
 
 use super::aggregate::{self, Aggregate, Leaves};
@@ -13,6 +14,7 @@ use super::state::{Changed, Load, Part, Save, StateError};
 use super::window::Slide;
 use crate::event::{Value, same_bytes};
 use crate::sql::plan::{Emit, Grouping};
+use piece::{GroupPiece, GroupState};
 
 /// So few groups are all taken for changed: keeping count would cost more.
 const FEW: usize = if cfg!(test) { 4 } else { 128 };
@@ -64,37 +66,6 @@ pub(super) static NULL: Value = Value::Null;
 
 /// The slot of a row whose group is not known any more.
 pub(super) const NO_SLOT: usize = usize::MAX;
-
-/// A group on disk: how many rows it has, its place in the open batch's order, its keys, carried
-/// values, and the states of its aggregates.
-#[derive(Deserialize)]
-struct GroupState(u64, Option<u64>, Vec<Value>, Vec<Value>, Vec<Vec<Value>>);
-
-/// The same, to be written.
-#[derive(Serialize)]
-struct GroupPiece<'a>(
-    u64,
-    Option<u64>,
-    &'a [Value],
-    &'a [Value],
-    #[serde(serialize_with = "write_states")] (&'a [Box<dyn Aggregate>], usize),
-);
-
-/// Writes the states of aggregates for a slot, without a copy of what may be large.
-fn write_states<S: Serializer>(
-    (aggregates, slot): &(&[Box<dyn Aggregate>], usize),
-    to: S,
-) -> Result<S::Ok, S::Error> {
-    struct One<'a>(&'a dyn Aggregate, usize);
-
-    impl Serialize for One<'_> {
-        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-            to.collect_seq(self.0.save(self.1))
-        }
-    }
-
-    to.collect_seq(aggregates.iter().map(|one| One(&**one, *slot)))
-}
 
 impl Groups {
     /// `leaves` is how rows leave, and `batch` whether rows come out when a batch closes.
@@ -509,11 +480,17 @@ impl Groups {
     pub(super) fn load(&mut self, load: &Load<'_>) -> Result<(), StateError> {
         self.forget_all();
         self.emptied = false;
+        let count = load.count(Part::Groups);
+        self.table = HashTable::with_capacity(count);
+        self.slot_rows.reserve(count);
+        self.slot_keys.reserve(count * self.keys.len());
+        self.slot_carried.reserve(count * self.carried.len());
         let mut order: Vec<(u64, usize)> = Vec::new();
-        for piece in load.numbered::<GroupState>(Part::Groups) {
-            let (slot, group) = piece?;
+        let mut group = GroupState::default();
+        for (slot, piece) in load.raw(Part::Groups) {
+            group.read(piece)?;
             let slot = usize::try_from(slot).unwrap_or(usize::MAX);
-            self.load_group(slot, group, &mut order)?;
+            self.load_group(slot, &mut group, &mut order)?;
         }
         order.sort_unstable();
         self.next_order = order.last().map_or(0, |(last, _)| last + 1);
@@ -526,13 +503,12 @@ impl Groups {
     fn load_group(
         &mut self,
         slot: usize,
-        group: GroupState,
+        group: &mut GroupState,
         order: &mut Vec<(u64, usize)>,
     ) -> Result<(), StateError> {
-        let GroupState(rows, place, keys, carried, aggregates) = group;
-        let widths_fit = keys.len() == self.keys.len()
-            && carried.len() == self.carried.len()
-            && aggregates.len() == self.aggregates.len();
+        let widths_fit = group.keys.len() == self.keys.len()
+            && group.carried.len() == self.carried.len()
+            && group.aggregates() == self.aggregates.len();
         let limit = self.slot_rows.len().saturating_add(SLOTS_FREE_MAX);
         if !widths_fit || slot < self.slot_rows.len() || slot > limit {
             return Err(StateError::Inconsistent(
@@ -549,20 +525,20 @@ impl Groups {
             .resize(open * self.carried.len(), Value::Null);
         // The free list is used from its end; the slot wanted now is the next new one.
         let free = std::mem::take(&mut self.free);
-        self.key = keys;
+        std::mem::swap(&mut self.key, &mut group.keys);
         let slot = self.insert();
         self.free = free;
         if let Some(known) = self.slot_rows.get_mut(slot) {
-            *known = rows;
+            *known = group.rows;
         }
         let places = self.slot_carried.iter_mut().skip(slot * self.carried.len());
-        for (place, value) in places.zip(carried) {
+        for (place, value) in places.zip(group.carried.drain(..)) {
             *place = value;
         }
-        for (aggregate, state) in self.aggregates.iter_mut().zip(&aggregates) {
+        for (aggregate, state) in self.aggregates.iter_mut().zip(group.states()) {
             aggregate.load(slot, state)?;
         }
-        if let Some(place) = place {
+        if let Some(place) = group.order {
             self.stands_at(slot, place);
             order.push((place, slot));
         }

@@ -26,6 +26,7 @@ mod projected;
 mod query;
 mod reach;
 mod reorder;
+mod restore;
 mod rollup;
 mod rows;
 mod screen;
@@ -52,6 +53,7 @@ use node::{Node, Port, Source, Stores};
 use reach::{Reach, Stop};
 pub use reorder::EngineCounts;
 use reorder::Reorder;
+use restore::Loaded;
 use screen::Screens;
 use share::Rooms;
 use state::{Load, Saver};
@@ -101,6 +103,10 @@ pub struct Engine {
     /// The domain of each node.
     domain_of: Vec<usize>,
     deadline_of: Vec<Option<Timestamp>>,
+    /// The fingerprint of each node.
+    operators: Vec<u64>,
+    /// Every stream with its domain and the fingerprint of its entrance.
+    gates: Vec<(StreamId, usize, u64)>,
     /// Which nodes have worked since their state was saved.
     worked: Vec<bool>,
     /// Operators whose saved state nobody has taken back.
@@ -182,6 +188,8 @@ impl Engine {
             one_by_one: reaches.iter().map(|reach| reach.meets).collect(),
             enters: reaches.iter().map(|reach| reach.enters).collect(),
             deadline_of: vec![None; nodes.len()],
+            operators: operators(&plan, &nodes),
+            gates: gates(&plan, &domains),
             worked: vec![true; nodes.len()],
             forsaken: Vec::new(),
             savings: 0,
@@ -265,7 +273,6 @@ impl Engine {
         if saving != Saving::Whole {
             self.savings += 1;
         }
-        let operators = self.operators();
         let mut saver = Saver::new(saving, self.savings, changes);
         if saving != Saving::Whole {
             for operator in std::mem::take(&mut self.forsaken) {
@@ -273,15 +280,15 @@ impl Engine {
             }
         }
         // Also when no more may be given: who shares what was given to another gets it too.
-        for (number, (node, operator)) in self.nodes.iter_mut().zip(operators).enumerate() {
+        for (number, (node, operator)) in self.nodes.iter_mut().zip(&self.operators).enumerate() {
             // What queries write to tables is not noted here.
             let always = saver.is_whole() || matches!(node, Node::Table(..));
             let worked = self.worked.get_mut(number);
             if always || worked.is_some_and(|worked| *worked) {
-                node.save(&mut saver.of(operator))?;
+                node.save(&mut saver.of(*operator))?;
             }
         }
-        for (stream, domain, operator) in self.gates() {
+        for (stream, domain, operator) in self.gates.iter().copied() {
             if let (Some(clock), Some(entrance)) =
                 (self.clocks.get(domain), self.entrances.get_mut(domain))
             {
@@ -313,16 +320,24 @@ impl Engine {
         let mut empty = self.restore_entrances(&mut by_operator, clock);
         self.nodes.iter_mut().for_each(Node::unshare);
         let mut rooms = Rooms::default();
-        for (number, operator) in self.operators().into_iter().enumerate() {
+        let loaded = restore::load_all(&mut self.nodes, &self.operators, &by_operator);
+        for (number, loaded) in loaded.into_iter().enumerate() {
             let Some(node) = self.nodes.get_mut(number) else {
                 continue;
             };
-            let there = by_operator.contains_key(&operator);
-            let loaded = node.load(operator, &mut by_operator);
-            if let Some(worked) = self.worked.get_mut(number) {
-                *worked = !there || loaded.is_err();
+            let Loaded {
+                there,
+                result,
+                claimed,
+                ..
+            } = loaded;
+            for operator in &claimed {
+                by_operator.remove(operator);
             }
-            match loaded {
+            if let Some(worked) = self.worked.get_mut(number) {
+                *worked = !there || result.is_err();
+            }
+            match result {
                 // A state may be saved before the clock is known.
                 Ok(()) if there && node.starts() => {}
                 Ok(()) if there => {
@@ -333,7 +348,7 @@ impl Engine {
                 Ok(()) if state.is_empty() || !node.has_state() => {}
                 Ok(()) => empty.push((node.describe(&self.plan), Empty::New)),
                 Err(why) => {
-                    self.forsaken.push(operator);
+                    self.forsaken.extend(claimed);
                     node.renew(&self.plan, &self.stores);
                     empty.push((node.describe(&self.plan), Empty::Damaged(why)));
                 }
@@ -365,7 +380,7 @@ impl Engine {
     /// names of their own.
     #[must_use]
     pub fn names_of(&self, operators: &[u64]) -> Vec<String> {
-        let nodes = self.nodes.iter().zip(self.operators());
+        let nodes = self.nodes.iter().zip(&self.operators);
         let named = nodes.filter(|(_, operator)| operators.contains(operator));
         named.map(|(node, _)| node.describe(&self.plan)).collect()
     }
@@ -381,7 +396,7 @@ impl Engine {
         }
         let nothing = by_operator.is_empty();
         let mut empty = Vec::new();
-        for (id, domain, operator) in self.gates() {
+        for (id, domain, operator) in self.gates.iter().copied() {
             let (Some(stream), Some(entrance)) =
                 (self.plan.stream(id), self.entrances.get_mut(domain))
             else {
@@ -413,27 +428,27 @@ impl Engine {
         }
         empty
     }
+}
 
-    /// Every stream with its domain and the fingerprint of its entrance.
-    fn gates(&self) -> Vec<(StreamId, usize, u64)> {
-        let streams = self.plan.streams.iter().zip((0..).map(StreamId));
-        streams
-            .map(|(stream, id)| (id, self.domains.of(id), stream.entrance_fingerprint()))
-            .collect()
-    }
+/// Every stream with its domain and the fingerprint of its entrance.
+fn gates(plan: &Application, domains: &Domains) -> Vec<(StreamId, usize, u64)> {
+    let streams = plan.streams.iter().zip((0..).map(StreamId));
+    streams
+        .map(|(stream, id)| (id, domains.of(id), stream.entrance_fingerprint()))
+        .collect()
+}
 
-    /// The fingerprint of each node; of several that are alike, the later ones count up.
-    fn operators(&self) -> Vec<u64> {
-        let mut seen = BTreeSet::new();
-        let prints = self.nodes.iter().map(|node| {
-            let mut print = node.fingerprint(&self.plan);
-            while !seen.insert(print) {
-                print = print.wrapping_add(1);
-            }
-            print
-        });
-        prints.collect()
-    }
+/// The fingerprint of each node; of several that are alike, the later ones count up.
+fn operators(plan: &Application, nodes: &[Node]) -> Vec<u64> {
+    let mut seen = BTreeSet::new();
+    let prints = nodes.iter().map(|node| {
+        let mut print = node.fingerprint(plan);
+        while !seen.insert(print) {
+            print = print.wrapping_add(1);
+        }
+        print
+    });
+    prints.collect()
 }
 
 /// The nodes with deadlines on the way of rows; but those of which it is known how long after a row

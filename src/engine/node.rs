@@ -444,24 +444,24 @@ impl Node {
         }
     }
 
-    /// Takes a state back, out of `all`, which has the pieces of every operator.
+    /// Takes a state back, out of `all`, which has the pieces of every operator. `claimed` is told
+    /// of which ones.
     pub(super) fn load(
         &mut self,
         operator: u64,
-        all: &mut BTreeMap<u64, Load<'_>>,
+        all: &BTreeMap<u64, Load<'_>>,
+        claimed: &mut Vec<u64>,
     ) -> Result<(), StateError> {
-        if let Node::Partition(_, partition) = self {
-            return partition.load(operator, all);
-        }
-        let Some(load) = all.remove(&operator) else {
+        let Some(load) = all.get(&operator) else {
             return Ok(());
         };
+        claimed.push(operator);
         match self {
-            Node::Query(_, query) => query.load(&load),
-            Node::Trigger(_, _, trigger) => trigger.load(&load),
-            Node::Table(_, table) => table.lock().load(&load),
-            Node::Aggregation(_, rollup) => rollup.lock().load(&load),
-            Node::Partition(..) => Ok(()),
+            Node::Query(_, query) => query.load(load),
+            Node::Trigger(_, _, trigger) => trigger.load(load),
+            Node::Table(_, table) => table.lock().load(load),
+            Node::Aggregation(_, rollup) => rollup.lock().load(load),
+            Node::Partition(_, partition) => partition.load(operator, load, all, claimed),
         }
     }
 }

@@ -483,16 +483,15 @@ impl Partition {
 }
 
 impl Partition {
-    /// Takes a state back, out of `all`, which has the pieces of every operator, those of the keys
-    /// among them.
+    /// Takes a state back, `own` and, out of `all`, which has the pieces of every operator, those
+    /// of the keys.
     pub(super) fn load(
         &mut self,
         operator: u64,
-        all: &mut BTreeMap<u64, Load<'_>>,
+        own: &Load<'_>,
+        all: &BTreeMap<u64, Load<'_>>,
+        claimed: &mut Vec<u64>,
     ) -> Result<(), StateError> {
-        let Some(own) = all.remove(&operator) else {
-            return Ok(());
-        };
         self.next_number = own.one(Part::Window)?.unwrap_or(0);
         for state in own.numbered::<(Vec<Value>, i64)>(Part::Groups) {
             let (number, (key, last)) = state?;
@@ -505,8 +504,10 @@ impl Partition {
                 continue;
             };
             for (query, running) in instance.queries.iter_mut().enumerate() {
-                if let Some(load) = all.remove(&own_operator(operator, number, query)) {
-                    running.load(&load)?;
+                let operator = own_operator(operator, number, query);
+                if let Some(load) = all.get(&operator) {
+                    claimed.push(operator);
+                    running.load(load)?;
                 }
             }
             instance.share(&self.shared);

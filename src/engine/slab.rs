@@ -172,10 +172,12 @@ mod tests {
                 let load = Load::all_of(&state).remove(&1).unwrap_or_default();
                 slab = Slab::default();
                 slab.load(load.numbered(Part::WindowRows)).unwrap();
-                let mut all: Vec<(usize, u64)> = slab.iter().map(|(s, t)| (s, *t)).collect();
-                all.sort_unstable();
+                // In the same order, though few that lay far apart are at other slots now.
                 there.sort_unstable();
-                assert_eq!(all, there);
+                let things = there.iter().map(|(_, thing)| *thing);
+                let all: Vec<(usize, u64)> = slab.iter().map(|(s, t)| (s, *t)).collect();
+                assert!(all.iter().map(|(_, thing)| *thing).eq(things));
+                there = all;
             }
         }
     }

@@ -499,6 +499,11 @@ impl<'a> Load<'a> {
         all
     }
 
+    /// The bytes of all pieces.
+    pub(super) fn bytes(&self) -> usize {
+        self.pieces.iter().map(|(_, piece)| piece.len()).sum()
+    }
+
     /// The only piece of a part.
     pub(super) fn one<T: DeserializeOwned>(&self, part: Part) -> Result<Option<T>, StateError> {
         let key = part.key(0);
@@ -522,6 +527,11 @@ impl<'a> Load<'a> {
         self.numbered(part)
             .map(|one| one.map(|(_, item)| item))
             .collect()
+    }
+
+    /// How many pieces a part has.
+    pub(super) fn count(&self, part: Part) -> usize {
+        self.raw(part).len()
     }
 
     /// Every piece of a part with its number, in order.

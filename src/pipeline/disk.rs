@@ -1,21 +1,24 @@
 //! The disk under the pipeline: opening the store anew, syncing it, and whether there is room.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::turn::{Core, PipelineError};
 use crate::event::Seq;
 use crate::observe::Trouble;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, table};
 
 /// How often room is looked for while something is written or held back.
 pub(super) const ROOM_EVERY: Duration = Duration::from_secs(1);
-/// Room is also looked for when so much was written; the store may have made seven times that of it.
+/// Room is also looked for when so much was written; the store may make seven times that of it.
 const ROOM_BYTES: u64 = 128 << 10;
+
+/// How often the content is counted while the store is beyond its limit: it must be read for that.
+const CONTENT_EVERY: Duration = Duration::from_secs(2);
 
 /// An open store, recovered.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub(super) struct Room {
     looked: Instant,
     /// Bytes written since.
     written: u64,
+    /// What the content took when it was last looked up, with what was written since.
+    content: Option<(Instant, u64)>,
     held: Option<(Trouble, String)>,
 }
 
@@ -68,6 +73,7 @@ impl Room {
             looked: Instant::now(),
             // To look soon.
             written: 1,
+            content: None,
             held: None,
         }
     }
@@ -95,9 +101,39 @@ impl Room {
         })
     }
 
-    /// Takes note of what is used and free. Room that was missing counts as there again only when
-    /// there is a sixteenth more, so that nobody flutters.
-    pub(super) fn look(&mut self, used: u64, free: Option<u64>) {
+    /// Whether the store takes more than it may, so that it matters how much of that is content.
+    pub(super) fn is_beyond(&self, used: u64) -> bool {
+        self.limits.bytes_max > 0 && used > self.limits.bytes_max
+    }
+
+    /// What of the store's `content` was known not long ago, with what was written since.
+    pub(super) fn content(&self) -> Option<u64> {
+        let (at, bytes) = self.content?;
+        (at.elapsed() < CONTENT_EVERY).then(|| bytes.saturating_add(self.written))
+    }
+
+    /// Takes note of what is used, how much of it is content (looked up when the store is beyond
+    /// its limit) and free. Room that was missing counts as there again only when there is a
+    /// sixteenth more, so that nobody flutters.
+    ///
+    /// The store's files may not shrink; what became free inside of them is used again. So beyond
+    /// the limit it is full only when less than half of that is free. And only as long as outboxes
+    /// hold a good part of it: state and log are bounded by other means, and waiting makes neither
+    /// smaller.
+    pub(super) fn look(
+        &mut self,
+        used: u64,
+        content: Option<u64>,
+        outboxes: u64,
+        free: Option<u64>,
+    ) {
+        let fresh = content.filter(|_| self.content().is_none());
+        self.content = match fresh {
+            Some(bytes) => Some((Instant::now(), bytes)),
+            None => self
+                .content
+                .map(|(at, bytes)| (at, bytes.saturating_add(self.written))),
+        };
         self.looked = Instant::now();
         self.written = 0;
         let RoomLimits {
@@ -106,11 +142,17 @@ impl Room {
         } = self.limits;
         let before = self.held.as_ref().map(|(trouble, _)| *trouble);
         let more = |of: u64, when: Trouble| if before == Some(when) { of / 16 } else { 0 };
-        let used_max = bytes_max - more(bytes_max, Trouble::StoreFull);
+        let content_max = bytes_max / 2 - more(bytes_max / 2, Trouble::StoreFull);
+        let can_empty = outboxes > bytes_max / 16;
+        let is_full = can_empty && content.is_some_and(|content| content > content_max);
         let free_min = free_bytes_min.saturating_add(more(free_bytes_min, Trouble::DiskLow));
         self.held = match free {
-            _ if bytes_max > 0 && used > used_max => {
-                let why = format!("the store takes {used} bytes; store.bytes_max is {bytes_max}");
+            _ if self.is_beyond(used) && is_full => {
+                let content = content.unwrap_or(0);
+                let why = format!(
+                    "the store takes {used} bytes, {content} of them content; store.bytes_max is \
+                     {bytes_max}"
+                );
                 Some((Trouble::StoreFull, why))
             }
             Some(free) if free < free_min => {
@@ -124,6 +166,28 @@ impl Room {
     }
 }
 
+/// The bytes that wait for sinks.
+pub(super) fn outboxes_of(core: &Core) -> Result<u64, PipelineError> {
+    let mut bytes = 0;
+    for sink in 0..core.sinks().len() {
+        bytes += core.outbox().depth(sink)?.bytes;
+    }
+    Ok(bytes)
+}
+
+/// The bytes of everything that the store holds for us.
+pub(super) fn content_of(core: &Core) -> Result<u64, PipelineError> {
+    let mut bytes = outboxes_of(core)?;
+    for table in [table::CHECKPOINT, table::LOG] {
+        core.store()
+            .range(&[table], &[table + 1], &mut |key, value| {
+                bytes += u64::try_from(key.len() + value.len()).unwrap_or(0);
+                ControlFlow::Continue(())
+            })?;
+    }
+    Ok(bytes)
+}
+
 /// What a failure of the store comes to for whoever looks at the state.
 pub(super) fn trouble_of(error: &StoreError) -> Trouble {
     match error {
@@ -131,7 +195,9 @@ pub(super) fn trouble_of(error: &StoreError) -> Trouble {
         StoreError::Locked { .. } | StoreError::Unusable { .. } | StoreError::TooNew { .. } => {
             Trouble::StoreUnusable
         }
-        StoreError::Io { .. } | StoreError::Poisoned { .. } => Trouble::DiskFailed,
+        StoreError::ReadOnly { .. } | StoreError::Io { .. } | StoreError::Poisoned { .. } => {
+            Trouble::DiskFailed
+        }
         StoreError::Damaged { .. } => Trouble::StoreDamaged,
     }
 }
@@ -192,18 +258,22 @@ mod tests {
             free_bytes_min: 160,
         };
         let table = [
-            (1_600, Some(160), None),
-            (1_601, Some(0), Some(Trouble::StoreFull)),
-            (1_501, Some(999), Some(Trouble::StoreFull)),
-            (1_500, Some(160), None),
-            (0, Some(159), Some(Trouble::DiskLow)),
-            (0, Some(169), Some(Trouble::DiskLow)),
-            (0, Some(170), None),
-            (0, None, None),
+            (1_600, 999, 999, Some(160), None),
+            (1_601, 800, 800, Some(160), None),
+            (1_601, 801, 100, Some(160), None),
+            (1_601, 801, 101, Some(0), Some(Trouble::StoreFull)),
+            (2_000, 751, 101, Some(999), Some(Trouble::StoreFull)),
+            (2_000, 751, 100, Some(999), None),
+            (2_000, 801, 801, Some(999), Some(Trouble::StoreFull)),
+            (2_000, 750, 750, Some(160), None),
+            (0, 0, 0, Some(159), Some(Trouble::DiskLow)),
+            (0, 0, 0, Some(169), Some(Trouble::DiskLow)),
+            (0, 0, 0, Some(170), None),
+            (0, 0, 0, None, None),
         ];
         let mut room = Room::new(limits);
-        for (used, free, expected) in table {
-            room.look(used, free);
+        for (used, content, outboxes, free, expected) in table {
+            room.look(used, Some(content), outboxes, free);
             let held = room.held().map(|(trouble, _)| *trouble);
             assert_eq!(held, expected, "{used} used, {free:?} free");
         }
@@ -211,7 +281,7 @@ mod tests {
             bytes_max: 0,
             free_bytes_min: 0,
         });
-        room.look(u64::MAX, Some(0));
+        room.look(u64::MAX, Some(u64::MAX), u64::MAX, Some(0));
         assert_eq!(room.held(), None);
         assert_eq!(room.next_look(), None);
     }

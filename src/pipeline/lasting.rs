@@ -30,12 +30,14 @@ use crate::pace::Backoff;
 use crate::sink::Confirmed;
 use crate::source::Arrival;
 use crate::sql::plan::StreamId;
-use crate::store::WriteBatch;
+use crate::store::{StoreError, WriteBatch};
 
 /// When so much has become free on the disk, opening the store is tried at once.
 const FREED_BYTES_MIN: u64 = 256 << 10;
-/// How long the syncing thread's end is waited for before each attempt.
+/// How long the end of the store's threads is waited for before each attempt.
 const ENDED_WITHIN: Duration = Duration::from_millis(100);
+/// A thread that has not come out of a store for so long after that failed will not.
+const HUNG_AFTER: Duration = Duration::from_secs(20);
 /// How soon a stop is noticed while something waits that would hold it up.
 pub(super) const STOP_NOTICED: Duration = Duration::from_millis(100);
 
@@ -106,6 +108,18 @@ pub(super) struct Closing {
     pub(super) threads: Vec<JoinHandle<()>>,
     /// Marks that nothing on disk has.
     pub(super) unlogged: BTreeMap<String, Vec<DeliveryMark>>,
+}
+
+/// `marks` but for the first of them that `known`, what was found on the disk, ends with: a
+/// checkpoint has had them that nobody could tell of any more.
+fn unknown(mut marks: Vec<DeliveryMark>, known: &[DeliveryMark]) -> Vec<DeliveryMark> {
+    let there = (0..=marks.len()).rev().find(|count| {
+        marks
+            .get(..*count)
+            .is_some_and(|some| known.ends_with(some))
+    });
+    marks.drain(..there.unwrap_or(0));
+    marks
 }
 
 /// Whether the threads have ended, as they do at once unless the disk hangs.
@@ -195,7 +209,8 @@ impl Lasting {
     /// Opens the store anew, however long that takes.
     ///
     /// # Errors
-    /// What keeps it closed, when the daemon is to stop; or what opening it anew cannot help.
+    /// What keeps it closed, when the daemon is to stop or a thread hangs in it; or what opening it
+    /// anew cannot help.
     pub(super) fn reopen(
         &mut self,
         disk: &mut Disk,
@@ -208,6 +223,8 @@ impl Lasting {
             mut unlogged,
         } = closing;
         let metrics = Arc::clone(&self.handles.metrics);
+        let mut free = (disk.bytes_free)();
+        let failed = Instant::now();
         loop {
             let Some(failure) = error.store() else {
                 return Err(error);
@@ -217,7 +234,9 @@ impl Lasting {
             metrics.health.degrade(trouble_of(failure), &why);
             let wait = pace.wait();
             tracing::debug!("the store is opened anew in {wait:.1?}");
-            let stops = self.rest(wait, &disk.bytes_free);
+            let stops = self.rest(wait, free, &disk.bytes_free);
+            // As it was before the attempt: what becomes free during one counts for the next.
+            free = (disk.bytes_free)();
             if have_ended(&threads) {
                 let resumed = (disk.open)().and_then(|opened| self.resume(opened, &mut unlogged));
                 match resumed {
@@ -228,6 +247,9 @@ impl Lasting {
                     }
                     Err(next) => error = next,
                 }
+            } else if failed.elapsed() >= HUNG_AFTER {
+                let why = format!("{error}; and a thread hangs in it that only a restart ends");
+                return Err(StoreError::Poisoned { why }.into());
             }
             if stops {
                 return Err(error);
@@ -235,11 +257,16 @@ impl Lasting {
         }
     }
 
-    /// Waits, but not when space becomes free meanwhile, and listens to sinks. True as soon as the
-    /// daemon is to stop.
-    fn rest(&mut self, wait: Duration, bytes_free: &dyn Fn() -> Option<u64>) -> bool {
+    /// Waits, but not when there is more space than `free`, and listens to sinks. True as soon as
+    /// the daemon is to stop.
+    fn rest(
+        &mut self,
+        wait: Duration,
+        free: Option<u64>,
+        bytes_free: &dyn Fn() -> Option<u64>,
+    ) -> bool {
         let until = Instant::now() + wait;
-        let enough = bytes_free().map(|free| free.saturating_add(FREED_BYTES_MIN));
+        let enough = free.map(|free| free.saturating_add(FREED_BYTES_MIN));
         let mut look_at = Instant::now() + ROOM_EVERY;
         loop {
             let now = Instant::now();
@@ -288,13 +315,14 @@ impl Lasting {
         let records = u64::try_from(records).unwrap_or(u64::MAX);
         let metrics = &self.handles.metrics;
         metrics.records_again.fetch_add(records, Ordering::Relaxed);
-        let marks = std::mem::take(unlogged).into_iter();
-        again.push_back(Again {
-            inputs: marks
-                .filter_map(|(stream, marks)| marks_only(&core, &stream, marks))
-                .collect(),
-            acks: Vec::new(),
+        let unlogged = std::mem::take(unlogged).into_iter();
+        let inputs = unlogged.filter_map(|(stream, marks)| {
+            let marks = unknown(marks, core.marks(&stream));
+            marks_only(&core, &stream, marks)
         });
+        let inputs = inputs.collect();
+        let acks = Vec::new();
+        again.push_back(Again { inputs, acks });
         // What was to be worked again before is younger than all that was written.
         again.append(&mut self.again);
         self.again = again;

@@ -24,4 +24,5 @@ pub use lasting::{Durability, Handles, Limits, SourceHandle};
 pub use recover::{Open, Recovered, StatePolicy, application_of, compiled};
 pub use restore::{Forgotten, RestoreError, Target, WentBack};
 pub use run::{Outcome, run};
+pub use save::Ahead;
 pub use turn::{Core, Input, PipelineError, SinkStream, TurnDone};

@@ -6,8 +6,8 @@
 //! operator 0, key: 1 in the highest byte            the application in its written form, text
 //! operator 0, key: 2 in the highest byte, then      CBOR [source, [[packet, digest], ...]]: the
 //!   the source's number (16 bits), a block (40)     marks of messages 256 × block and following
-//! operator 0, key: 4 in the highest byte            CBOR [[record, seq], ...]: by which records the
-//!                                                   state went back, and to where; the newest 16
+//! operator 0, key: 4 in the highest byte            CBOR [[record, seq], ...]: by which records
+//!                                                   the state went back, and to where; the last 16
 //! ```
 
 use std::collections::BTreeMap;

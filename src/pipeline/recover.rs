@@ -11,6 +11,7 @@ use crate::checkpoint::{Checkpoints, Extent, Progress, Restored};
 use crate::engine::{Empty, Engine, Outputs, Saving};
 use crate::event::{Seq, State, StateChanges, Timestamp};
 use crate::outbox::{Limits, Outbox, Stray};
+use crate::sql::plan::Role;
 use crate::sql::{self, Application, Setting, SqlText};
 use crate::store::{Store, WriteBatch, format};
 use crate::wal::{Body, Origin, ReadEnd, Record, Wal};
@@ -68,22 +69,24 @@ impl Core {
     pub fn open(open: &Open<'_>) -> Result<(Core, Recovered), PipelineError> {
         let mut found = Recovered::default();
         let wanted = written(open.texts, &open.application);
-        let mut core = Core::recovered(open, &wanted, &mut found)?;
-        if core.own.application() != wanted || core.wal.next() == Seq(1) {
+        let (mut core, is_unknown) = Core::recovered(open, &wanted, &mut found)?;
+        if core.own.application() != wanted || is_unknown {
             core.switch(open, &wanted, &mut found)?;
         }
+        found.warnings.extend(stranded(&core.outbox));
         // What was read may have been written by a process that died before its sync; from here
         // on it counts as durable.
         core.store.sync()?;
         Ok((core, found))
     }
 
-    /// Brings everything to where it was, under the application that was in force.
+    /// Brings everything to where it was, under the application that was in force; says whether
+    /// nothing tells any more which that was.
     pub(super) fn recovered(
         open: &Open<'_>,
         wanted: &str,
         found: &mut Recovered,
-    ) -> Result<Core, PipelineError> {
+    ) -> Result<(Core, bool), PipelineError> {
         let began = Instant::now();
         format::claim(&*open.store)?;
         let mut checkpoints = Checkpoints::open(Arc::clone(&open.store), open.checkpoints_kept)?;
@@ -92,25 +95,29 @@ impl Core {
         let restored = loaded.restored.unwrap_or_default();
         found.checkpoint = restored.seq;
         let mut wal = Wal::open(Arc::clone(&open.store), restored.seq.plus(1))?;
+        if restored.seq > Seq(0) {
+            wal.not_before(restored.time);
+        }
         if let Some(cut) = wal.cut() {
             found.warnings.push(format!(
                 "the log is damaged at {}: {}; {} records were set aside",
                 cut.at, cut.why, cut.records
             ));
         }
-        let outbox = Outbox::open(Arc::clone(&open.store), open.sinks)?;
-        found.warnings.extend(outbox.damage().iter().cloned());
-        found.warnings.extend(stranded(&outbox));
-        after_outbox(&mut wal, &outbox, open)?;
         let mut own = Own::of(&restored, &mut found.warnings);
         for (at, to) in own.returns() {
             checkpoints.goes_back(*at, *to);
         }
+        // Damage may have taken what said it.
+        let mut is_unknown = false;
         if own.application().is_empty() {
             let first = first_application(&wal)?;
+            is_unknown = first.is_none();
             own.set_application(first.as_deref().unwrap_or(wanted));
         }
         let (plan, sinks) = plan_of(open, own.application(), wanted, found);
+        let outbox = outbox_of(open, &sinks, found)?;
+        after_outbox(&mut wal, &outbox, &sinks, open)?;
         let Restored {
             seq, time, state, ..
         } = restored;
@@ -134,7 +141,7 @@ impl Core {
             clock: None,
         };
         core.replay(open, wanted, found)?;
-        Ok(core)
+        Ok((core, is_unknown))
     }
 
     /// Runs the log behind the checkpoint. What it puts out is in the outbox already, but for what
@@ -195,7 +202,8 @@ impl Core {
             if text != self.own.application() {
                 let (plan, sinks) = plan_of(open, text, wanted, found);
                 let engine = carried_over(&mut self.engine, open, plan, &sinks, *discards, found);
-                self.take_plan(engine, sinks, text, *discards);
+                self.take_plan(engine, text, *discards);
+                self.take_sinks(open, sinks, found)?;
             }
         }
         if let Body::Restored { to } = record.body {
@@ -223,7 +231,7 @@ impl Core {
 
     /// Goes over to another plan. The engine counts its changes from the state that it took back,
     /// so what this one has not saved yet comes before.
-    fn take_plan(&mut self, engine: Engine, sinks: Arc<[SinkStream]>, text: &str, discards: bool) {
+    fn take_plan(&mut self, engine: Engine, text: &str, discards: bool) {
         let mut changes = StateChanges::new();
         let saved = self.engine.save(Saving::Changed, &mut changes);
         if discards || saved.is_err() {
@@ -234,8 +242,22 @@ impl Core {
             self.unsaved.push(changes);
         }
         self.engine = engine;
-        self.sinks = sinks;
         self.own.set_application(text);
+    }
+
+    /// Goes over to the sinks of another plan, each with its outbox.
+    pub(super) fn take_sinks(
+        &mut self,
+        open: &Open<'_>,
+        sinks: Arc<[SinkStream]>,
+        found: &mut Recovered,
+    ) -> Result<(), PipelineError> {
+        let before = self.sinks.iter().map(|sink| &sink.name);
+        if before.ne(sinks.iter().map(|sink| &sink.name)) {
+            self.outbox = outbox_of(open, &sinks, found)?;
+        }
+        self.sinks = sinks;
+        Ok(())
     }
 
     /// Goes over to the application that is to run, and logs that it is in force from now on.
@@ -260,7 +282,8 @@ impl Core {
                                application.state_policy says";
                 found.warnings.push(warning.to_owned());
             }
-            self.take_plan(engine, sinks, wanted, discards);
+            self.take_plan(engine, wanted, discards);
+            self.take_sinks(open, sinks, found)?;
         }
         let mut batch = WriteBatch::new();
         let time = self.wal.last_time();
@@ -362,8 +385,13 @@ fn stranded(outbox: &Outbox) -> impl Iterator<Item = String> + '_ {
 
 /// Numbers that outputs already carry are never given again, even when damage took the log that
 /// gave them.
-fn after_outbox(wal: &mut Wal, outbox: &Outbox, open: &Open<'_>) -> Result<(), PipelineError> {
-    let last = (0..open.sinks.len())
+fn after_outbox(
+    wal: &mut Wal,
+    outbox: &Outbox,
+    sinks: &[SinkStream],
+    open: &Open<'_>,
+) -> Result<(), PipelineError> {
+    let last = (0..sinks.len())
         .filter_map(|sink| outbox.last_key(sink))
         .max();
     if let Some(last) = last {
@@ -409,15 +437,46 @@ pub(super) fn plan_of(
             }
         }
     };
+    let role = |plan: &Application, name: &str| plan.stream_named(name).map(|(_, one)| one.role);
     let sinks = open.sinks.iter().map(|(name, _)| SinkStream {
         name: name.clone(),
-        // A sink that this plan does not have gets nothing: no stream has that number.
+        // A sink that this plan does not have gets nothing, nor does one that was a stream inside:
+        // no stream has that number.
         stream: plan
             .stream_named(name)
+            .filter(|(_, stream)| role(&open.application, name) == Some(stream.role))
             .map_or(sql::plan::StreamId(usize::MAX), |(id, _)| id),
     });
-    let sinks = sinks.collect();
+    // A sink that is not wanted any more gets what a crash has kept from it.
+    let is_wanted = |name: &str| open.sinks.iter().any(|(wanted, _)| wanted == name);
+    let streams = plan.streams.iter().zip((0..).map(sql::plan::StreamId));
+    let former = streams
+        .filter(|(stream, _)| text != wanted && stream.role == Role::Sink)
+        .filter(|(stream, _)| !is_wanted(&stream.name))
+        .map(|(stream, id)| SinkStream {
+            name: stream.name.clone(),
+            stream: id,
+        });
+    let sinks = sinks.chain(former).collect();
     (plan, sinks)
+}
+
+/// The outboxes of these sinks, of which those that are not wanted any more have no bounds.
+fn outbox_of(
+    open: &Open<'_>,
+    sinks: &[SinkStream],
+    found: &mut Recovered,
+) -> Result<Outbox, PipelineError> {
+    let limits = |name: &str| {
+        let wanted = open.sinks.iter().find(|(wanted, _)| wanted == name);
+        wanted.map_or(Limits::NONE, |(_, limits)| *limits)
+    };
+    let sinks = sinks
+        .iter()
+        .map(|sink| (sink.name.clone(), limits(&sink.name)));
+    let outbox = Outbox::open(Arc::clone(&open.store), &sinks.collect::<Vec<_>>())?;
+    found.warnings.extend(outbox.damage().iter().cloned());
+    Ok(outbox)
 }
 
 /// Tells how far loading has come, when that takes its time.

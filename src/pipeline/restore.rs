@@ -186,7 +186,7 @@ impl Core {
     pub fn restore(open: &Open<'_>, target: Target) -> Result<WentBack, RestoreError> {
         let mut found = Recovered::default();
         let wanted = written(open.texts, &open.application);
-        let mut core = Core::recovered(open, &wanted, &mut found)?;
+        let (mut core, is_unknown) = Core::recovered(open, &wanted, &mut found)?;
         let to = core.input_of(target)?;
         if to >= core.last() {
             return Err(RestoreError::NotBefore { last: core.last() });
@@ -218,8 +218,9 @@ impl Core {
                 return Err(PipelineError::StateWouldBeLost { lost }.into());
             }
         }
-        done.at = core.say_so(&wanted, to)?;
-        core.sinks = sinks;
+        let changes = is_unknown || core.own.application() != wanted;
+        done.at = core.say_so(changes.then_some(wanted.as_str()), to)?;
+        core.take_sinks(open, sinks, &mut found)?;
         core.own.set_application(&wanted);
         core.take_back(rebuilt.engine, done.at, to);
         let before = core.waiting();
@@ -274,10 +275,10 @@ impl Core {
 
     /// Logs that the state has gone back, under the application that is to run. Gives the record's
     /// number.
-    fn say_so(&mut self, wanted: &str, to: Seq) -> Result<Seq, RestoreError> {
+    fn say_so(&mut self, wanted: Option<&str>, to: Seq) -> Result<Seq, RestoreError> {
         let mut batch = WriteBatch::new();
         let time = self.wal.last_time();
-        if self.own.application() != wanted {
+        if let Some(wanted) = wanted {
             let body = Body::Config {
                 text: wanted.to_owned(),
                 discards: false,

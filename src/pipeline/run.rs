@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::never;
 use crossbeam::select;
 
-use super::disk::{Disk, Opened, Room, Syncer};
+use super::disk::{Disk, Opened, Room, Syncer, content_of, outboxes_of};
 use super::feed::Feed;
 use super::flight::{Ack, Again, Turn};
 use super::lasting::{Closing, Durability, Handles, Lasting, Limits, STOP_NOTICED};
@@ -25,7 +25,7 @@ use crate::observe::Trouble;
 use crate::pace::Backoff;
 use crate::sink::Confirmed;
 use crate::source::Arrival;
-use crate::store::{StoreError, WriteBatch};
+use crate::store::{Compaction, StoreError, WriteBatch};
 use saving::Saving;
 
 /// Longest wait when nothing is due.
@@ -45,6 +45,8 @@ const REASON_WITHIN: Duration = Duration::from_millis(100);
 const CONFIRMED_WITHIN: Duration = Duration::from_millis(20);
 /// A sync that takes longer is told of.
 const SLOW_AFTER: Duration = Duration::from_secs(5);
+/// Keys and values that are moved between two turns to give disk space back.
+const COMPACT_BYTES: u64 = 256 << 10;
 /// Bytes of records that may wait for the disk; beyond it nothing is taken from sources.
 const FLIGHT_BYTES_MAX: usize = 8 << 20;
 
@@ -116,6 +118,7 @@ fn with_store(core: Core, lasting: &mut Lasting, disk: &Disk) -> Result<Outcome,
         checkpoint_at: interval.map(|interval| Instant::now() + interval),
         log_bytes: 0,
         trimming: false,
+        compacting: false,
         unsynced_checkpoint: false,
         room: Room::new(lasting.limits.room),
         told: None,
@@ -173,6 +176,8 @@ struct Pipeline<'a> {
     log_bytes: usize,
     /// Whether there is more of the log to let go of.
     trimming: bool,
+    /// Whether disk space may be given back.
+    compacting: bool,
     /// Whether a checkpoint waits to be synced.
     unsynced_checkpoint: bool,
     room: Room,
@@ -285,7 +290,7 @@ impl Pipeline<'_> {
 
     /// Until the next thing that falls due by itself.
     fn timeout(&mut self) -> Duration {
-        if self.trimming {
+        if self.trimming || self.compacting {
             return Duration::ZERO;
         }
         let draining = self.lasting.draining;
@@ -475,6 +480,9 @@ impl Pipeline<'_> {
         }
         if self.trimming {
             self.trimming = self.core.trim()?;
+            self.compacting = !self.trimming && draining.is_none();
+        } else if self.compacting {
+            self.compact()?;
         }
         if draining.is_some_and(|at| at <= now) {
             self.lasting
@@ -499,6 +507,25 @@ impl Pipeline<'_> {
         Ok(())
     }
 
+    /// Gives some disk space back, where that is worth it.
+    fn compact(&mut self) -> Result<(), PipelineError> {
+        match self.core.store().compact(COMPACT_BYTES) {
+            Ok(Compaction::Going { .. }) => return Ok(()),
+            Ok(Compaction::Idle) => {}
+            Ok(Compaction::Done { before, after }) => {
+                tracing::info!("the store took {before} bytes on disk, and takes {after} now");
+                add(&self.lasting.handles.metrics.compactions, 1);
+            }
+            // It takes space to give space back; what there is works on.
+            Err(error @ StoreError::Full { .. }) => {
+                tracing::warn!("no space is given back: {error}")
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.compacting = false;
+        Ok(())
+    }
+
     fn checkpoint_is_due(&self, now: Instant) -> bool {
         let bytes_max = self.lasting.limits.checkpoint_log_bytes_max;
         self.core.has_unsaved()
@@ -513,7 +540,14 @@ impl Pipeline<'_> {
         let metrics = &self.lasting.handles.metrics;
         metrics.store_bytes.store(used, Ordering::Relaxed);
         let was_held = self.room.held().is_some();
-        self.room.look(used, (self.disk.bytes_free)());
+        let content = match self.room.content() {
+            Some(known) => Some(known),
+            None if self.room.is_beyond(used) => Some(content_of(&self.core)?),
+            None => None,
+        };
+        let outboxes = outboxes_of(&self.core)?;
+        self.room
+            .look(used, content, outboxes, (self.disk.bytes_free)());
         if self.room.held().is_some() && !was_held {
             self.trimming = true;
             if self.core.has_unsaved() {

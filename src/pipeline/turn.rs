@@ -253,15 +253,14 @@ impl Core {
             return Ok(());
         }
         let mut all = self.unlogged.remove(name).unwrap_or_default();
+        self.known_unlogged.remove(name);
         all.extend(marks);
-        let mut origin = (!all.is_empty()).then(|| Origin {
-            source: name.clone(),
-            marks: all,
-        });
+        let source = name.clone();
+        let mut origin = (!all.is_empty()).then(|| Origin { source, marks: all });
         let (pieces, too_large) = pieces(rows);
         let mut left = pieces.len() + rejected.len() + too_large.len();
-        // The marks speak for the whole input. So its records are one write; and where that would
-        // be too large the marks come last: what a crash cuts off is delivered again.
+        // The marks speak for the whole input: its records are one write, or, where that would be
+        // too large, the marks come last: what a crash cuts off is delivered again.
         let mut batch = WriteBatch::new();
         let mut last = |batch: &mut WriteBatch| {
             if batch.bytes() > RECORD_BYTES_MAX {

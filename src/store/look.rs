@@ -1,8 +1,8 @@
 //! Looking at a store without changing it, while a daemon runs or when it does not open.
 //!
 //! sled writes when it opens. So the files are copied to a folder of their own, and the copy is
-//! opened, in the same way in which a daemon would; the folder is removed afterwards, or by the next
-//! look after a process that was killed. A copy takes as much room as the store. A copy taken
+//! opened, in the same way in which a daemon would; the folder is removed afterwards, or by the
+//! next look after a process that was killed. A copy takes as much room as the store. A copy taken
 //! while the store is written to may be of no moment at all; it is taken again then, a few times,
 //! until nothing was written meanwhile or until it opens.
 //!
@@ -266,14 +266,13 @@ pub fn user_of(dir: &Path) -> Option<u32> {
     let lock = fs::metadata(dir.join("lock")).ok()?;
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let inode = format!(":{}", lock.ino());
-    let holder = locks.lines().find_map(|line| {
+    locks.lines().find_map(|line| {
         let mut words = line.split_whitespace();
         let kind = words.nth(1)?;
         let number = words.nth(2)?;
         let file = words.next()?;
         (kind == "FLOCK" && file.ends_with(&inode)).then(|| number.parse().ok())?
-    });
-    holder
+    })
 }
 
 /// A file that belongs to a store.

@@ -63,6 +63,12 @@ pub enum StoreError {
         /// What was being done.
         doing: &'static str,
     },
+    /// Nothing can be written, as the file system has become read-only.
+    #[error("the file system is read-only: {doing}")]
+    ReadOnly {
+        /// What was being done.
+        doing: &'static str,
+    },
     /// The operating system or the disk failed.
     #[error("{doing} failed: {why}")]
     Io {
@@ -174,6 +180,43 @@ pub trait Store: Send + Sync {
 
     /// The space taken on disk, in bytes.
     fn bytes_on_disk(&self) -> Result<u64, StoreError>;
+
+    /// The bytes of all keys and values, as far as the store knows without looking.
+    fn bytes_live(&self) -> u64;
+
+    /// The bytes that the store has given to the operating system since it was opened. The
+    /// implementation says what is not among them.
+    fn bytes_written(&self) -> u64;
+
+    /// Does a part of giving back disk space that no live pair needs, if that is worth it: about
+    /// `bytes_max` of keys and values are moved, and writers wait as long. Call it again while it
+    /// is [`Compaction::Going`].
+    ///
+    /// # Errors
+    /// When the space that this needs for a while is not there, or the disk fails. The store is as
+    /// it was then, and tries again only after some minutes.
+    fn compact(&self, bytes_max: u64) -> Result<Compaction, StoreError>;
+}
+
+/// How far [`Store::compact`] has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compaction {
+    /// It is not worth it.
+    Idle,
+    /// There is more to do.
+    Going {
+        /// Bytes of keys and values that have been moved.
+        moved: u64,
+        /// Bytes of all keys and values.
+        live: u64,
+    },
+    /// The space has been given back.
+    Done {
+        /// Bytes on disk when it began.
+        before: u64,
+        /// Bytes on disk now.
+        after: u64,
+    },
 }
 
 /// A key and its value.

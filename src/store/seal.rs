@@ -6,6 +6,7 @@
 //!  | ver  | kind | flags | 0   | crc32c  | head       | payload bytes | payload             |
 //!  | = 1  |      | 1=zst |     | LE u32  | h bytes    | LE u32, plain | plain or zstd frame |
 //!  +------+------+-------+-----+---------+------------+---------------+---------------------+
+//!                 2=tail: its length, LE u32, and the tail as it is, stand before the payload
 //! ```
 //!
 //! The checksum (CRC-32C, Castagnoli) covers everything except itself. `h` is fixed per kind and
@@ -16,6 +17,7 @@ use std::borrow::Cow;
 
 const VERSION: u8 = 1;
 const FLAG_ZSTD: u8 = 1;
+const FLAG_TAIL: u8 = 2;
 const PREFIX: usize = 8;
 const LENGTH: usize = 4;
 /// Below this a zstd frame's own head eats what it saves.
@@ -79,22 +81,41 @@ impl Sealer {
     /// The value for `kind`, `head` and `payload`; the payload is packed when that makes it
     /// smaller by an eighth.
     pub fn seal(&mut self, kind: u8, head: &[u8], payload: &[u8]) -> Result<Vec<u8>, TooLong> {
-        let length = u32::try_from(payload.len()).ok();
-        let length = length.filter(|_| payload.len() <= PAYLOAD_BYTES_MAX);
-        let Some(length) = length else {
-            return Err(TooLong {
-                bytes: payload.len(),
-            });
+        self.seal_with(kind, head, payload, &[])
+    }
+
+    /// The same with a `tail`, which is never packed: for bytes of which that is known to be in
+    /// vain.
+    pub fn seal_with(
+        &mut self,
+        kind: u8,
+        head: &[u8],
+        payload: &[u8],
+        tail: &[u8],
+    ) -> Result<Vec<u8>, TooLong> {
+        let bytes = payload.len().saturating_add(tail.len());
+        let lengths = u32::try_from(payload.len())
+            .ok()
+            .zip(tail.len().try_into().ok());
+        let lengths: Option<(u32, u32)> = lengths.filter(|_| bytes <= PAYLOAD_BYTES_MAX);
+        let Some((length, tail_length)) = lengths else {
+            return Err(TooLong { bytes });
         };
         let packed = self.pack(payload);
         let (flags, body) = match packed {
             Some(packed) => (FLAG_ZSTD, packed),
             None => (0, payload),
         };
-        let mut out = Vec::with_capacity(PREFIX + head.len() + LENGTH + body.len());
+        let flags = flags | if tail.is_empty() { 0 } else { FLAG_TAIL };
+        let fixed = PREFIX + head.len() + 2 * LENGTH;
+        let mut out = Vec::with_capacity(fixed + tail.len() + body.len());
         out.extend_from_slice(&[VERSION, kind, flags, 0, 0, 0, 0, 0]);
         out.extend_from_slice(head);
         out.extend_from_slice(&length.to_le_bytes());
+        if !tail.is_empty() {
+            out.extend_from_slice(&tail_length.to_le_bytes());
+            out.extend_from_slice(tail);
+        }
         out.extend_from_slice(body);
         let sum = checksum(&out).unwrap_or_default();
         if let Some(field) = out.get_mut(4..PREFIX) {
@@ -140,6 +161,8 @@ pub struct Sealed<'a> {
     pub kind: u8,
     /// The fixed head.
     pub head: &'a [u8],
+    /// What was never packed; empty when there is none.
+    pub tail: &'a [u8],
     packed: bool,
     payload_bytes: usize,
     body: &'a [u8],
@@ -153,6 +176,13 @@ impl Sealed<'_> {
     }
 }
 
+/// Whether `value` is sealed and no bit of it differs, whatever its kind.
+#[must_use]
+pub fn is_whole(value: &[u8]) -> bool {
+    let sum = value.get(4..).and_then(<[u8]>::first_chunk::<4>);
+    sum.is_some_and(|sum| checksum(value) == Some(u32::from_le_bytes(*sum)))
+}
+
 /// Checks `value`, whose head is `head_bytes` long. Does not unpack the payload.
 pub fn check(value: &[u8], head_bytes: usize) -> Result<Sealed<'_>, Damage> {
     let [version, kind, flags, _, sum @ ..] = value.first_chunk::<PREFIX>().ok_or(Damage::Short)?;
@@ -164,24 +194,35 @@ pub fn check(value: &[u8], head_bytes: usize) -> Result<Sealed<'_>, Damage> {
     if *version != VERSION {
         return Err(Damage::Version(*version));
     }
-    if *flags & !FLAG_ZSTD != 0 {
+    if *flags & !(FLAG_ZSTD | FLAG_TAIL) != 0 {
         return Err(Damage::Flags(*flags));
     }
     let rest = value.get(PREFIX..).ok_or(Damage::Short)?;
     let (head, rest) = rest.split_at_checked(head_bytes).ok_or(Damage::Short)?;
-    let (length, body) = rest.split_first_chunk::<LENGTH>().ok_or(Damage::Short)?;
-    let payload_bytes =
-        usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Damage::Payload)?;
+    let (payload_bytes, rest) = length_of(rest)?;
+    let (tail, body) = if *flags & FLAG_TAIL == 0 {
+        (&[][..], rest)
+    } else {
+        let (tail_bytes, rest) = length_of(rest)?;
+        rest.split_at_checked(tail_bytes).ok_or(Damage::Short)?
+    };
     if payload_bytes > PAYLOAD_BYTES_MAX {
         return Err(Damage::TooLong(payload_bytes));
     }
     Ok(Sealed {
         kind: *kind,
         head,
+        tail,
         packed: *flags & FLAG_ZSTD != 0,
         payload_bytes,
         body,
     })
+}
+
+fn length_of(bytes: &[u8]) -> Result<(usize, &[u8]), Damage> {
+    let (length, rest) = bytes.split_first_chunk::<LENGTH>().ok_or(Damage::Short)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Damage::Payload)?;
+    Ok((length, rest))
 }
 
 impl Unsealer {
@@ -226,14 +267,19 @@ mod tests {
             vec![7; 5000],
             (0..=255).collect::<Vec<u8>>(),
         ] {
-            let value = Sealer::default().seal(3, b"head", &payload).unwrap();
+            let mut sealer = Sealer::default();
+            let tail = &payload[..payload.len().min(7)];
+            let plain = sealer.seal(3, b"head", &payload).unwrap();
+            assert_eq!(check(&plain, 4).unwrap().tail, b"");
+            let value = sealer.seal_with(3, b"head", &payload, tail).unwrap();
             let sealed = check(&value, 4).unwrap();
             assert_eq!((sealed.kind, sealed.head), (3, &b"head"[..]));
+            assert_eq!(sealed.tail, tail);
             assert_eq!(Unsealer::default().payload(sealed).unwrap(), payload);
             for bit in 0..value.len() * 8 {
                 let mut bad = value.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
-                assert!(check(&bad, 4).is_err(), "bit {bit}");
+                assert!(check(&bad, 4).is_err() && !is_whole(&bad), "bit {bit}");
             }
             for length in 0..value.len() {
                 assert!(check(&value[..length], 4).is_err(), "cut at {length}");

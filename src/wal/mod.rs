@@ -12,6 +12,7 @@
 //!
 //! [`record`] draws the bytes.
 
+mod columns;
 mod look;
 mod record;
 
@@ -208,6 +209,8 @@ pub struct Wal {
     cut: Option<Cut>,
     sealer: Sealer,
     payload: Vec<u8>,
+    /// The part of the payload that is not packed.
+    tail: Vec<u8>,
 }
 
 impl std::fmt::Debug for Wal {
@@ -237,6 +240,7 @@ impl Wal {
             cut: None,
             sealer: Sealer::default(),
             payload: Vec::new(),
+            tail: Vec::new(),
         };
         let scan = wal.scan(needed)?;
         wal.next = scan.next;
@@ -262,6 +266,12 @@ impl Wal {
     #[must_use]
     pub fn last_time(&self) -> Timestamp {
         self.last_time
+    }
+
+    /// Lets log time go on from `time`, when something else in the store (a checkpoint) has seen
+    /// it and a damaged log has not.
+    pub fn not_before(&mut self, time: Timestamp) {
+        self.last_time = self.last_time.max(time);
     }
 
     /// What was found damaged at open.
@@ -292,7 +302,8 @@ impl Wal {
             });
         }
         self.payload.clear();
-        let kind = record::encode(body, &mut self.payload)?;
+        self.tail.clear();
+        let kind = record::encode(body, &mut self.payload, &mut self.tail)?;
         self.put(kind, head, batch)?;
         Ok(head.first)
     }
@@ -304,6 +315,7 @@ impl Wal {
             return Ok(());
         };
         self.payload.clear();
+        self.tail.clear();
         let head = Head {
             first: self.next,
             time: self.last_time,
@@ -318,7 +330,9 @@ impl Wal {
             .0
             .checked_add(head.count)
             .ok_or(WalError::NoNumbers)?;
-        let value = self.sealer.seal(kind, &head.to_bytes(), &self.payload)?;
+        let value = self
+            .sealer
+            .seal_with(kind, &head.to_bytes(), &self.payload, &self.tail)?;
         batch.put(key(table::LOG, head.first), value);
         self.next = Seq(end);
         self.last_time = head.time;

@@ -11,16 +11,13 @@
 //!   config    [text, whether all state was given up]
 //!   clock     [boot, trusted, wall]
 //!   restored  seq, an integer
-//! column  {"v": [value, ...]}    values as they are
-//!         {"i": [int, ...]}      integers: the first, then each minus the one before (wrapping)
-//!         {"f": bytes}           floats: the first (highest) bytes of all, then the second, ...
+//! column    see `columns.rs`, and what is in the tail of the envelope
 //! ```
 //!
-//! Column after column, differences and byte planes: all of them so that zstd finds more. A skip
-//! takes numbers that were given out once, to records that are lost, and must not be given again.
+//! A skip takes numbers that were given out once, to records that are lost, and must not be given
+//! again.
 
-use serde::{Deserialize, Serialize};
-
+use super::columns::{self, ColumnIn};
 use super::{Body, Origin, Record};
 use crate::event::{Batch, ClockState, Rejected, Seq, Timestamp, Value, cbor};
 use crate::store::seal::{Damage, Sealed, Unsealer};
@@ -76,52 +73,13 @@ impl Head {
     }
 }
 
-#[derive(Serialize)]
-enum ColumnOut<'a> {
-    #[serde(rename = "v")]
-    Values(Vec<&'a Value>),
-    #[serde(rename = "i")]
-    Ints(Vec<i64>),
-    #[serde(rename = "f", serialize_with = "as_bytes")]
-    Floats(Vec<u8>),
-}
-
-fn as_bytes<S: serde::Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_bytes(bytes)
-}
-
-#[derive(Deserialize)]
-enum ColumnIn {
-    #[serde(rename = "v")]
-    Values(Vec<Value>),
-    #[serde(rename = "i")]
-    Ints(Vec<i64>),
-    #[serde(rename = "f")]
-    Floats(Bytes),
-}
-
-struct Bytes(Vec<u8>);
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Bytes;
-
-            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                out.write_str("a byte string")
-            }
-
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                Ok(Bytes(bytes.to_vec()))
-            }
-        }
-        from.deserialize_bytes(Visitor)
-    }
-}
-
-/// Appends the payload of `body` to `out` and says its kind.
-pub(super) fn encode(body: &Body, out: &mut Vec<u8>) -> Result<u8, cbor::CborError> {
+/// Appends the payload of `body` to `out`, what is not to be packed of it to `tail`, and says its
+/// kind.
+pub(super) fn encode(
+    body: &Body,
+    out: &mut Vec<u8>,
+    tail: &mut Vec<u8>,
+) -> Result<u8, cbor::CborError> {
     match body {
         Body::Events {
             stream,
@@ -129,7 +87,8 @@ pub(super) fn encode(body: &Body, out: &mut Vec<u8>) -> Result<u8, cbor::CborErr
             rows,
             origin,
         } => {
-            cbor::encode_into(&(stream, schema, origin, columns(rows)), out)?;
+            let columns = columns::encode(rows, tail);
+            cbor::encode_into(&(stream, schema, origin, columns), out)?;
             Ok(KIND_EVENTS)
         }
         Body::Tick => Ok(KIND_TICK),
@@ -156,39 +115,6 @@ pub(super) fn encode(body: &Body, out: &mut Vec<u8>) -> Result<u8, cbor::CborErr
     }
 }
 
-fn columns(rows: &Batch) -> Vec<ColumnOut<'_>> {
-    (0..rows.width()).map(|index| column(rows, index)).collect()
-}
-
-fn column(rows: &Batch, index: usize) -> ColumnOut<'_> {
-    let values = || {
-        rows.rows()
-            .iter()
-            .filter_map(move |row| row.values.get(index))
-    };
-    if values().all(|value| matches!(value, Value::Int(_))) {
-        let mut before = 0i64;
-        let steps = values().filter_map(Value::as_int).map(|int| {
-            let step = int.wrapping_sub(before);
-            before = int;
-            step
-        });
-        return ColumnOut::Ints(steps.collect());
-    }
-    if values().all(|value| matches!(value, Value::Float(_))) {
-        let mut planes = vec![0; rows.len() * 8];
-        for (row, float) in values().filter_map(Value::as_float).enumerate() {
-            for (plane, byte) in planes.chunks_exact_mut(rows.len()).zip(float.to_be_bytes()) {
-                if let Some(place) = plane.get_mut(row) {
-                    *place = byte;
-                }
-            }
-        }
-        return ColumnOut::Floats(planes);
-    }
-    ColumnOut::Values(values().collect())
-}
-
 /// The record in `sealed`; `None` for a skip, which nobody outside the log needs to see.
 pub(super) fn decode(
     head: Head,
@@ -204,7 +130,7 @@ pub(super) fn decode(
             Body::Events {
                 stream,
                 schema,
-                rows: rows(head, columns).ok_or(Damage::Content)?,
+                rows: rows(head, columns, sealed.tail).ok_or(Damage::Content)?,
                 origin,
             }
         }
@@ -248,13 +174,13 @@ pub(super) fn decode(
     }))
 }
 
-fn rows(head: Head, columns: Vec<ColumnIn>) -> Option<Batch> {
+fn rows(head: Head, columns: Vec<ColumnIn>, mut tail: &[u8]) -> Option<Batch> {
     let count = usize::try_from(head.count).ok()?;
     let mut columns: Vec<_> = columns
         .into_iter()
-        .map(|column| values(column, count))
+        .map(|column| columns::decode(column, count, &mut tail))
         .collect::<Option<_>>()?;
-    if columns.is_empty() {
+    if columns.is_empty() || !tail.is_empty() {
         return None;
     }
     let mut rows = Batch::new(columns.len());
@@ -268,34 +194,4 @@ fn rows(head: Head, columns: Vec<ColumnIn>) -> Option<Batch> {
     }
     rows.stamp_all(head.first, head.time);
     Some(rows)
-}
-
-/// Exactly `count` values.
-fn values(column: ColumnIn, count: usize) -> Option<std::vec::IntoIter<Value>> {
-    let values: Vec<Value> = match column {
-        ColumnIn::Values(values) => values,
-        ColumnIn::Ints(steps) => {
-            let mut sum = 0i64;
-            let ints = steps.into_iter().map(|step| {
-                sum = sum.wrapping_add(step);
-                Value::Int(sum)
-            });
-            ints.collect()
-        }
-        ColumnIn::Floats(Bytes(planes)) => {
-            if count.checked_mul(8) != Some(planes.len()) {
-                return None;
-            }
-            let float = |row: usize| {
-                let mut bytes = [0; 8];
-                for (byte, plane) in bytes.iter_mut().zip(planes.chunks_exact(count)) {
-                    *byte = *plane.get(row)?;
-                }
-                let float = f64::from_be_bytes(bytes);
-                float.is_finite().then_some(Value::Float(float))
-            };
-            (0..count).map(float).collect::<Option<_>>()?
-        }
-    };
-    (values.len() == count).then(|| values.into_iter())
 }

@@ -75,13 +75,24 @@ impl Traffic {
     /// Publishes the numbers below `count` to `in/n` at the broker on port `from`, and collects
     /// what comes to `out` at the one on port `to`.
     pub(crate) fn start(version: Version, from: u16, to: u16, count: u64) -> Traffic {
+        Traffic::start_within(version, from, to, count, count / LEAD)
+    }
+
+    /// The same, with at most `lead` numbers more published than have come out.
+    pub(crate) fn start_within(
+        version: Version,
+        from: u16,
+        to: u16,
+        count: u64,
+        lead: u64,
+    ) -> Traffic {
         let shared = Shared::default();
         // Before anything is published, so that the broker keeps it from the beginning.
         let mut client = Client::connect(to, "recorder", version, true, ATTENTION).unwrap();
         client.subscribe("out").unwrap();
         let (publisher, subscriber) = (shared.clone(), shared.clone());
         let threads = vec![
-            std::thread::spawn(move || publish(&publisher, version, from, count)),
+            std::thread::spawn(move || publish(&publisher, version, from, count, lead)),
             std::thread::spawn(move || record(&subscriber, version, to, client)),
         ];
         Traffic { shared, threads }
@@ -135,7 +146,7 @@ impl Drop for Traffic {
     }
 }
 
-fn publish(shared: &Shared, version: Version, port: u16, count: u64) {
+fn publish(shared: &Shared, version: Version, port: u16, count: u64, lead: u64) {
     let mut next = 0;
     let mut connection = None;
     while next < count && !shared.is_stopped() {
@@ -147,7 +158,7 @@ fn publish(shared: &Shared, version: Version, port: u16, count: u64) {
             shared.wait(|state| !state.pause || state.stop);
             shared.change(|state| state.idle = false);
         }
-        let may = |state: &State| next < state.distinct + count / LEAD + state.more;
+        let may = |state: &State| next < state.distinct + lead + state.more;
         shared.wait(|state| may(state) || state.pause || state.stop);
         if !may(&shared.0.0.lock().unwrap()) {
             continue;

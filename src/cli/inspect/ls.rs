@@ -170,6 +170,12 @@ impl Summary {
         terminal.say(format_args!("format       {format}"));
         terminal.say(format_args!("on disk      {}", point::size(self.bytes)));
         self.show_log(terminal);
+        self.show_checkpoints(terminal);
+        self.show_outboxes(terminal);
+        self.show_quarantine(terminal);
+    }
+
+    fn show_checkpoints(&self, terminal: &mut Terminal<'_>) {
         let count = self.checkpoints.len();
         terminal.say(format_args!("\ncheckpoints  {count}"));
         let rows = self.checkpoints.iter().map(|(listed, damage)| {
@@ -191,6 +197,9 @@ impl Summary {
         });
         let head = ["number", "after", "time", "size", "runs", "base", "state"];
         table(&head, rows.collect(), terminal);
+    }
+
+    fn show_outboxes(&self, terminal: &mut Terminal<'_>) {
         let count = self.outboxes.len();
         terminal.say(format_args!("\noutboxes     {count}"));
         let rows = self.outboxes.iter().map(|look| {
@@ -228,6 +237,9 @@ impl Summary {
             "damaged",
         ];
         table(&head, rows.collect(), terminal);
+    }
+
+    fn show_quarantine(&self, terminal: &mut Terminal<'_>) {
         let count = self.quarantine.len();
         terminal.say(format_args!("\nquarantine   {count}"));
         let rows = self.quarantine.iter().map(|ward| {

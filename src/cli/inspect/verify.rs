@@ -151,8 +151,8 @@ fn nothing_beyond(
     })?;
     let Some(first) = first else { return Ok(true) };
     terminal.say(format_args!(
-        "  {records} more records, from {first} on, lie in the files and not in the store: they were \
-         lost by damage, or in a crash before they were durable; `--salvage` shows them"
+        "  {records} more records, from {first} on, lie in the files and not in the store: they \
+         were lost by damage, or in a crash before they were durable; `--salvage` shows them"
     ));
     Ok(false)
 }
@@ -192,15 +192,15 @@ fn consequences(log: &Log, covered: Seq, damaged_checkpoints: u64) -> Vec<String
     let first = log.first.map_or(Seq(1), |(first, _)| first);
     if covered == Seq(0) && (first > Seq(1) || log.first.is_none()) && damaged_checkpoints > 0 {
         told.push(format!(
-            "no checkpoint is whole, and the log begins at {first}: a start makes the state of what \
-             is there, and all from before is lost"
+            "no checkpoint is whole, and the log begins at {first}: a start makes the state of \
+             what is there, and all from before is lost"
         ));
     }
     let harmless = |at: &Seq| *at <= covered;
     if log.damage.iter().any(|(at, _)| harmless(at)) {
         told.push(format!(
-            "the log's damage up to {covered} costs no state, as a checkpoint covers it; going back \
-             to before it is not possible"
+            "the log's damage up to {covered} costs no state, as a checkpoint covers it; going \
+             back to before it is not possible"
         ));
     }
     if let Some((at, _)) = log.damage.iter().find(|(at, _)| !harmless(at)) {

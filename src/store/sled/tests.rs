@@ -1,20 +1,25 @@
 //! Real sled in a temporary directory, and what can happen to its files.
 
+use std::fs;
+use std::io::{Read, Seek, Write};
+use std::ops::ControlFlow;
+
+use super::place::QUARANTINES_MAX;
 use super::*;
 
-fn options() -> StoreOptions {
+pub(super) fn options() -> StoreOptions {
     StoreOptions {
         open_timeout: Duration::from_secs(2),
         ..StoreOptions::default()
     }
 }
 
-fn key(number: u32) -> Vec<u8> {
+pub(super) fn key(number: u32) -> Vec<u8> {
     [b"L".as_slice(), &number.to_be_bytes()].concat()
 }
 
 /// Bytes that do not compress, different per number.
-fn value(number: u32, bytes: usize) -> Vec<u8> {
+pub(super) fn value(number: u32, bytes: usize) -> Vec<u8> {
     let mut x = u64::from(number) + 1;
     let next = || {
         x ^= x << 13;
@@ -25,14 +30,14 @@ fn value(number: u32, bytes: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(bytes).collect()
 }
 
-fn put(store: &dyn Store, number: u32, bytes: usize) {
+pub(super) fn put(store: &dyn Store, number: u32, bytes: usize) {
     let mut batch = WriteBatch::new();
     batch.put(key(number), value(number, bytes));
     store.write(batch).unwrap();
 }
 
 /// How many of `value(0..)` are there, and that there is nothing else.
-fn count(store: &dyn Store, bytes: usize) -> u32 {
+pub(super) fn count(store: &dyn Store, bytes: usize) -> u32 {
     let mut next = 0;
     store
         .range(b"L", b"M", &mut |place, stored| {
@@ -44,7 +49,7 @@ fn count(store: &dyn Store, bytes: usize) -> u32 {
     next
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -124,7 +129,7 @@ fn an_interrupted_batch_is_finished_at_open() {
     batch.put(key(3), value(3, 3000));
     batch.put(key(4), value(4, 3000));
     batch.delete(key(5));
-    let whole = write_journal(&batch).unwrap();
+    let whole = journal::write(&batch).unwrap();
     let journal = Sealer::default().seal(b'J', &[], &whole).unwrap();
     {
         let db = sled::open(dir.path().join("store")).unwrap();
@@ -136,7 +141,7 @@ fn an_interrupted_batch_is_finished_at_open() {
     let store = open(dir.path(), &options()).unwrap().store;
     assert_eq!(count(&*store, 3000), 5);
     assert_eq!(store.get(JOURNAL_KEY).unwrap(), None);
-    assert_eq!(read_journal(&whole[..whole.len() - 1]), None);
+    assert_eq!(journal::read(&whole[..whole.len() - 1]), None);
 }
 
 #[test]
@@ -349,4 +354,25 @@ fn a_store_that_went_back_gets_a_new_identity() {
     drop(opened);
     let again = open(dir.path(), &options()).unwrap();
     assert_eq!((again.id, again.events), (id, vec![]));
+}
+
+#[test]
+fn what_is_appended_is_written_less_than_three_times() {
+    for (table, bytes) in [(table::LOG, 1800), (table::CHECKPOINT, 6000)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path(), &options()).unwrap().store;
+        let before = store.bytes_written();
+        for number in 0..1000u32 {
+            let mut batch = WriteBatch::new();
+            let key = [&[table][..], &u64::from(number * 100).to_be_bytes()].concat();
+            batch.put(key, value(number, bytes));
+            store.write(batch).unwrap();
+        }
+        store.sync().unwrap();
+        let times = (store.bytes_written() - before) / (1000 * bytes as u64 / 100);
+        assert!((200..310).contains(&times), "{times} hundredths");
+        let (last, _) = store.last(&[table], &[table + 1]).unwrap().unwrap();
+        assert_eq!(last.get(1..), Some(&99_900u64.to_be_bytes()[..]));
+        assert_eq!(store.last(&[table, 0xff], &[table + 1]), Ok(None));
+    }
 }
