@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use eventflux::checkpoint;
-use eventflux::event::{Batch, OutputKey, Rejected, Seq, Stamp, Timestamp, Value};
+use eventflux::event::{Batch, DeliveryMark, OutputKey, Rejected, Seq, Stamp, Timestamp, Value};
 use eventflux::outbox::{Entry, Limits};
 use eventflux::pipeline::{
     Core, Input, Open, PipelineError, RestoreError, StatePolicy, Target, WentBack,
@@ -168,11 +168,12 @@ impl Daemon {
 
     fn step(&mut self, step: &Step, until: Seq) {
         let stream = self.core_stream();
+        let digest = self.core.last().0;
         let input = |rows: Batch, rejected: Vec<Rejected>| Input {
             stream,
             rows,
             rejected,
-            marks: Vec::new(),
+            marks: vec![DeliveryMark { packet: 1, digest }],
         };
         let (after, inputs) = match step {
             Step::Rows(after, values) => {
@@ -269,7 +270,9 @@ fn every_point_of_a_history_can_be_gone_back_to() {
             for to in 0..last.0 {
                 let (store, _) = lived(&steps);
                 let before = Daemon::open(&store, usize::from(steps.len() > 11), ALL);
-                let before = before.unwrap().outputs(Seq(0));
+                let mut before = before.unwrap();
+                let marks = before.core.marks("S").to_vec();
+                let before = before.outputs(Seq(0));
                 let went = restore(&store, which, Target::Seq(Seq(to))).unwrap();
                 assert_eq!((went.to, went.forgotten.last), (Seq(to), last));
                 assert_eq!(went.forgotten.first, Seq(to + 1));
@@ -278,7 +281,10 @@ fn every_point_of_a_history_can_be_gone_back_to() {
                 assert_eq!(after, expected, "back to {to} with {which} of {steps:?}");
                 outputs += after.iter().map(Vec::len).sum::<usize>();
                 // What had come out before is there as it was.
-                let mut again = Daemon::open(&store, which, ALL).unwrap().outputs(Seq(0));
+                let mut again = Daemon::open(&store, which, ALL).unwrap();
+                // And what brokers deliver again is known as before.
+                assert!(marks.len() >= 6 && again.core.marks("S").starts_with(&marks));
+                let mut again = again.outputs(Seq(0));
                 for sink in &mut again {
                     sink.retain(|entry| entry.key.seq < went.at);
                 }
@@ -461,4 +467,25 @@ fn a_time_is_the_last_input_that_is_not_younger() {
         let went = restore(&store, 0, Target::Time(time)).unwrap();
         assert_eq!(went.to, Seq(to), "{after}");
     }
+}
+
+#[test]
+fn state_that_may_not_be_lost_keeps_it_from_happening() {
+    let (store, last) = lived(&history());
+    let refused = with_open(&store, 1, ALL, |open| {
+        let open = Open {
+            store: Arc::clone(&open.store),
+            application: Arc::clone(&open.application),
+            state_policy: StatePolicy::KeepOrFail,
+            ..*open
+        };
+        Core::restore(&open, Target::Seq(Seq(9)))
+    });
+    let Err(RestoreError::Pipeline(PipelineError::StateWouldBeLost { lost })) = refused else {
+        panic!("it has gone back: {refused:?}");
+    };
+    assert!(lost.contains("Sums"), "{lost}");
+    let old = after_return(&store, 0, last.plus(1));
+    let (store, _) = lived(&history());
+    assert_eq!(old, after_return(&store, 0, last.plus(1)));
 }

@@ -14,9 +14,9 @@ use clap::{Args, Subcommand};
 
 use super::{Exit, Terminal, point, prepare};
 use crate::pipeline::Target;
-use crate::store::StoreError;
 use crate::store::look::{self, How, Look, LookError, Manner, Which};
 use crate::store::sled::StoreOptions;
+use crate::store::{StoreError, format};
 
 /// Where the daemon keeps its state when nothing else is said.
 const STORE: &str = "/var/lib/eventflux";
@@ -203,6 +203,14 @@ fn warn(look: &Look, terminal: &mut Terminal<'_>) {
             "the store is not open ({why}): what is shown was found whole in its files, and may \
              include what had been removed"
         )),
+    }
+    if let Ok(Some(format)) = format::said(&*look.store) {
+        if format > format::FORMAT {
+            terminal.complain(format_args!(
+                "the store was written by a newer version of eventflux, in format {format}: what \
+                 this one does not know looks damaged"
+            ));
+        }
     }
     if look.went_back {
         terminal.complain(

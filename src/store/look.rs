@@ -468,3 +468,46 @@ fn sweep(tmp: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_has_no_room_is_not_made() {
+        let tmp = tempfile::tempdir().unwrap();
+        let part = Part {
+            path: PathBuf::from("/dev/null"),
+            name: PathBuf::from("store/db"),
+            bytes: 1 << 60,
+            written: SystemTime::UNIX_EPOCH,
+        };
+        let refused = copy(&[part], tmp.path());
+        let Err(LookError::NoRoom { needed, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(needed, (1 << 60) + SPARE_BYTES);
+        assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn folders_of_the_dead_are_swept_and_those_of_the_living_stay() {
+        let tmp = tempfile::tempdir().unwrap();
+        let left = tmp.path().join(format!("{FOLDER}1-0"));
+        fs::create_dir_all(left.join("store")).unwrap();
+        fs::write(left.join("busy"), "").unwrap();
+        let other = tmp.path().join("somebody-elses");
+        fs::create_dir_all(&other).unwrap();
+        let used = folder(tmp.path()).unwrap();
+        let again = folder(tmp.path()).unwrap();
+        sweep(tmp.path());
+        assert!(!left.exists() && other.exists());
+        assert!(used.path().exists() && again.path().exists());
+        assert_ne!(used.path(), again.path());
+        let mode = fs::metadata(used.path()).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let path = used.path().to_owned();
+        drop(used);
+        assert!(!path.exists());
+    }
+}

@@ -470,3 +470,87 @@ impl Store for Salvage {
         Ok(Compaction::Idle)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::seal::Sealer;
+    use crate::store::sled::{StoreOptions, open};
+
+    /// Keys of several tables, some with long parts in common, as outboxes have them.
+    fn key(number: u64) -> Vec<u8> {
+        let prefix: &[u8] = match number % 5 {
+            0 => b"L",
+            1 => b"O\0\x05Sink1",
+            2 => b"O\0\x05Sink2",
+            3 => b"CR",
+            _ => b"S",
+        };
+        [prefix, &(number / 5).to_be_bytes()].concat()
+    }
+
+    /// Everything that a sound store has is found in its files, as it was written last.
+    #[test]
+    fn all_that_is_there_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut seed = 0x2545_F491_4F6C_DD1D_u64;
+        let mut next = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed
+        };
+        let mut expected: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        for round in 0..4 {
+            let opened = open(folder.path(), &StoreOptions::default()).unwrap();
+            let store = opened.store;
+            for step in 0..1500_u64 {
+                let key = key(next() % 900);
+                let mut batch = WriteBatch::new();
+                if next() % 4 == 0 {
+                    expected.remove(&key);
+                    batch.delete(key);
+                } else {
+                    let length = match next() % 300 {
+                        0 => 300_000,
+                        1..=20 => 5_000,
+                        _ => next() % 400,
+                    };
+                    let payload: Vec<u8> = (0..length).map(|_| next().to_le_bytes()[0]).collect();
+                    let value = Sealer::default().seal(1, &step.to_le_bytes(), &payload);
+                    let value = value.unwrap();
+                    expected.insert(key.clone(), value.clone());
+                    batch.put(key, value);
+                }
+                store.write(batch).unwrap();
+            }
+            store.sync().unwrap();
+            drop(store);
+            let found = salvage(&[folder.path().join("store")]).unwrap();
+            for (key, value) in &expected {
+                assert!(
+                    found.get(key).unwrap().as_ref() == Some(value),
+                    "{key:x?} in {round}"
+                );
+            }
+            assert_eq!((found.damaged, found.unplaced), (0, 0));
+        }
+    }
+
+    #[test]
+    fn sleds_numbers_are_read() {
+        let table: [(&[u8], Option<u64>); 8] = [
+            (&[240], Some(240)),
+            (&[241, 1], Some(241)),
+            (&[248, 255], Some(2287)),
+            (&[249, 0, 0], Some(2288)),
+            (&[249, 255, 255], Some(67_823)),
+            (&[250, 0, 0, 2], Some(131_072)),
+            (&[255, 1, 0, 0, 0, 0, 0, 0, 128], Some((1 << 63) + 1)),
+            (&[250, 0, 0], None),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(Cursor { bytes, at: 0 }.number(), expected, "{bytes:?}");
+        }
+    }
+}
