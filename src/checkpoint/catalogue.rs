@@ -83,6 +83,8 @@ pub(super) struct Catalogue {
     pinned: Option<u64>,
     /// How often a whole checkpoint was demanded.
     demands: u64,
+    /// After which inputs the state went back, and to what it was after which.
+    returns: Vec<(Seq, Seq)>,
     pub(super) counters: Counters,
 }
 
@@ -114,6 +116,7 @@ impl Catalogue {
             folding: Weak::new(),
             pinned: None,
             demands: 0,
+            returns: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -129,6 +132,10 @@ impl Catalogue {
         whole().find(|listed| listed.shares_nothing_with(newest))?;
         let oldest = whole().map(|listed| listed.seq).min();
         oldest.filter(|seq| *seq > Seq(0))
+    }
+
+    pub(super) fn goes_back(&mut self, at: Seq, to: Seq) {
+        self.returns.push((at, to));
     }
 
     pub(super) fn build_on(&mut self, number: u64) {
@@ -295,7 +302,16 @@ impl Catalogue {
         let apart = whole().find(|listed| listed.shares_nothing_with(new));
         let pinned = self.pinned.filter(|_| self.folding.strong_count() > 0);
         let kept = newest.chain(apart).map(|listed| listed.number);
-        kept.chain(pinned).collect()
+        let mut kept: BTreeSet<u64> = kept.chain(pinned).collect();
+        // Who begins with one from before the state went back needs one from before that place.
+        for (at, to) in self.returns.iter().rev() {
+            let between = |seq: Seq| *to < seq && seq < *at;
+            if whole().any(|one| kept.contains(&one.number) && between(one.seq)) {
+                let before = whole().find(|one| one.seq <= *to);
+                kept.extend(before.map(|before| before.number));
+            }
+        }
+        kept
     }
 
     /// The runs to fold, as a part of the chain, and whether they begin it.

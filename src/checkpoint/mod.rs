@@ -288,6 +288,13 @@ impl Checkpoints {
         self.shared.lock().demand_whole();
     }
 
+    /// After the input `at` the state is what it was after `to`. As long as a checkpoint between
+    /// the two is kept, one that is not after `to` is kept too: with the log, it makes the same
+    /// again.
+    pub fn goes_back(&mut self, at: Seq, to: Seq) {
+        self.shared.lock().goes_back(at, to);
+    }
+
     /// Takes some of the changes ahead of the end of the checkpoint that was begun; those given
     /// later win. The job, when there is enough for one, writes them.
     #[must_use]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// All went well.
     Success,
-    /// Cases failed, or a replay's input was wrong.
+    /// Cases failed, a replay's input was wrong, a store is damaged, or cannot be restored so far.
     Failed,
     /// The command line is wrong.
     Usage,
@@ -26,7 +26,7 @@ pub const TABLE: &[(Exit, &str)] = &[
     (Exit::Success, "all went well"),
     (
         Exit::Failed,
-        "cases failed, or the input of a replay is wrong",
+        "cases failed, a replay's input is wrong, or a store is damaged or does not go back so far",
     ),
     (Exit::Usage, "the command line is wrong"),
     (

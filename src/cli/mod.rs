@@ -5,7 +5,10 @@ mod config;
 mod exit;
 mod explain;
 mod functions;
+mod inspect;
+mod point;
 mod replay;
+mod restore;
 mod run;
 mod test;
 
@@ -17,6 +20,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::diagnostic::Severity;
 
 pub use exit::{Exit, TABLE};
+use run::exit_of;
 
 const ABOUT: &str = "\
 Streaming SQL over sensor events on a gateway. Reads events from MQTT, logs them before it
@@ -30,6 +34,8 @@ Examples:
   eventflux test tests/cases                        run case files, each three ways
   eventflux replay app.sql --input events.ndjson    run recorded events on virtual time
   eventflux explain app.sql                         show what the SQL becomes
+  eventflux inspect ls                              what lies in the daemon's store
+  eventflux inspect cat log --from 2026-11-21       the events themselves, a line each
 
 APP is a configuration (.toml) or a file of SQL (.sql).";
 
@@ -86,6 +92,37 @@ enum Command {
         /// Show its patterns instead, as a graph for Graphviz
         #[arg(long)]
         dot: bool,
+    },
+    /// Look into a store, while the daemon runs or when the store does not open
+    ///
+    /// Nothing is changed: a copy is looked at, which takes as much room as the store and is
+    /// removed afterwards. Times are UTC.
+    Inspect {
+        #[command(flatten)]
+        whose: inspect::Whose,
+        #[command(subcommand)]
+        question: inspect::Question,
+    },
+    /// Bring the state back to what it was after an earlier input; the daemon must not run
+    ///
+    /// Windows, groups, patterns and tables become what they were, as if the inputs after that had
+    /// never come. The log keeps these all the same, and what has been sent stays sent. It can be
+    /// undone with the number that is printed, and is tried out with --dry-run.
+    Restore {
+        /// The configuration (.toml) or SQL (.sql)
+        app: PathBuf,
+        /// The last input that counts, by its number or by time (2026-11-21T10:00:00Z)
+        #[arg(long, value_name = "SEQ|TIME", value_parser = point::parse)]
+        at: crate::pipeline::Target,
+        /// Say what it would do, in a copy of the store; the daemon may run
+        #[arg(long)]
+        dry_run: bool,
+        /// The state is here instead of where the configuration says
+        #[arg(long, value_name = "FOLDER")]
+        store: Option<PathBuf>,
+        /// Where --dry-run puts its copy
+        #[arg(long, value_name = "FOLDER")]
+        tmp: Option<PathBuf>,
     },
     /// List the functions of the dialect
     Functions,
@@ -160,6 +197,23 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
             replay::replay(&app, &input, &output, &mut terminal)
         }
         Command::Explain { app, dot } => explain::explain(&app, dot, &mut terminal),
+        Command::Inspect { whose, question } => inspect::inspect(&whose, &question, &mut terminal),
+        Command::Restore {
+            app,
+            at,
+            dry_run,
+            store,
+            tmp,
+        } => {
+            let request = restore::Request {
+                app: &app,
+                store,
+                at,
+                dry_run,
+                tmp,
+            };
+            restore::restore(request, &mut terminal)
+        }
         Command::Functions => functions::functions(&mut terminal),
         Command::Config(ConfigCommand::List { app }) => config::list(&app, &mut terminal),
         Command::Config(ConfigCommand::Reference) => {

@@ -80,7 +80,7 @@ pub(super) fn run(app: &Path, store: Option<PathBuf>, terminal: &mut Terminal<'_
     }
 }
 
-fn exit_of(error: &DaemonError) -> Exit {
+pub(super) fn exit_of(error: &DaemonError) -> Exit {
     match error {
         DaemonError::Store(
             StoreError::Locked { .. }

@@ -18,13 +18,13 @@ use crate::outbox::{Full, Limits as OutboxLimits};
 use crate::pace::Backoff;
 use crate::pipeline::{
     self, Core, Disk, Durability, Feed, Handles, Limits, Open, Opened, Outcome, PipelineError,
-    Recovered, RoomLimits, SourceHandle, StatePolicy,
+    Recovered, RestoreError, RoomLimits, SourceHandle, StatePolicy, Target, WentBack,
 };
 use crate::sink::{self, Sink};
 use crate::source::{self, Source};
 use crate::sql::{Application, SqlText};
 use crate::store::sled::{StoreEvent, StoreOptions};
-use crate::store::{self, StoreError};
+use crate::store::{self, Store, StoreError};
 
 /// Arrivals that may wait for the pipeline, of all sources together.
 const ARRIVALS_MAX: usize = 16;
@@ -56,26 +56,50 @@ impl Prepared {
         running.until(stop, deadline)
     }
 
-    /// What opens the store, now and whenever it has failed.
-    fn disk(&self) -> Disk {
-        let path = self.settings.store.path.clone();
+    /// How the store is opened.
+    #[must_use]
+    pub fn store_options(&self) -> StoreOptions {
+        StoreOptions {
+            cache_bytes: self.settings.store.cache_bytes,
+            ..StoreOptions::default()
+        }
+    }
+
+    /// Brings the state in a store back to what it was, see [`Core::restore`].
+    ///
+    /// # Errors
+    /// When it cannot be made any more, or the store fails.
+    pub fn restore(
+        &self,
+        store: Arc<dyn Store>,
+        identity: u64,
+        to: Target,
+    ) -> Result<WentBack, RestoreError> {
+        let what = self.to_open();
+        Core::restore(&what.open_in(store, identity), to)
+    }
+
+    fn to_open(&self) -> StoreToOpen {
         let limits = |sink| outbox_limits(&self.settings, &self.application, sink);
         let outboxes = self
             .sinks
             .iter()
             .map(|sink| (sink.name.clone(), limits(sink)));
-        let store = StoreToOpen {
-            path: path.clone(),
-            options: StoreOptions {
-                cache_bytes: self.settings.store.cache_bytes,
-                ..StoreOptions::default()
-            },
+        StoreToOpen {
+            path: self.settings.store.path.clone(),
+            options: self.store_options(),
             application: Arc::clone(&self.application),
             texts: self.sql.clone(),
             outboxes: outboxes.collect(),
             checkpoints_kept: usize::try_from(self.settings.checkpoint.keep).unwrap_or(2),
             state_policy: state_policy(&self.settings),
-        };
+        }
+    }
+
+    /// What opens the store, now and whenever it has failed.
+    fn disk(&self) -> Disk {
+        let path = self.settings.store.path.clone();
+        let store = self.to_open();
         Disk {
             open: Box::new(move || store.open()),
             bytes_free: Box::new(move || {
@@ -225,18 +249,22 @@ struct StoreToOpen {
 }
 
 impl StoreToOpen {
-    fn open(&self) -> Result<Opened, PipelineError> {
-        let opened = store::sled::open(&self.path, &self.options)?;
-        opened.events.iter().for_each(tell);
-        let (core, found) = Core::open(&Open {
-            store: opened.store,
-            identity: opened.id,
+    fn open_in(&self, store: Arc<dyn Store>, identity: u64) -> Open<'_> {
+        Open {
+            store,
+            identity,
             application: Arc::clone(&self.application),
             texts: &self.texts,
             sinks: &self.outboxes,
             checkpoints_kept: self.checkpoints_kept,
             state_policy: self.state_policy,
-        })?;
+        }
+    }
+
+    fn open(&self) -> Result<Opened, PipelineError> {
+        let opened = store::sled::open(&self.path, &self.options)?;
+        opened.events.iter().for_each(tell);
+        let (core, found) = Core::open(&self.open_in(opened.store, opened.id))?;
         let Recovered {
             checkpoint,
             records,

@@ -44,18 +44,19 @@
 mod account;
 mod entry;
 mod letter;
+mod look;
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use self::letter::{Reason, dead_letter};
+pub use self::look::{Look, look_at, names, waiting};
 
-use self::account::{Bounds, Left, Sink, bytes_of, end_of};
+use self::account::{Bounds, Left, Sink, bytes_of};
 use self::entry::Group;
 use crate::event::{OutputKey, Schema, Timestamp, Value, cbor};
 use crate::store::seal::{Damage, Sealer, TooLong, Unsealer};
-use crate::store::{Store, StoreError, WriteBatch, table};
+use crate::store::{Store, StoreError, WriteBatch};
 
 /// At most so many outputs share one stored value.
 pub const GROUP_ENTRIES_MAX: usize = 256;
@@ -636,25 +637,7 @@ impl Outbox {
 
     /// Looks for what no sink of `known` will ever read, and changes nothing there.
     fn find_strays(&mut self, known: &[(String, Limits)]) -> Result<(), OutboxError> {
-        let mut names = BTreeSet::new();
-        for table in [table::OUTBOX, table::OUTBOX_STATE] {
-            let mut from = vec![table];
-            loop {
-                let mut found = None;
-                self.store.range(&from, &[table + 1], &mut |key, _| {
-                    found = Some(key.to_vec());
-                    ControlFlow::Break(())
-                })?;
-                let Some(key) = found else { break };
-                from = match entry::name_of(&key) {
-                    Some((name, prefix)) => {
-                        names.insert(name.to_owned());
-                        end_of(prefix)
-                    }
-                    None => [key.as_slice(), &[0]].concat(),
-                };
-            }
-        }
+        let mut names = names(&*self.store)?;
         names.retain(|name| known.iter().all(|(known, _)| known != name));
         for name in names {
             let (mut sink, _) = Sink::load(&name, Limits::NONE, &*self.store)?;

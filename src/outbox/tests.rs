@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::{Field, Seq, Type};
 use crate::store::sim::SimStore;
+use std::collections::BTreeSet;
 
 /// The log's clock where it does not matter.
 const AT: Timestamp = Timestamp(1_000);

@@ -125,7 +125,7 @@ fn input_of(core: &Core, record: Record) -> Option<Input> {
             rejected,
             origin,
         } => (stream, None, vec![rejected], origin),
-        Body::Tick | Body::Config { .. } | Body::Clock(_) => return None,
+        Body::Tick | Body::Config { .. } | Body::Clock(_) | Body::Restored { .. } => return None,
     };
     let marks = origin.map_or_else(Vec::new, |Origin { marks, .. }| marks);
     let (id, definition) = core.engine.plan().stream_named(&stream)?;

@@ -6,13 +6,15 @@
 //! operator 0, key: 1 in the highest byte            the application in its written form, text
 //! operator 0, key: 2 in the highest byte, then      CBOR [source, [[packet, digest], ...]]: the
 //!   the source's number (16 bits), a block (40)     marks of messages 256 × block and following
+//! operator 0, key: 4 in the highest byte            CBOR [[record, seq], ...]: by which records
+//!                                                   the state went back, and to where; the last 16
 //! ```
 
 use std::collections::BTreeMap;
 
 use crate::checkpoint::{Migrated, Restored};
 use crate::event::cbor::{self, CborError};
-use crate::event::{DeliveryMark, Place, State, StateChanges};
+use crate::event::{DeliveryMark, Place, Seq, State, StateChanges};
 
 /// How many marks are kept per source: more than any broker has under way.
 pub(super) const MARKS_MAX: usize = 4096;
@@ -20,7 +22,10 @@ pub(super) const MARKS_MAX: usize = 4096;
 const BLOCK_MARKS: u64 = 256;
 const APPLICATION: u64 = 1 << 56;
 const MARKS: u64 = 2 << 56;
+const RETURNS: u64 = 4 << 56;
 const BLOCK: u64 = (1 << 40) - 1;
+/// How many times that the state went back are kept.
+const RETURNS_MAX: usize = 16;
 
 /// What the pipeline remembers.
 #[derive(Debug, Default)]
@@ -29,6 +34,10 @@ pub(super) struct Own {
     /// Whether the application has changed since it was saved.
     changed: bool,
     sources: BTreeMap<String, Marks>,
+    /// By which records of the log the state went back, and to where.
+    returns: Vec<(Seq, Seq)>,
+    /// Whether there are more of them than were saved.
+    returned: bool,
 }
 
 /// The last marks of one source.
@@ -57,6 +66,19 @@ impl Own {
             text.clone_into(&mut self.application);
             self.changed = true;
         }
+    }
+
+    /// By which records of the log the state went back, and to where.
+    pub(super) fn returns(&self) -> &[(Seq, Seq)] {
+        &self.returns
+    }
+
+    /// By the record `at` the state goes back to what it was after `to`.
+    pub(super) fn goes_back(&mut self, at: Seq, to: Seq) {
+        self.returns.push((at, to));
+        let surplus = self.returns.len().saturating_sub(RETURNS_MAX);
+        self.returns.drain(..surplus);
+        self.returned = true;
     }
 
     /// The marks of the last messages of a source, oldest first.
@@ -95,6 +117,10 @@ impl Own {
             })?;
             self.changed = false;
         }
+        if self.returned || (whole && !self.returns.is_empty()) {
+            to.put(place(RETURNS), |out| cbor::encode_into(&self.returns, out))?;
+            self.returned = false;
+        }
         for (source, marks) in &mut self.sources {
             marks.save(source, whole, to)?;
         }
@@ -121,6 +147,9 @@ impl Own {
         let mut own = Own::default();
         if let Some(text) = state.get(place(APPLICATION)) {
             own.application = String::from_utf8_lossy(text).into_owned();
+        }
+        if let Some(piece) = state.get(place(RETURNS)) {
+            own.returns = cbor::decode(piece)?;
         }
         let pieces = state.pieces_between(place(MARKS), place(MARKS | (MARKS - 1)));
         for (at, piece) in pieces {
@@ -221,6 +250,7 @@ mod tests {
             known.entry(source).or_default().extend(marks);
             if step == 50 {
                 own.set_application("two");
+                own.goes_back(Seq(9), Seq(7));
             }
             let mut changes = StateChanges::new();
             let whole = step % 41 == 40;
@@ -246,5 +276,6 @@ mod tests {
             }
         }
         assert_eq!(own.application(), "two");
+        assert_eq!(own.returns(), [(Seq(9), Seq(7))]);
     }
 }

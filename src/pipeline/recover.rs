@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use super::own::Own;
 use super::turn::{Core, Gather, PipelineError, SinkStream};
 use crate::checkpoint::{Checkpoints, Progress, Restored};
-use crate::engine::{Empty, Engine, Saving};
+use crate::engine::{Empty, Engine, Outputs, Saving};
 use crate::event::{Seq, State, StateChanges, Timestamp};
 use crate::outbox::{Limits, Outbox, Stray};
 use crate::sql::plan::Role;
 use crate::sql::{self, Application, Setting, SqlText};
 use crate::store::{Store, WriteBatch, format};
-use crate::wal::{Body, ReadEnd, Record, Wal};
+use crate::wal::{Body, Origin, ReadEnd, Record, Wal};
 
 /// What takes longer is told of.
 const TELL_AFTER: Duration = Duration::from_secs(1);
@@ -67,8 +67,27 @@ impl Core {
     /// # Errors
     /// When the store fails. Damage is not an error: it is in the warnings.
     pub fn open(open: &Open<'_>) -> Result<(Core, Recovered), PipelineError> {
-        let began = Instant::now();
         let mut found = Recovered::default();
+        let wanted = written(open.texts, &open.application);
+        let (mut core, is_unknown) = Core::recovered(open, &wanted, &mut found)?;
+        if core.own.application() != wanted || is_unknown {
+            core.switch(open, &wanted, &mut found)?;
+        }
+        found.warnings.extend(stranded(&core.outbox));
+        // What was read may have been written by a process that died before its sync; from here
+        // on it counts as durable.
+        core.store.sync()?;
+        Ok((core, found))
+    }
+
+    /// Brings everything to where it was, under the application that was in force; says whether
+    /// nothing tells any more which that was.
+    pub(super) fn recovered(
+        open: &Open<'_>,
+        wanted: &str,
+        found: &mut Recovered,
+    ) -> Result<(Core, bool), PipelineError> {
+        let began = Instant::now();
         format::claim(&*open.store)?;
         let mut checkpoints = Checkpoints::open(Arc::clone(&open.store), open.checkpoints_kept)?;
         let loaded = checkpoints.load_latest(&mut |progress| tell(began, progress))?;
@@ -85,22 +104,24 @@ impl Core {
                 cut.at, cut.why, cut.records
             ));
         }
-        let wanted = written(open.texts, &open.application);
         let mut own = Own::of(&restored, &mut found.warnings);
+        for (at, to) in own.returns() {
+            checkpoints.goes_back(*at, *to);
+        }
         // Damage may have taken what said it.
         let mut is_unknown = false;
         if own.application().is_empty() {
             let first = first_application(&wal)?;
             is_unknown = first.is_none();
-            own.set_application(first.as_deref().unwrap_or(&wanted));
+            own.set_application(first.as_deref().unwrap_or(wanted));
         }
-        let (plan, sinks) = plan_of(open, own.application(), &wanted, &mut found);
-        let outbox = outbox_of(open, &sinks, &mut found)?;
+        let (plan, sinks) = plan_of(open, own.application(), wanted, found);
+        let outbox = outbox_of(open, &sinks, found)?;
         after_outbox(&mut wal, &outbox, &sinks, open)?;
         let Restored {
             seq, time, state, ..
         } = restored;
-        let engine = engine_with(plan, open.identity, &sinks, &state, time, &mut found);
+        let engine = engine_with(plan, open.identity, &sinks, &state, time, found);
         drop(state);
         let mut core = Core {
             store: Arc::clone(&open.store),
@@ -119,15 +140,8 @@ impl Core {
             known_unlogged: BTreeMap::new(),
             clock: None,
         };
-        core.replay(open, &wanted, &mut found)?;
-        if core.own.application() != wanted || is_unknown {
-            core.switch(open, &wanted, &mut found)?;
-        }
-        found.warnings.extend(stranded(&core.outbox));
-        // What was read may have been written by a process that died before its sync; from here
-        // on it counts as durable.
-        core.store.sync()?;
-        Ok((core, found))
+        core.replay(open, wanted, found)?;
+        Ok((core, is_unknown))
     }
 
     /// Runs the log behind the checkpoint. What it puts out is in the outbox already, but for what
@@ -144,7 +158,7 @@ impl Core {
             let mut records = Vec::new();
             let end = self.wal.read(from, &mut |record| {
                 from = record.last().plus(1);
-                if matches!(record.body, Body::Config { .. }) {
+                if matches!(record.body, Body::Config { .. } | Body::Restored { .. }) {
                     change = Some(record);
                     return ControlFlow::Break(());
                 }
@@ -159,17 +173,8 @@ impl Core {
                 found.records += 1;
                 self.rerun(record)?;
             }
-            if let Some(Record {
-                body: Body::Config { text, discards },
-                ..
-            }) = change
-            {
-                if text != self.own.application() {
-                    let (plan, sinks) = plan_of(open, &text, wanted, found);
-                    let engine = self.engine_for(open, plan, &sinks, discards, found);
-                    self.take_plan(engine, &text, discards);
-                    self.take_sinks(open, sinks, found)?;
-                }
+            if let Some(change) = change {
+                self.change(open, wanted, change, found)?;
                 continue;
             }
             match end {
@@ -187,75 +192,37 @@ impl Core {
         }
     }
 
-    fn rerun(&mut self, record: Record) -> Result<(), PipelineError> {
-        let mut gather = Gather::new(&self.sinks, self.engine.plan());
-        let Record { first, time, body } = record;
-        match body {
-            Body::Events {
-                stream,
-                schema,
-                mut rows,
-                origin,
-            } => {
-                rows.stamp_all(first, time);
-                let known = self.engine.plan().stream_named(&stream);
-                // Rows of a stream that is gone or has changed have no one who could read them.
-                let id = known
-                    .filter(|(_, stream)| stream.schema.fingerprint() == schema)
-                    .map(|(id, _)| id);
-                match id {
-                    Some(id) => self.engine.push(id, rows.rows(), &mut gather),
-                    None => self.engine.advance(time, first, &mut gather),
-                }
-                if let Some(origin) = origin {
-                    self.own.remember(&origin.source, &origin.marks);
-                }
-            }
-            Body::Rejected {
-                stream,
-                rejected,
-                origin,
-            } => {
-                let known = self.engine.plan().stream_named(&stream);
-                match known.map(|(id, _)| id) {
-                    Some(id) => self.engine.reject(id, &rejected, time, first, &mut gather),
-                    None => self.engine.advance(time, first, &mut gather),
-                }
-                if let Some(origin) = origin {
-                    self.own.remember(&origin.source, &origin.marks);
-                }
-            }
-            Body::Tick | Body::Config { .. } => self.engine.advance(time, first, &mut gather),
-            Body::Clock(state) => {
-                self.engine.advance(time, first, &mut gather);
-                self.engine.trust_clock(state.trusted);
-            }
-        }
-        self.put_out_again(time, gather.by_sink)
-    }
-
-    /// An engine for another plan: with the state of the operators that did not change, unless all
-    /// state is given up.
-    fn engine_for(
+    /// Runs a record again that changes more than the engine's state.
+    fn change(
         &mut self,
         open: &Open<'_>,
-        plan: Arc<Application>,
-        sinks: &[SinkStream],
-        discards: bool,
+        wanted: &str,
+        record: Record,
         found: &mut Recovered,
-    ) -> Engine {
-        let state = if discards {
-            Ok(State::default())
-        } else {
-            self.engine.state()
-        };
-        let state = state.unwrap_or_else(|error| {
-            let warning = format!("the state is left out: {error}");
-            found.warnings.push(warning);
-            State::default()
-        });
-        let clock = self.engine.clock();
-        engine_with(plan, open.identity, sinks, &state, clock, found)
+    ) -> Result<(), PipelineError> {
+        if let Body::Config { text, discards } = &record.body {
+            if text != self.own.application() {
+                let (plan, sinks) = plan_of(open, text, wanted, found);
+                let engine = carried_over(&mut self.engine, open, plan, &sinks, *discards, found);
+                self.take_plan(engine, text, *discards);
+                self.take_sinks(open, sinks, found)?;
+            }
+        }
+        if let Body::Restored { to } = record.body {
+            self.go_back_again(open, wanted, (record.first, to), found)?;
+            found.records += 1;
+            self.rerun(record)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn rerun(&mut self, record: Record) -> Result<(), PipelineError> {
+        let mut gather = Gather::new(&self.sinks, self.engine.plan());
+        let time = record.time;
+        if let Some(origin) = run_again(&mut self.engine, record, &mut gather) {
+            self.own.remember(&origin.source, &origin.marks);
+        }
+        self.put_out_again(time, gather.by_sink)
     }
 
     /// Goes over to another plan. The engine counts its changes from the state that it took back,
@@ -275,7 +242,7 @@ impl Core {
     }
 
     /// Goes over to the sinks of another plan, each with its outbox.
-    fn take_sinks(
+    pub(super) fn take_sinks(
         &mut self,
         open: &Open<'_>,
         sinks: Arc<[SinkStream]>,
@@ -300,7 +267,7 @@ impl Core {
         let discards = changes && open.state_policy == StatePolicy::Discard;
         if changes {
             let (plan, sinks) = plan_of(open, wanted, wanted, found);
-            let engine = self.engine_for(open, plan, &sinks, discards, found);
+            let engine = carried_over(&mut self.engine, open, plan, &sinks, discards, found);
             let lost = self.engine.names_of(engine.left_out());
             if !lost.is_empty() && open.state_policy == StatePolicy::KeepOrFail {
                 let lost = lost.join(", ");
@@ -322,6 +289,79 @@ impl Core {
         self.put(batch)?;
         self.checkpoint().map(drop)
     }
+}
+
+/// Runs a record through an engine, and says whence it came.
+pub(super) fn run_again(
+    engine: &mut Engine,
+    record: Record,
+    to: &mut dyn Outputs,
+) -> Option<Origin> {
+    let Record { first, time, body } = record;
+    match body {
+        Body::Events {
+            stream,
+            schema,
+            mut rows,
+            origin,
+        } => {
+            rows.stamp_all(first, time);
+            let known = engine.plan().stream_named(&stream);
+            // Rows of a stream that is gone or has changed have no one who could read them.
+            let id = known
+                .filter(|(_, stream)| stream.schema.fingerprint() == schema)
+                .map(|(id, _)| id);
+            match id {
+                Some(id) => engine.push(id, rows.rows(), to),
+                None => engine.advance(time, first, to),
+            }
+            origin
+        }
+        Body::Rejected {
+            stream,
+            rejected,
+            origin,
+        } => {
+            let known = engine.plan().stream_named(&stream);
+            match known.map(|(id, _)| id) {
+                Some(id) => engine.reject(id, &rejected, time, first, to),
+                None => engine.advance(time, first, to),
+            }
+            origin
+        }
+        Body::Tick | Body::Config { .. } | Body::Restored { .. } => {
+            engine.advance(time, first, to);
+            None
+        }
+        Body::Clock(state) => {
+            engine.advance(time, first, to);
+            engine.trust_clock(state.trusted);
+            None
+        }
+    }
+}
+
+/// An engine for another plan: with the state of the operators that did not change, unless all
+/// state is given up.
+pub(super) fn carried_over(
+    engine: &mut Engine,
+    open: &Open<'_>,
+    plan: Arc<Application>,
+    sinks: &[SinkStream],
+    discards: bool,
+    found: &mut Recovered,
+) -> Engine {
+    let state = if discards {
+        Ok(State::default())
+    } else {
+        engine.state()
+    };
+    let state = state.unwrap_or_else(|error| {
+        let warning = format!("the state is left out: {error}");
+        found.warnings.push(warning);
+        State::default()
+    });
+    engine_with(plan, open.identity, sinks, &state, engine.clock(), found)
 }
 
 /// What waits for sinks that are not defined: nothing will deliver it.
@@ -361,7 +401,7 @@ fn after_outbox(
 }
 
 /// The application with which the log begins.
-fn first_application(wal: &Wal) -> Result<Option<String>, PipelineError> {
+pub(super) fn first_application(wal: &Wal) -> Result<Option<String>, PipelineError> {
     let mut first = None;
     wal.read(Seq(1), &mut |record| {
         if let Body::Config { text, .. } = record.body {
@@ -373,7 +413,7 @@ fn first_application(wal: &Wal) -> Result<Option<String>, PipelineError> {
 }
 
 /// The plan of an application in its written form, and which of its streams have an outbox.
-fn plan_of(
+pub(super) fn plan_of(
     open: &Open<'_>,
     text: &str,
     wanted: &str,
@@ -447,7 +487,7 @@ fn tell(began: Instant, progress: Progress) {
 }
 
 /// An engine with a state.
-fn engine_with(
+pub(super) fn engine_with(
     plan: Arc<Application>,
     identity: u64,
     sinks: &[SinkStream],
@@ -469,7 +509,7 @@ fn engine_with(
 
 /// An application as the log keeps it: path and text of each file, then the settings of streams
 /// that shape the plan, which a configuration may hold as well; as JSON.
-fn written(texts: &[SqlText], application: &Application) -> String {
+pub(super) fn written(texts: &[SqlText], application: &Application) -> String {
     let texts = texts.iter();
     let text = |text: &SqlText| -> Map {
         let (path, text) = (text.path.clone(), text.text.clone());
@@ -489,6 +529,21 @@ fn written(texts: &[SqlText], application: &Application) -> String {
 }
 
 type Map = BTreeMap<String, String>;
+
+/// The application that was in force when a checkpoint was made, in its written form.
+#[must_use]
+pub fn application_of(restored: &Restored) -> String {
+    Own::of(restored, &mut Vec::new()).application().to_owned()
+}
+
+/// The plan of an application in its written form, and its texts; `None` when this program cannot
+/// compile it any more.
+#[must_use]
+pub fn compiled(written: &str) -> Option<(Application, Vec<SqlText>)> {
+    let (texts, settings) = read(written);
+    let plan = sql::compile_with(&texts, &settings).ok()?;
+    Some((plan, texts))
+}
 
 fn read(written: &str) -> (Vec<SqlText>, Vec<Setting>) {
     let map: Vec<Map> = serde_json::from_str(written).unwrap_or_default();

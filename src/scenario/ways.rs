@@ -216,8 +216,9 @@ impl Run<'_> {
                     engine.advance(time, first, &mut gather);
                     engine.trust_clock(state.trusted);
                 }
-                // It is written before anything has happened, when no clock is known.
-                Body::Config { .. } => {}
+                // The first is written before anything has happened, when no clock is known;
+                // and no case goes back.
+                Body::Config { .. } | Body::Restored { .. } => {}
             }
             records += 1;
             if let Err(found) = save_in_steps(&mut engine, &mut saved, records) {

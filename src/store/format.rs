@@ -11,8 +11,8 @@
 use super::seal::{Damage, Sealer, check};
 use super::{Store, StoreError, WriteBatch, table};
 
-/// The format that this program writes.
-pub const FORMAT: u32 = 1;
+/// The format that this program writes. 2 has records of the log that say that the state went back.
+pub const FORMAT: u32 = 2;
 
 const KEY: &[u8] = &[table::SYSTEM, b'F'];
 const KIND: u8 = b'F';
@@ -46,6 +46,19 @@ pub fn claim(store: &dyn Store) -> Result<(), StoreError> {
     let mut batch = WriteBatch::new();
     batch.put(KEY, value.unwrap_or_default());
     store.write(batch)
+}
+
+/// The format that the store says it is in; `None` when it says none, or nothing that this program
+/// can read.
+///
+/// # Errors
+/// When the store fails.
+pub fn said(store: &dyn Store) -> Result<Option<u32>, StoreError> {
+    let found = store.get(KEY)?;
+    let sealed = found
+        .as_deref()
+        .and_then(|value| check(value, HEAD_BYTES).ok());
+    Ok(sealed.map(|sealed| head_of(sealed.head).0))
 }
 
 fn head_of(head: &[u8]) -> (u32, u32) {

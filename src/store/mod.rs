@@ -13,6 +13,8 @@
 //! key says whose it is, see [`table`].
 
 pub mod format;
+pub mod look;
+mod salvage;
 pub mod seal;
 pub mod sim;
 pub mod sled;

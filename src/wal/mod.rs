@@ -13,7 +13,10 @@
 //! [`record`] draws the bytes.
 
 mod columns;
+mod look;
 mod record;
+
+pub use look::{Found, look_at};
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,7 +24,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use self::record::{HEAD_BYTES, Head};
-use crate::event::{Batch, ClockState, DeliveryMark, Rejected, Seq, Timestamp, cbor};
+use crate::event::{Batch, ClockState, DeliveryMark, Rejected, Rows, Seq, Timestamp, cbor};
 use crate::store::seal::{Damage, Sealed, Sealer, TooLong, Unsealer, check};
 use crate::store::{Store, StoreError, WriteBatch, table};
 
@@ -49,6 +52,28 @@ impl Record {
     pub fn last(&self) -> Seq {
         self.first.plus(self.body.count().saturating_sub(1))
     }
+
+    /// The part of it up to `seq`, when there is one.
+    #[must_use]
+    pub fn up_to(mut self, seq: Seq) -> Option<Record> {
+        let count = seq.plus(1).0.checked_sub(self.first.0)?;
+        if count == 0 || self.last() <= seq {
+            return (count > 0).then_some(self);
+        }
+        if let Body::Events { rows, .. } = &mut self.body {
+            let (kept, _) = rows.rows().split_at(usize::try_from(count).ok()?);
+            *rows = copy_of(kept, rows.width());
+        }
+        Some(self)
+    }
+}
+
+fn copy_of(rows: Rows<'_>, width: usize) -> Batch {
+    let mut copy = Batch::new(width);
+    for row in rows.iter() {
+        copy.push(row.stamp, row.values.iter().cloned());
+    }
+    copy
 }
 
 /// What a record holds.
@@ -85,6 +110,11 @@ pub enum Body {
     },
     /// What follows was written under this state of the clock.
     Clock(ClockState),
+    /// The state went back to what it was after an earlier input; nothing else did.
+    Restored {
+        /// The last input that the state has seen.
+        to: Seq,
+    },
 }
 
 impl Body {
@@ -93,7 +123,11 @@ impl Body {
     pub fn count(&self) -> u64 {
         match self {
             Body::Events { rows, .. } => u64::try_from(rows.len()).unwrap_or(u64::MAX),
-            Body::Tick | Body::Rejected { .. } | Body::Config { .. } | Body::Clock(_) => 1,
+            Body::Tick
+            | Body::Rejected { .. }
+            | Body::Config { .. }
+            | Body::Clock(_)
+            | Body::Restored { .. } => 1,
         }
     }
 }
@@ -350,6 +384,12 @@ impl Wal {
         }))
     }
 
+    /// Whether nothing from `seq` on has been trimmed: what numbers there are can be read.
+    pub fn reaches_back_to(&self, seq: Seq) -> Result<bool, WalError> {
+        let (low, high) = (key(table::LOG, Seq(0)), key(table::LOG, seq.plus(1)));
+        Ok(seq >= self.next || self.store.last(&low, &high)?.is_some())
+    }
+
     /// Whether the log has the record that [`Wal::append`] has put into a batch as this pair.
     pub fn has(&self, key: &[u8], value: &[u8]) -> Result<bool, WalError> {
         Ok(self.store.get(key)?.is_some_and(|found| found == value))
@@ -546,11 +586,7 @@ fn from_on(mut record: Record, from: Seq) -> Option<Record> {
     }
     if let Body::Events { rows, .. } = &mut record.body {
         let (_, kept) = rows.rows().split_at(usize::try_from(before).ok()?);
-        let mut some = Batch::new(rows.width());
-        for row in kept.iter() {
-            some.push(row.stamp, row.values.iter().cloned());
-        }
-        *rows = some;
+        *rows = copy_of(kept, rows.width());
         record.first = from;
     }
     Some(record)

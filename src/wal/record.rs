@@ -3,13 +3,14 @@
 //! ```text
 //! key     'L'  first seq: u64 BE
 //! value   sealed, see `store::seal`: version, kind, flags, CRC-32C, head, payload
-//! kind    1 events   2 tick   3 rejected   4 config   5 skip   6 clock
+//! kind    1 events   2 tick   3 rejected   4 config   5 skip   6 clock   7 restored
 //! head    first seq: u64 LE   time: i64 LE, ms   count: u64 LE, sequence numbers taken
 //! payload CBOR (RFC 8949); absent for tick and skip
 //!   events    [stream, schema, origin or null, [column, ...]]
 //!   rejected  [stream, rejected, origin or null]
 //!   config    [text, whether all state was given up]
 //!   clock     [boot, trusted, wall]
+//!   restored  seq, an integer
 //! column    see `columns.rs`, and what is in the tail of the envelope
 //! ```
 //!
@@ -28,6 +29,7 @@ const KIND_REJECTED: u8 = 3;
 const KIND_CONFIG: u8 = 4;
 pub(super) const KIND_SKIP: u8 = 5;
 const KIND_CLOCK: u8 = 6;
+const KIND_RESTORED: u8 = 7;
 
 /// The fixed head of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +108,10 @@ pub(super) fn encode(
             cbor::encode_into(&(&state.boot, state.trusted, state.wall), out)?;
             Ok(KIND_CLOCK)
         }
+        Body::Restored { to } => {
+            cbor::encode_into(&to.0, out)?;
+            Ok(KIND_RESTORED)
+        }
     }
 }
 
@@ -149,6 +155,14 @@ pub(super) fn decode(
                 trusted,
                 wall,
             })
+        }
+        KIND_RESTORED if head.count == 1 => {
+            let to = cbor::decode(&payload).map(Seq).map_err(content)?;
+            // A state can only be one that there has been.
+            if to >= head.first {
+                return Err(Damage::Content);
+            }
+            Body::Restored { to }
         }
         KIND_SKIP => return Ok(None),
         _ => return Err(Damage::Content),

@@ -341,7 +341,7 @@ fn known(all: &[Entry], entry: &Entry) -> bool {
 fn stripped(mut record: Record) -> Record {
     match &mut record.body {
         Body::Events { origin, .. } | Body::Rejected { origin, .. } => *origin = None,
-        Body::Tick | Body::Config { .. } | Body::Clock(_) => {}
+        Body::Tick | Body::Config { .. } | Body::Clock(_) | Body::Restored { .. } => {}
     }
     record
 }

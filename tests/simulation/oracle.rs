@@ -305,7 +305,8 @@ fn run_one(engine: &mut Engine, first: Seq, time: Timestamp, body: &Body, to: &m
             engine.advance(time, first, to);
             engine.trust_clock(state.trusted);
         }
-        Body::Config { .. } => {}
+        // Nothing goes back in a simulation.
+        Body::Config { .. } | Body::Restored { .. } => {}
     }
 }
 

@@ -123,6 +123,8 @@ fn open_again(
         }
     };
     let to = place::quarantine(dir, &home.path)?;
+    // For whoever looks into it later. Without it nothing is lost.
+    let _ = fs::write(to.join("why"), &why);
     events.push(StoreEvent::Quarantined { to, why });
     Generation::open(&Home::first(dir), options).map_err(|failure| match failure {
         Failure::Refused(error) => error,

@@ -5,7 +5,7 @@
 //! <dir>/store/          generation 0
 //! <dir>/store.<n>/      generation n, made by compacting the one before
 //! <dir>/store.<n>/whole an empty file: this generation is complete
-//! <dir>/quarantine/<n>  a generation that could not be read
+//! <dir>/quarantine/<n>  a generation that could not be read, with a file `why`
 //! ```
 //!
 //! Promises: the generation in force is the highest that has the file `whole`, else `store`. The
