@@ -137,7 +137,6 @@ impl Core {
             is_new: seq == Seq(0),
             unsaved: Vec::new(),
             jobs: VecDeque::new(),
-            known_unlogged: BTreeMap::new(),
             clock: None,
         };
         core.replay(open, wanted, found)?;
