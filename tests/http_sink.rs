@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use eventflux::config::options::{Layer, OptionValue, Options};
 use eventflux::event::{Field, OutputKey, Schema, Seq, Timestamp, Type, Value};
-use eventflux::sink::{Context, Delivery, Metrics, Sink};
+use eventflux::sink::{Confirmed, Context, Delivery, Metrics, Refused, Sink};
 use tokio::sync::{mpsc, watch};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -90,7 +90,8 @@ fn answer(
 
 struct Delivering {
     to: mpsc::Sender<Delivery>,
-    confirmed: crossbeam::channel::Receiver<eventflux::sink::Confirmed>,
+    settled: watch::Sender<OutputKey>,
+    confirmed: crossbeam::channel::Receiver<Confirmed>,
     stop: watch::Sender<bool>,
     metrics: Arc<Metrics>,
     thread: std::thread::JoinHandle<()>,
@@ -115,12 +116,14 @@ fn start(url: &str, more: &[(&str, OptionValue)]) -> Delivering {
     let sink = Sink::new("http", &options, &schema(), "").unwrap();
     let (to, deliveries) = mpsc::channel(100);
     let (confirm, confirmed) = crossbeam::channel::bounded(2);
+    let (settled, is_settled) = watch::channel(OutputKey::default());
     let (stop, stopped) = watch::channel(false);
     let metrics = Arc::new(Metrics::default());
     let context = Context {
         name: "Alerts".to_owned(),
         sink: 0,
         deliveries,
+        settled: is_settled,
         confirmed: confirm,
         stop: stopped,
         stop_within: Duration::from_millis(200),
@@ -136,6 +139,7 @@ fn start(url: &str, more: &[(&str, OptionValue)]) -> Delivering {
     });
     Delivering {
         to,
+        settled,
         confirmed,
         stop,
         metrics,
@@ -163,7 +167,13 @@ impl Delivering {
     }
 
     fn wait_confirmed(&self, number: u64) {
-        while self.confirmed.recv_timeout(DEADLINE).unwrap().key != key(number) {}
+        loop {
+            let word = self.confirmed.recv_timeout(DEADLINE).unwrap();
+            assert_eq!(word.refused, None);
+            if word.key == key(number) {
+                return;
+            }
+        }
     }
 
     fn end(self) -> Arc<Metrics> {
@@ -215,15 +225,75 @@ fn what_may_pass_is_tried_again_with_the_same_id() {
 }
 
 #[test]
-fn what_is_refused_for_good_does_not_stop_the_rest() {
-    let (url, requests) = serve(&["400 Bad Request", "404 Not Found", "200 OK"]);
+fn what_is_refused_for_good_is_said_in_its_place() {
+    let (url, requests) = serve(&[
+        "200 OK",
+        "503 Service Unavailable",
+        "400 Bad Request",
+        "404 Not Found",
+        "200 OK",
+    ]);
     let sink = start(&url, &[]);
-    (1..=3).for_each(|number| sink.send(number));
-    sink.wait_confirmed(3);
+    (1..=4).for_each(|number| sink.send(number));
+    let mut words = Vec::new();
+    while words
+        .last()
+        .is_none_or(|last: &Confirmed| last.key < key(4))
+    {
+        words.push(sink.confirmed.recv_timeout(DEADLINE).unwrap());
+    }
+    let word = |number, refused: Option<(&str, u32)>| Confirmed {
+        sink: 0,
+        key: key(number),
+        refused: refused.map(|(why, attempts)| Refused {
+            why: why.to_owned(),
+            attempts,
+        }),
+    };
+    let all = [
+        word(1, None),
+        word(2, Some(("status 400: ok", 2))),
+        word(3, Some(("status 404: ok", 1))),
+        word(4, None),
+    ];
+    assert_eq!(words, all);
     let metrics = sink.end();
-    assert_eq!(requests.try_iter().count(), 3);
+    assert_eq!(requests.try_iter().count(), 5);
     assert_eq!(metrics.refused.load(Ordering::Relaxed), 2);
-    assert_eq!(metrics.delivered.load(Ordering::Relaxed), 1);
+    assert_eq!(metrics.delivered.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_wrong_token_costs_nothing_but_time() {
+    let (url, requests) = serve(&[
+        "401 Unauthorized",
+        "403 Forbidden",
+        "407 Proxy Authentication Required",
+        "200 OK",
+    ]);
+    let sink = start(&url, &[]);
+    sink.send(1);
+    sink.wait_confirmed(1);
+    assert_eq!(requests.try_iter().count(), 4);
+    let metrics = sink.end();
+    assert_eq!(metrics.retries.load(Ordering::Relaxed), 3);
+    assert_eq!(metrics.refused.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn what_was_given_up_is_not_delivered_any_more() {
+    // The first is tried once, and given up before it is tried again.
+    let (url, requests) = serve(&["503 Service Unavailable"]);
+    let sink = start(&url, &[("http.retry.min", OptionValue::Integer(200))]);
+    (1..=4).for_each(|number| sink.send(number));
+    let first = requests.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(first.body, "{\"n\":1}");
+    sink.settled.send_replace(key(3));
+    sink.wait_confirmed(4);
+    let rest: Vec<String> = requests.try_iter().map(|request| request.body).collect();
+    assert_eq!(rest, ["{\"n\":4}"]);
+    let metrics = sink.end();
+    assert_eq!(metrics.passed_over.load(Ordering::Relaxed), 3);
 }
 
 #[test]
@@ -272,6 +342,28 @@ fn many_in_order_with_a_slow_reader_of_confirmations() {
     assert_eq!(bodies, expected);
     // Two places hold the confirmations of fifty.
     sink.wait_confirmed(50);
+    sink.end();
+}
+
+#[test]
+fn refusals_do_not_merge_while_nobody_listens() {
+    let (url, requests) = serve(&["422 Unprocessable Entity"; 9]);
+    let sink = start(&url, &[]);
+    (1..=12).for_each(|number| sink.send(number));
+    for _ in 0..12 {
+        requests.recv_timeout(DEADLINE).unwrap();
+    }
+    let mut words: Vec<(u64, bool)> = Vec::new();
+    while words.last().is_none_or(|(last, _)| *last < 12) {
+        let word = sink.confirmed.recv_timeout(DEADLINE).unwrap();
+        words.push((word.key.seq.0, word.refused.is_some()));
+    }
+    let refused: Vec<u64> = words
+        .iter()
+        .filter(|word| word.1)
+        .map(|word| word.0)
+        .collect();
+    assert_eq!(refused, (1..=9).collect::<Vec<u64>>());
     sink.end();
 }
 

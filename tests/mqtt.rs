@@ -491,25 +491,72 @@ fn a_refused_subscription_is_tried_again() {
 
 /// MQTT 5 has a word for it; a 3.1.1 broker acknowledges and forgets.
 #[test]
-fn what_the_broker_refuses_is_counted_and_does_not_stop_the_rest() {
+fn what_the_broker_does_not_let_us_publish_waits() {
     let acl = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(acl.path(), "topic readwrite plant/#\n").unwrap();
+    let allow = |topic: &str| {
+        std::fs::write(acl.path(), format!("topic readwrite {topic}\n")).unwrap();
+    };
+    allow("plant/#");
     std::fs::set_permissions(acl.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
-    let broker = Mosquitto::start_with(&format!("acl_file {}", acl.path().display()));
+    let mut broker = Mosquitto::start_with(&format!("acl_file {}", acl.path().display()));
     let sink = Delivering::start(&broker.url(), &[("mqtt.version", "5")]);
-    // One at a time: this mosquitto closes the connection after its refusal, and with more on the
-    // way its word can get lost and takes another attempt.
-    for number in 1..=2 {
-        sink.send(number);
-        sink.wait_confirmed(number);
+    sink.send(1);
+    wait_until("it is tried again", || {
+        sink.metrics.retries.load(Ordering::Relaxed) >= 2
+    });
+    assert!(sink.confirmed.is_empty());
+    allow("#");
+    broker.stop();
+    broker.start();
+    sink.wait_confirmed(1);
+    assert_eq!(sink.metrics.refused.load(Ordering::Relaxed), 0);
+    assert_eq!(sink.metrics.delivered.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn what_is_too_large_for_the_broker_is_refused_in_its_place() {
+    let broker = Mosquitto::start_with("max_packet_size 300");
+    let sink = Delivering::start(&broker.url(), &[("mqtt.version", "5")]);
+    sink.send(1);
+    sink.send_text(2, &"x".repeat(400));
+    sink.send(3);
+    let mut refused = Vec::new();
+    loop {
+        let word = sink.confirmed.recv_timeout(DEADLINE).unwrap();
+        let (number, is_last) = (word.key.seq.0, word.key == key(3));
+        refused.extend(word.refused.map(|refused| (number, refused)));
+        if is_last {
+            break;
+        }
     }
-    assert_eq!(sink.metrics.refused.load(Ordering::Relaxed), 2);
-    assert_eq!(sink.metrics.delivered.load(Ordering::Relaxed), 0);
+    let why = "larger than the broker accepts".to_owned();
+    assert_eq!(refused, [(2, sink::Refused { why, attempts: 0 })]);
+    assert_eq!(sink.metrics.delivered.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_sink_passes_over_what_was_given_up() {
+    let mut broker = Mosquitto::new();
+    broker.open_mailbox("alerts");
+    broker.stop();
+    let sink = Delivering::start(&broker.url(), &[]);
+    (1..=5).for_each(|number| sink.send(number));
+    sink.settled.send_replace(key(3));
+    broker.start();
+    sink.wait_confirmed(5);
+    let passed_over = sink.metrics.passed_over.load(Ordering::Relaxed);
+    assert_eq!(passed_over, 3);
+    let lines = broker.collect("alerts", 2, "%p");
+    assert!(
+        lines[0].contains("\"n\":4") && lines[1].contains("\"n\":5"),
+        "{lines:?}"
+    );
 }
 
 /// A sink on a thread and a runtime of its own.
 struct Delivering {
     to: mpsc::Sender<Delivery>,
+    settled: watch::Sender<OutputKey>,
     confirmed: Receiver<Confirmed>,
     stop: watch::Sender<bool>,
     metrics: Arc<sink::Metrics>,
@@ -523,12 +570,14 @@ impl Delivering {
         let sink = Sink::new("mqtt", &options(&all), &schema(), "sink").unwrap();
         let (to, deliveries) = mpsc::channel(1_000);
         let (confirm, confirmed) = crossbeam::channel::bounded(4);
+        let (settled, is_settled) = watch::channel(OutputKey::default());
         let (stop, stopped) = watch::channel(false);
         let metrics = Arc::new(sink::Metrics::default());
         let context = sink::Context {
             name: "Alerts".to_owned(),
             sink: 3,
             deliveries,
+            settled: is_settled,
             confirmed: confirm,
             stop: stopped,
             stop_within: Duration::from_secs(2),
@@ -537,6 +586,7 @@ impl Delivering {
         let thread = on_a_thread(sink.run(context), oneshot::channel().1);
         Delivering {
             to,
+            settled,
             confirmed,
             stop,
             metrics,
@@ -545,12 +595,19 @@ impl Delivering {
     }
 
     fn send(&self, number: u64) {
+        self.send_text(number, "x");
+    }
+
+    fn send_text(&self, number: u64, text: &str) {
         let delivery = Delivery {
             key: key(number),
             id: format!("ab-{number}-0-0"),
             time: Timestamp(1_000),
             schema: Arc::new(schema()),
-            row: vec![Value::Int(i64::try_from(number).unwrap()), Value::text("x")],
+            row: vec![
+                Value::Int(i64::try_from(number).unwrap()),
+                Value::text(text),
+            ],
         };
         self.to.blocking_send(delivery).unwrap();
     }

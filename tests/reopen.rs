@@ -102,7 +102,8 @@ fn far_side(
         out.lock().unwrap().push((key, id, number));
         count += 1;
         if count % 2 == 0 {
-            confirmed.send(Confirmed { sink, key }).unwrap();
+            let refused = None;
+            confirmed.send(Confirmed { sink, key, refused }).unwrap();
         }
     }
 }

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Connector, DaemonError, Prepared};
 use crate::config::{self, Settings};
-use crate::event::{DeliveryMark, Seq};
-use crate::observe::{Counted, PipelineMetrics, Trouble};
+use crate::event::{DeliveryMark, OutputKey, Seq};
+use crate::observe::{Counted, OutboxMetrics, PipelineMetrics, Trouble};
 use crate::outbox::{Full, Limits as OutboxLimits};
 use crate::pace::Backoff;
 use crate::pipeline::{
@@ -153,8 +153,7 @@ impl Prepared {
             });
         let sources = sources.collect();
         let sinks = self.sinks.into_iter().enumerate().map(|(number, sink)| {
-            let deliver = start.sink(number, sink, confirmed.clone(), draining.clone());
-            Feed::new(number, deliver, opened.core.outbox(), opened.identity)
+            start.sink(number, sink, &opened, confirmed.clone(), draining.clone())
         });
         let feeds = sinks.collect();
         let Start {
@@ -334,25 +333,30 @@ impl Start<'_> {
         &mut self,
         number: usize,
         sink: Connector<Sink>,
+        opened: &Opened,
         confirmed: Sender<sink::Confirmed>,
         stop: watch::Receiver<bool>,
-    ) -> mpsc::Sender<sink::Delivery> {
+    ) -> Feed {
         let (deliver, deliveries) = mpsc::channel(DELIVERIES_MAX);
+        let (settled, is_settled) = watch::channel(OutputKey::default());
         let metrics: Arc<sink::Metrics> = Arc::default();
-        self.counted
-            .sinks
-            .push((sink.name.clone(), Arc::clone(&metrics)));
+        let outbox: Arc<OutboxMetrics> = Arc::default();
+        let (name, counted) = (sink.name, &mut self.counted);
+        counted.sinks.push((name.clone(), Arc::clone(&metrics)));
+        counted.outboxes.push((name.clone(), Arc::clone(&outbox)));
         let task = sink.ready.run(sink::Context {
-            name: sink.name.clone(),
+            name: name.clone(),
             sink: number,
             deliveries,
+            settled: is_settled,
             confirmed,
             stop,
             stop_within: self.stop_within,
             metrics,
         });
-        self.spawn(format!("sink {}", sink.name), task);
-        deliver
+        self.spawn(format!("sink {name}"), task);
+        let feed = Feed::new(number, deliver, opened.core.outbox(), opened.identity);
+        feed.telling(settled, outbox)
     }
 
     /// A task that ends before it is told to (by a panic, most likely) is spoken of.

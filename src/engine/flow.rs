@@ -18,8 +18,33 @@ enum Due {
 }
 
 impl Engine {
-    /// Takes rows of a stream, stamped, their times not decreasing.
+    /// Takes rows of a stream, stamped, their times not decreasing. Rows of a stream that takes
+    /// dead letters are such, from outside: they are outputs too, where somebody watches it.
     pub fn push(&mut self, stream: StreamId, rows: Rows<'_>, to: &mut dyn Outputs) {
+        if !self.is_watched(stream) || !self.takes_letters(stream) {
+            self.take(stream, rows, to);
+            return;
+        }
+        // One after the other, so that keys ascend whatever else comes out there.
+        for row in rows.iter() {
+            self.advance(row.stamp.time, row.stamp.seq, to);
+            let mut one = Batch::new(row.values.len());
+            one.push(row.stamp, row.values.iter().cloned());
+            self.give(stream, None, &one, to);
+            self.take(stream, one.rows(), to);
+        }
+    }
+
+    fn is_watched(&self, stream: StreamId) -> bool {
+        self.watched.get(stream.0).copied().unwrap_or(false)
+    }
+
+    fn takes_letters(&self, stream: StreamId) -> bool {
+        let mut letters = self.plan.streams.iter().filter_map(|one| one.dead_letters);
+        letters.any(|letters| letters.stream == stream)
+    }
+
+    fn take(&mut self, stream: StreamId, rows: Rows<'_>, to: &mut dyn Outputs) {
         let domain = self.domains.of(stream);
         if domain == LOG {
             self.feed(LOG, stream, rows, to);
@@ -305,7 +330,7 @@ impl Engine {
 
     /// Shows rows to those outside, when the stream is watched.
     fn give(&mut self, target: StreamId, query: Option<usize>, rows: &Batch, to: &mut dyn Outputs) {
-        if !self.watched.get(target.0).copied().unwrap_or(false) {
+        if !self.is_watched(target) {
             return;
         }
         self.number(target, rows);

@@ -424,10 +424,12 @@ fn answer_v5(reason: v5::mqttbytes::v5::PubAckReason) -> Answer {
     use v5::mqttbytes::v5::PubAckReason;
     match reason {
         PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Answer::Accepted,
+        PubAckReason::TopicNameInvalid | PubAckReason::PayloadFormatInvalid => {
+            Answer::Refused(format!("{reason:?}"))
+        }
+        // It is not the message that is wrong: a person has to mend that.
         PubAckReason::NotAuthorized
-        | PubAckReason::TopicNameInvalid
-        | PubAckReason::PayloadFormatInvalid => Answer::Refused(format!("{reason:?}")),
-        PubAckReason::UnspecifiedError
+        | PubAckReason::UnspecifiedError
         | PubAckReason::ImplementationSpecificError
         | PubAckReason::PacketIdentifierInUse
         | PubAckReason::QuotaExceeded => Answer::Later(format!("{reason:?}")),

@@ -521,6 +521,37 @@ impl Outbox {
         Ok(refused)
     }
 
+    /// Gives up once more what was given up, when a store that failed has lost that: all groups
+    /// that end at `through` or before it. What of it had been confirmed before is to be confirmed
+    /// first.
+    pub fn give_up_again(
+        &mut self,
+        sink: usize,
+        through: OutputKey,
+        reason: &Reason,
+        batch: &mut WriteBatch,
+    ) -> Result<Vec<Entry>, OutboxError> {
+        let target = self
+            .sinks
+            .get_mut(sink)
+            .ok_or(OutboxError::NoSink { sink })?;
+        let before = target.state.counts;
+        let bounds = Bounds {
+            keep: target.limits.dead_letters,
+            ..Bounds::NONE
+        };
+        let behind = |_: &Sink, group: &Group<'_>| group.last <= through;
+        let left = target.leave(&*self.store, &mut self.unsealer, batch, bounds, behind)?;
+        let counts = &mut target.state.counts;
+        match reason {
+            Reason::Full => counts.dropped += left.outputs,
+            Reason::Expired => counts.expired += left.outputs,
+            Reason::Refused { .. } => counts.refused += left.outputs,
+        }
+        self.put_state_if_changed(sink, before, batch)?;
+        Ok(left.entries)
+    }
+
     /// Whether the cursor has moved.
     fn advance(
         &mut self,

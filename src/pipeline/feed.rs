@@ -1,11 +1,18 @@
 //! Outputs on their way from the outbox into the sinks' channels.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::watch;
 
+use super::letters::GivenUp;
 use crate::event::{OutputKey, Seq};
-use crate::outbox::{Entry, Outbox, OutboxError};
+use crate::observe::OutboxMetrics;
+use crate::outbox::{Counts, Depth, Entry, Outbox, OutboxError, Reason};
+use crate::pace::Sparse;
 use crate::sink::Delivery;
 
 /// Outputs kept in memory while they wait to become durable; beyond it they are read back.
@@ -13,9 +20,12 @@ const FRESH_MAX: usize = 4096;
 /// Outputs read back at once, and their bytes.
 const READ_ROWS_MAX: usize = 256;
 const READ_BYTES_MAX: usize = 256 * 1024;
+/// That outputs are given up is said once in so long for each sink.
+const LINE_SPAN: Duration = Duration::from_secs(60);
 
 /// What one sink has been given. Outputs reach it in order, once per run of the daemon, and only
-/// when the input that caused them is durable: an output must never outlive its cause.
+/// when the input that caused them is durable: an output must never outlive its cause. What its
+/// outbox gives up it is not given any more, and is told to pass over.
 #[derive(Debug)]
 pub struct Feed {
     sink: usize,
@@ -29,6 +39,10 @@ pub struct Feed {
     /// Whether the sink's channel was full when it was last tried.
     full: bool,
     id_prefix: String,
+    /// Tells the sink what does not wait any more.
+    settled: watch::Sender<OutputKey>,
+    metrics: Arc<OutboxMetrics>,
+    given_up_line: Sparse,
 }
 
 impl Feed {
@@ -48,6 +62,46 @@ impl Feed {
             behind: true,
             full: false,
             id_prefix: format!("{store_id:016x}"),
+            settled: watch::Sender::new(OutputKey::default()),
+            metrics: Arc::default(),
+            given_up_line: Sparse::new(LINE_SPAN),
+        }
+    }
+
+    /// The same, and it tells `settled` up to where nothing waits any more, and `metrics` what
+    /// becomes of outputs.
+    #[must_use]
+    pub fn telling(self, settled: watch::Sender<OutputKey>, metrics: Arc<OutboxMetrics>) -> Feed {
+        Feed {
+            settled,
+            metrics,
+            ..self
+        }
+    }
+
+    /// Counts what was given up, and takes over the accounts of the outbox.
+    pub(super) fn count(&self, outbox: &Outbox, given_up: &[GivenUp]) {
+        let own = given_up.iter().filter(|one| one.sink == self.sink);
+        let letters = own.map(|one| one.letters).sum();
+        self.metrics.letters.fetch_add(letters, Ordering::Relaxed);
+        let Counts {
+            confirmed,
+            dropped,
+            expired,
+            refused,
+            damaged,
+        } = outbox.counts(self.sink).unwrap_or_default();
+        let Depth { entries, bytes, .. } = outbox.depth(self.sink).unwrap_or_default();
+        for (gauge, value) in [
+            (&self.metrics.confirmed, confirmed),
+            (&self.metrics.dropped, dropped),
+            (&self.metrics.expired, expired),
+            (&self.metrics.refused, refused),
+            (&self.metrics.damaged, damaged),
+            (&self.metrics.waiting, entries),
+            (&self.metrics.waiting_bytes, bytes),
+        ] {
+            gauge.store(value, Ordering::Relaxed);
         }
     }
 
@@ -55,9 +109,8 @@ impl Feed {
     /// are not given twice, so that nothing new stands before it.
     pub fn restart(&mut self, outbox: &Outbox, store_id: u64) {
         self.sent = self.sent.max(outbox.cursor(self.sink).unwrap_or_default());
-        self.fresh = VecDeque::new();
-        self.behind = true;
         self.id_prefix = format!("{store_id:016x}");
+        self.reread(outbox);
     }
 
     /// New outputs, in the outbox by now.
@@ -69,6 +122,38 @@ impl Feed {
         if self.fresh.len() > FRESH_MAX {
             self.fresh = VecDeque::new();
             self.behind = true;
+        }
+    }
+
+    /// The outbox has given up some of what waits, old or new.
+    pub fn reread(&mut self, outbox: &Outbox) {
+        self.fresh = VecDeque::new();
+        self.behind = true;
+        let settled = outbox.settled(self.sink).unwrap_or_default();
+        self.settled.send_if_modified(|known| {
+            let is_more = settled > *known;
+            *known = settled.max(*known);
+            is_more
+        });
+    }
+
+    /// Says what was given up, though not each time. What the far side refuses, the sink says.
+    pub(super) fn tell(&mut self, given_up: &GivenUp, name: &str, outbox: &Outbox) {
+        let why = match &given_up.reason {
+            Reason::Full => "it was full",
+            Reason::Expired => "they had waited too long",
+            Reason::Refused { .. } => return,
+        };
+        if self.given_up_line.occurred(Instant::now()).is_some() {
+            let Counts {
+                dropped, expired, ..
+            } = outbox.counts(self.sink).unwrap_or_default();
+            tracing::warn!(
+                stream = name,
+                dropped,
+                expired,
+                "the outbox gives up outputs: {why}; the counts are those since it exists"
+            );
         }
     }
 
@@ -104,10 +189,7 @@ impl Feed {
             }
             let read = outbox.read(self.sink, self.sent, room, READ_BYTES_MAX)?;
             if read.is_empty() {
-                // What lies between `sent` and the last key, if anything did, was dropped.
-                self.sent = self
-                    .sent
-                    .max(outbox.last_key(self.sink).unwrap_or_default());
+                // What lies between `sent` and the last key, if anything did, was given up.
                 self.behind = false;
                 return Ok(());
             }

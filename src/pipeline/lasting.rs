@@ -8,7 +8,8 @@
 //! * Numbers that were given are not given again, not even those of records that are lost. So
 //!   whatever is still under way to a sink or from it, and an outbox that had to begin anew, can
 //!   mean nothing else by a key.
-//! * What sinks have confirmed is confirmed again, as that may be lost.
+//! * What sinks have confirmed is confirmed again, as that may be lost; so is what they have
+//!   refused and what was given up, see [`super::words`].
 //! * Feeds go on behind what their sinks were given.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,14 +24,15 @@ use super::disk::{Disk, Opened, ROOM_EVERY, RoomLimits, trouble_of};
 use super::feed::Feed;
 use super::flight::{Ack, Again, Flight, marks_only};
 use super::turn::{Core, PipelineError};
+use super::words::Words;
 use crate::clock::LogClock;
-use crate::event::{DeliveryMark, OutputKey, Seq};
+use crate::event::{DeliveryMark, Seq};
 use crate::observe::PipelineMetrics;
 use crate::pace::Backoff;
 use crate::sink::Confirmed;
 use crate::source::Arrival;
 use crate::sql::plan::StreamId;
-use crate::store::{StoreError, WriteBatch};
+use crate::store::StoreError;
 
 /// When so much has become free on the disk, opening the store is tried at once.
 const FREED_BYTES_MIN: u64 = 256 << 10;
@@ -149,8 +151,8 @@ pub(super) struct Lasting {
     pub(super) sinks_gone: bool,
     /// Since the sources are gone: when the sinks are told to end.
     pub(super) draining: Option<Instant>,
-    /// The last key that each sink has confirmed.
-    confirmed: Vec<OutputKey>,
+    /// What has become of outputs and may be lost with the store.
+    pub(super) words: Words,
 }
 
 impl Lasting {
@@ -163,7 +165,7 @@ impl Lasting {
             given: core.last(),
             sinks_gone: false,
             draining: None,
-            confirmed: vec![OutputKey::default(); core.sinks().len()],
+            words: Words::new(core.sinks().len()),
             handles,
             limits,
         }
@@ -188,22 +190,6 @@ impl Lasting {
             .metrics
             .acks_held
             .store(held, Ordering::Relaxed);
-    }
-
-    /// A sink's word, which outlives the store that it cannot be written to.
-    pub(super) fn confirmed(&mut self, one: Confirmed) {
-        if let Some(known) = self.confirmed.get_mut(one.sink) {
-            *known = one.key.max(*known);
-        }
-    }
-
-    /// What sinks have confirmed, to be written.
-    pub(super) fn write_confirmed(&self, core: &mut Core) -> Result<WriteBatch, PipelineError> {
-        let mut batch = WriteBatch::new();
-        for (sink, key) in self.confirmed.iter().enumerate() {
-            core.outbox_mut().confirm(sink, *key, &mut batch)?;
-        }
-        Ok(batch)
     }
 
     /// Opens the store anew, however long that takes.
@@ -284,7 +270,7 @@ impl Lasting {
                 }
             }
             match self.handles.confirmed.recv_timeout(left.min(STOP_NOTICED)) {
-                Ok(one) => self.confirmed(one),
+                Ok(one) => self.words.said(one),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.sinks_gone = true;
@@ -307,8 +293,10 @@ impl Lasting {
         } = opened;
         let mut again = self.flight.lacking(&core, checkpoint)?;
         core.skip_past(self.given)?;
-        let batch = self.write_confirmed(&mut core)?;
-        core.put(batch)?;
+        let time = self.clock.now().max(core.last_time());
+        let turn = core.settle(time, &self.words.all())?;
+        let given_up = turn.given_up.clone();
+        core.write(turn)?;
         // Only now is it known to work, and what was found to be durable.
         core.store().sync()?;
         let records = again.iter().map(|turn| turn.inputs.len()).sum::<usize>();
@@ -327,11 +315,13 @@ impl Lasting {
         again.append(&mut self.again);
         self.again = again;
         self.flight.clear();
+        self.words.all_durable();
         self.given = core.last();
         self.durable = core.last();
         self.clock.forget_news();
         for feed in &mut self.handles.feeds {
             feed.restart(core.outbox(), identity);
+            feed.count(core.outbox(), &given_up);
         }
         Ok(core)
     }

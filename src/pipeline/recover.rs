@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::own::Own;
 use super::turn::{Core, Gather, PipelineError, SinkStream};
-use crate::checkpoint::{Checkpoints, Extent, Progress, Restored};
+use crate::checkpoint::{Checkpoints, Progress, Restored};
 use crate::engine::{Empty, Engine, Outputs, Saving};
 use crate::event::{Seq, State, StateChanges, Timestamp};
 use crate::outbox::{Limits, Outbox, Stray};
@@ -133,26 +133,27 @@ impl Core {
             own,
             unlogged: BTreeMap::new(),
             saved: seq,
-            extent: Extent::Whole,
+            needs_everything: false,
             is_new: seq == Seq(0),
             unsaved: Vec::new(),
             jobs: VecDeque::new(),
             known_unlogged: BTreeMap::new(),
             clock: None,
         };
-        core.replay(open, wanted, found)?;
+        let behind = core.saved.plus(1);
+        core.replay(open, wanted, behind, found)?;
         Ok((core, is_unknown))
     }
 
-    /// Runs the log behind the checkpoint. What it puts out is in the outbox already, but for what
+    /// Runs the log from a number on. What it puts out is in the outbox already, but for what
     /// damage has taken: the outbox leaves out what it has.
-    fn replay(
+    pub(super) fn replay(
         &mut self,
         open: &Open<'_>,
         wanted: &str,
+        mut from: Seq,
         found: &mut Recovered,
     ) -> Result<(), PipelineError> {
-        let mut from = self.saved.plus(1);
         loop {
             let mut change: Option<Record> = None;
             let mut records = Vec::new();
@@ -179,6 +180,8 @@ impl Core {
             }
             match end {
                 ReadEnd::Stopped => {}
+                // Running it may have made dead letters, which are records of their own.
+                ReadEnd::Whole { next } if next < self.wal.next() => {}
                 ReadEnd::Whole { .. } => return Ok(()),
                 ReadEnd::Cut { at, why } => {
                     found
@@ -220,13 +223,7 @@ impl Core {
         if let Some(origin) = run_again(&mut self.engine, record, &mut gather) {
             self.own.remember(&origin.source, &origin.marks);
         }
-        let mut batch = WriteBatch::new();
-        for (sink, entries) in gather.by_sink.iter().enumerate() {
-            if !entries.is_empty() {
-                self.outbox.append(sink, time, entries, &mut batch)?;
-            }
-        }
-        Ok(self.put(batch)?)
+        self.put_out_again(time, gather.by_sink)
     }
 
     /// Goes over to another plan. The engine counts its changes from the state that it took back,

@@ -5,6 +5,7 @@
 //! When the store fails, the loop ends, the store is closed and opened anew, and the next loop
 //! goes on with what [`super::lasting`] has kept. A [`Pipeline`] lives as long as its store.
 
+mod outputs;
 mod saving;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -221,6 +222,7 @@ impl Pipeline<'_> {
                 Event::Synced(seq, result) => {
                     result?;
                     self.syncing = None;
+                    self.lasting.words.synced();
                     self.lasting.release(seq);
                 }
                 Event::Saved(done) => self.reported(done)?,
@@ -318,6 +320,11 @@ impl Pipeline<'_> {
         if let (Some(deadline), None) = (self.core.deadline(), draining) {
             let now = self.lasting.clock.now();
             let left_ms = deadline.0.saturating_sub(now.0).max(0);
+            within(Duration::from_millis(left_ms.unsigned_abs()).min(CLOCK_STEP_NOTICED));
+        }
+        if let Some(expiry) = self.next_expiry() {
+            let now = self.log_now();
+            let left_ms = expiry.0.saturating_sub(now.0).max(0);
             within(Duration::from_millis(left_ms.unsigned_abs()).min(CLOCK_STEP_NOTICED));
         }
         if self.lasting.handles.feeds.iter().any(Feed::waits_for_room) {
@@ -431,11 +438,16 @@ impl Pipeline<'_> {
             add(&self.lasting.handles.metrics.clock_records, 1);
             self.core.note_clock(state);
         }
+        self.log_now()
+    }
+
+    fn log_now(&mut self) -> Timestamp {
         self.lasting.clock.now().max(self.core.last_time())
     }
 
     fn write(&mut self, mut turn: TurnDone) -> Result<(), PipelineError> {
         let outputs = std::mem::take(&mut turn.outputs);
+        let given_up = std::mem::take(&mut turn.given_up);
         let last = turn.last;
         let log_bytes: usize = turn.log.iter().map(WriteBatch::bytes).sum();
         let outbox_bytes = turn.outbox.bytes();
@@ -451,11 +463,10 @@ impl Pipeline<'_> {
         add(&metrics.outbox_bytes, outbox_bytes);
         add(&metrics.outputs, outputs.iter().map(Vec::len).sum());
         self.unsynced_since.get_or_insert_with(Instant::now);
+        self.given_up(outputs, given_up);
         if self.lasting.limits.durability == Durability::None {
+            self.lasting.words.written_is_durable();
             self.lasting.release(self.written);
-        }
-        for (feed, outputs) in self.lasting.handles.feeds.iter_mut().zip(outputs) {
-            feed.add(outputs);
         }
         Ok(())
     }
@@ -478,6 +489,7 @@ impl Pipeline<'_> {
         if self.confirm_at().is_some_and(|at| at <= now) {
             self.write_confirmed()?;
         }
+        self.expire()?;
         if self.trimming {
             self.trimming = self.core.trim()?;
             self.compacting = !self.trimming && draining.is_none();
@@ -493,6 +505,7 @@ impl Pipeline<'_> {
         if self.syncing.is_none() && self.sync_at().is_some_and(|at| at <= now) {
             self.unsynced_since = None;
             self.unsynced_checkpoint = false;
+            self.lasting.words.sync_begins();
             self.syncing = self.syncer.request(self.written).then_some(now);
             add(&self.lasting.handles.metrics.syncs, 1);
         }
@@ -504,6 +517,9 @@ impl Pipeline<'_> {
         let faults = usize::try_from(self.core.take_faults()).unwrap_or(0);
         add(&metrics.faults, faults);
         metrics.count_engine(self.core.take_counts());
+        for feed in &self.lasting.handles.feeds {
+            feed.count(self.core.outbox(), &[]);
+        }
         Ok(())
     }
 
@@ -593,32 +609,15 @@ impl Pipeline<'_> {
     fn confirmed(&mut self, first: Confirmed) {
         let mut next = Some(first);
         while let Some(one) = next.take() {
-            self.lasting.confirmed(one);
+            self.lasting.words.said(one);
             next = self.lasting.handles.confirmed.try_recv().ok();
         }
         self.confirmed_since.get_or_insert_with(Instant::now);
     }
 
-    fn write_confirmed(&mut self) -> Result<(), PipelineError> {
-        self.confirmed_since = None;
-        let batch = self.lasting.write_confirmed(&mut self.core)?;
-        let bytes = batch.bytes();
-        self.core.put(batch)?;
-        self.room.wrote(bytes);
-        add(&self.lasting.handles.metrics.cursor_bytes, bytes);
-        Ok(())
-    }
-
     /// When what sinks have confirmed is to be written.
     fn confirm_at(&self) -> Option<Instant> {
         Some(self.confirmed_since? + CONFIRMED_WITHIN)
-    }
-
-    fn pump(&mut self) -> Result<(), PipelineError> {
-        for feed in &mut self.lasting.handles.feeds {
-            feed.pump(self.core.outbox_mut(), self.lasting.durable)?;
-        }
-        Ok(())
     }
 
     /// The sources are gone: what they brought is made durable, and the sinks are closed.
@@ -639,7 +638,9 @@ impl Pipeline<'_> {
                 self.lasting.release(seq);
             }
         }
+        self.lasting.words.sync_begins();
         self.core.store().sync()?;
+        self.lasting.words.synced();
         self.unsynced_since = None;
         self.lasting.release(self.core.last());
         Ok(())

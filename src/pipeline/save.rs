@@ -37,10 +37,12 @@ impl Core {
         let Some(extent) = self.checkpoints.begin() else {
             return false;
         };
-        self.extent = extent;
+        // Whether what has changed is not enough: earlier changes were given and came to nothing.
+        self.needs_everything = extent == Extent::Whole && !self.is_new;
         self.jobs.clear();
         let unsaved = std::mem::take(&mut self.unsaved);
-        if !self.needs_everything() {
+        self.is_new &= unsaved.is_empty();
+        if !self.needs_everything {
             for changes in unsaved {
                 self.jobs.extend(self.checkpoints.stage(changes));
             }
@@ -56,7 +58,7 @@ impl Core {
         if let Some(job) = self.jobs.pop_front() {
             return Ok(Ahead::More(Some(job)));
         }
-        if self.needs_everything() {
+        if self.needs_everything {
             return Ok(Ahead::Enough(None));
         }
         let mut changes = StateChanges::new();
@@ -76,7 +78,7 @@ impl Core {
     /// # Errors
     /// When the state cannot be encoded, which is a bug.
     pub fn finish_checkpoint(&mut self) -> Result<Job, PipelineError> {
-        let whole = self.needs_everything();
+        let whole = self.needs_everything;
         let mut changes = StateChanges::new();
         self.take(Saving::Changed, &mut changes)?;
         if whole {
@@ -86,7 +88,6 @@ impl Core {
         self.own
             .save(whole, &mut changes)
             .map_err(CheckpointError::Encode)?;
-        self.is_new = false;
         self.known_unlogged = self
             .unlogged
             .iter()
@@ -155,12 +156,8 @@ impl Core {
         self.checkpoints.counters()
     }
 
-    /// Whether what has changed is not enough: earlier changes were given and came to nothing.
-    fn needs_everything(&self) -> bool {
-        self.extent == Extent::Whole && !self.is_new
-    }
-
     fn take(&mut self, saving: Saving, to: &mut StateChanges) -> Result<bool, PipelineError> {
+        self.is_new = false;
         let taken = self.engine.save(saving, to);
         if taken.is_err() {
             self.checkpoints.demand_whole();

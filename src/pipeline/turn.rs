@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::letters::GivenUp;
 use super::own::{MARKS_MAX, Own};
-use crate::checkpoint::{CheckpointError, Checkpoints, Extent, Job};
+use crate::checkpoint::{CheckpointError, Checkpoints, Job};
 use crate::engine::{Engine, EngineCounts, Outputs, StateError};
 use crate::event::{
     Batch, ClockState, DeliveryMark, OutputKey, Rejected, Seq, StateChanges, Timestamp, Value,
@@ -45,12 +46,14 @@ pub struct SinkStream {
 pub struct TurnDone {
     /// The records of the log, one write for each input.
     pub log: Vec<WriteBatch>,
-    /// The outputs, written behind their causes.
+    /// The outputs, written behind their causes, and the dead letters.
     pub outbox: WriteBatch,
     /// The last input of the turn.
     pub last: Seq,
-    /// New outputs by sink.
+    /// New outputs by sink, those that were given up at once among them.
     pub outputs: Vec<Vec<Entry>>,
+    /// What sinks have given up.
+    pub given_up: Vec<GivenUp>,
     /// Why it cannot be written although the log's records are whole: the outbox failed.
     pub failed: Option<OutboxError>,
 }
@@ -116,9 +119,9 @@ pub struct Core {
     pub(super) unlogged: BTreeMap<String, Vec<DeliveryMark>>,
     /// What the newest checkpoint covers.
     pub(super) saved: Seq,
-    /// What the checkpoint that was begun has to hold.
-    pub(super) extent: Extent,
-    /// Whether the engine began with nothing and nothing of it has been saved.
+    /// Whether the checkpoint that was begun has to hold everything, whatever has changed.
+    pub(super) needs_everything: bool,
+    /// Whether the engine began with nothing and nothing of it has been given to a checkpoint.
     pub(super) is_new: bool,
     /// Changes of an engine that is no more, for the next checkpoint.
     pub(super) unsaved: Vec<StateChanges>,
@@ -216,14 +219,7 @@ impl Core {
         for input in inputs {
             self.input(time, input, &mut done, &mut gather)?;
         }
-        for (sink, entries) in gather.by_sink.iter().enumerate() {
-            if !entries.is_empty() && done.failed.is_none() {
-                let appended = self.outbox.append(sink, time, entries, &mut done.outbox);
-                done.failed = appended.err();
-            }
-        }
-        done.last = self.last();
-        done.outputs = gather.by_sink;
+        self.put_out(time, gather.by_sink, &mut done)?;
         Ok(done)
     }
 
@@ -256,7 +252,7 @@ impl Core {
         self.known_unlogged.remove(name);
         all.extend(marks);
         let source = name.clone();
-        let mut origin = (!all.is_empty()).then(|| Origin { source, marks: all });
+        let mut origin = (!all.is_empty()).then_some(Origin { source, marks: all });
         let (pieces, too_large) = pieces(rows);
         let mut left = pieces.len() + rejected.len() + too_large.len();
         // The marks speak for the whole input: its records are one write, or, where that would be
@@ -366,7 +362,7 @@ impl Core {
 }
 
 /// Cuts rows into records that the log can take; a row that alone is too large is rejected.
-fn pieces(rows: Batch) -> (Vec<Batch>, Vec<Rejected>) {
+pub(super) fn pieces(rows: Batch) -> (Vec<Batch>, Vec<Rejected>) {
     if rows.is_empty() {
         return (Vec::new(), Vec::new());
     }

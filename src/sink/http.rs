@@ -1,9 +1,11 @@
 //! A sink that posts each output to an HTTP server, one at a time, in order.
 //!
 //! What it promises: a key is confirmed when the server has answered 2xx. Anything that may pass
-//! (no connection, no answer in time, 5xx, 408, 425, 429, a redirection) is tried again, with the
-//! same id in `Idempotency-Key`, after a growing pause or the one that `Retry-After` asks for. Any
-//! other 4xx is final: counted, said in the log, and confirmed so that the rest can go on.
+//! (no connection, no answer in time, 5xx, 408, 423, 425, 429, a redirection) is tried again, with
+//! the same id in `Idempotency-Key`, after a growing pause or the one that `Retry-After` asks for.
+//! So is what says nothing of the output itself but that we may not post (401, 403, 407): a person
+//! has to mend that, and until then nothing is lost. Any other 4xx is about this output: it is
+//! counted, said in the log, and refused, so that the rest can go on.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -13,8 +15,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 use ureq::http::{HeaderName, HeaderValue, Uri};
 
-use super::{CONFIRM_AGAIN, Confirmer, Context, Delivery, count, render_json};
+use super::{CONFIRM_AGAIN, Confirmer, Context, Delivery, Refused, WHY_CHARS_MAX, count};
 use crate::config::options::{OptionFault, OptionKind, OptionSpec, Options};
+use crate::event::render_json;
 use crate::pace::{Backoff, Sparse};
 
 /// What can be set.
@@ -150,6 +153,7 @@ impl Http {
             jobs,
             pace: self.pace,
             refused_line: Sparse::new(LINE_SPAN),
+            denied_line: Sparse::new(LINE_SPAN),
         };
         task.run().await;
     }
@@ -173,7 +177,10 @@ struct Job {
 
 enum Outcome {
     Delivered,
-    Refused(u16),
+    /// It will never be taken.
+    Refused(String),
+    /// We may not post here.
+    Denied(String, Option<Duration>),
     Failed(String, Option<Duration>),
 }
 
@@ -195,20 +202,30 @@ fn attempt(
         Ok(mut answer) => {
             let retry_after = answer.headers().get("retry-after").and_then(retry_after);
             // Read to its end, so that the connection can be used again.
-            let _ = answer
+            let text = answer
                 .body_mut()
                 .with_config()
                 .limit(ANSWER_BYTES_MAX)
                 .read_to_vec();
-            match answer.status().as_u16() {
+            let status = answer.status().as_u16();
+            let said = said(status, &text.unwrap_or_default());
+            match status {
                 200..=299 => Outcome::Delivered,
-                status @ (408 | 425 | 429) => {
-                    Outcome::Failed(format!("status {status}"), retry_after)
-                }
-                status @ 400..=499 => Outcome::Refused(status),
-                status => Outcome::Failed(format!("status {status}"), retry_after),
+                401 | 403 | 407 => Outcome::Denied(said, retry_after),
+                408 | 423 | 425 | 429 => Outcome::Failed(said, retry_after),
+                400..=499 => Outcome::Refused(said),
+                _ => Outcome::Failed(said, retry_after),
             }
         }
+    }
+}
+
+/// What an answer says, for people.
+fn said(status: u16, text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text.get(..WHY_CHARS_MAX).unwrap_or(text));
+    match text.trim() {
+        "" => format!("status {status}"),
+        text => format!("status {status}: {text}"),
     }
 }
 
@@ -224,6 +241,7 @@ struct Task {
     jobs: crossbeam::channel::Sender<Job>,
     pace: Backoff,
     refused_line: Sparse,
+    denied_line: Sparse,
 }
 
 impl Task {
@@ -233,7 +251,7 @@ impl Task {
                 biased;
                 _ = self.context.stop.wait_for(|stop| *stop) => None,
                 delivery = self.context.deliveries.recv() => delivery,
-                () = sleep(CONFIRM_AGAIN), if self.confirmer.waiting.is_some() => {
+                () = sleep(CONFIRM_AGAIN), if self.confirmer.waits() => {
                     self.confirmer.flush();
                     continue;
                 }
@@ -253,47 +271,77 @@ impl Task {
     async fn deliver(&mut self, delivery: &Delivery) -> bool {
         let mut body = Vec::with_capacity(128);
         render_json(&delivery.schema, &delivery.row, &mut body);
+        let mut attempts: u32 = 0;
         loop {
+            if self.context.passes_over(delivery.key) {
+                return true;
+            }
             let Some(outcome) = self.attempt(delivery, &body).await else {
                 return false;
             };
+            attempts = attempts.saturating_add(1);
             let metrics = &self.context.metrics;
-            match outcome {
+            let is_answer = matches!(outcome, Outcome::Delivered | Outcome::Refused(_));
+            metrics.connected.store(is_answer, Ordering::Relaxed);
+            let wait = match outcome {
                 Outcome::Delivered => {
-                    metrics.connected.store(true, Ordering::Relaxed);
                     count(&metrics.delivered);
+                    self.confirmer.confirm(delivery.key);
                     break;
                 }
-                Outcome::Refused(status) => {
-                    metrics.connected.store(true, Ordering::Relaxed);
-                    count(&metrics.refused);
-                    if let Some(count) = self.refused_line.occurred(Clock::now()) {
-                        tracing::error!(
-                            stream = self.context.name,
-                            id = delivery.id,
-                            count,
-                            "given up: the server refused it with status {status}"
-                        );
-                    }
+                Outcome::Refused(why) => {
+                    self.refused(delivery, &why, attempts);
                     break;
                 }
-                Outcome::Failed(error, retry_after) => {
-                    metrics.connected.store(false, Ordering::Relaxed);
-                    count(&metrics.retries);
-                    let wait = self.pace.wait().max(retry_after.unwrap_or_default());
+                Outcome::Denied(why, retry_after) => self.denied(&why, retry_after),
+                Outcome::Failed(why, retry_after) => {
+                    let wait = self.next_wait(retry_after);
                     tracing::warn!(
                         stream = self.context.name,
-                        "not delivered: {error}; next attempt in {wait:.1?}"
+                        "not delivered: {why}; next attempt in {wait:.1?}"
                     );
-                    if self.pause(wait).await {
-                        return false;
-                    }
+                    wait
                 }
+            };
+            if self.pause(wait).await {
+                return false;
             }
         }
         self.pace.reset();
-        self.confirmer.confirm(delivery.key);
         true
+    }
+
+    fn next_wait(&mut self, retry_after: Option<Duration>) -> Duration {
+        count(&self.context.metrics.retries);
+        self.pace.wait().max(retry_after.unwrap_or_default())
+    }
+
+    fn refused(&mut self, delivery: &Delivery, why: &str, attempts: u32) {
+        count(&self.context.metrics.refused);
+        if let Some(count) = self.refused_line.occurred(Clock::now()) {
+            tracing::error!(
+                stream = self.context.name,
+                id = delivery.id,
+                count,
+                "given up: the server refused it with {why}"
+            );
+        }
+        let refused = Refused::new(why, attempts);
+        self.confirmer.refuse(delivery.key, refused);
+    }
+
+    fn denied(&mut self, why: &str, retry_after: Option<Duration>) -> Duration {
+        let wait = self.next_wait(retry_after);
+        if let Some(count) = self.denied_line.occurred(Clock::now()) {
+            tracing::error!(
+                stream = self.context.name,
+                count,
+                "the server does not let us post: {why}; nothing is given up for it, but nothing \
+                 is delivered either: look at http.url and http.header.*; \
+                 next attempt in {wait:.1?}"
+            );
+        }
+        wait
     }
 
     /// One attempt on the thread. `None` when told to stop before its outcome is known, and the
@@ -321,7 +369,7 @@ impl Task {
                 _ = self.context.stop.wait_for(|stop| *stop), if stop_at.is_none() => {
                     stop_at = Some(Instant::now() + self.context.stop_within);
                 }
-                () = sleep(CONFIRM_AGAIN), if self.confirmer.waiting.is_some() => {
+                () = sleep(CONFIRM_AGAIN), if self.confirmer.waits() => {
                     self.confirmer.flush();
                 }
                 () = stop_by => return None,
@@ -337,7 +385,7 @@ impl Task {
                 biased;
                 _ = self.context.stop.wait_for(|stop| *stop) => return true,
                 () = sleep_until(until) => return false,
-                () = sleep(CONFIRM_AGAIN), if self.confirmer.waiting.is_some() => {
+                () = sleep(CONFIRM_AGAIN), if self.confirmer.waits() => {
                     self.confirmer.flush();
                 }
             }

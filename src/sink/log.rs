@@ -57,6 +57,7 @@ impl Log {
             name,
             sink,
             deliveries,
+            settled,
             confirmed,
             mut stop,
             metrics,
@@ -67,6 +68,7 @@ impl Log {
         let lines = Lines {
             name,
             deliveries,
+            settled,
             stop: stop.clone(),
             metrics,
             written,
@@ -98,6 +100,7 @@ impl Log {
 struct Lines {
     name: String,
     deliveries: tokio::sync::mpsc::Receiver<Delivery>,
+    settled: tokio::sync::watch::Receiver<OutputKey>,
     stop: tokio::sync::watch::Receiver<bool>,
     metrics: Arc<Metrics>,
     /// The last key that was written.
@@ -110,6 +113,10 @@ impl Lines {
         while let Some(delivery) = self.deliveries.blocking_recv() {
             if *self.stop.borrow() {
                 return;
+            }
+            if delivery.key <= *self.settled.borrow() {
+                count(&self.metrics.passed_over);
+                continue;
             }
             let line = line(&self.name, &delivery, &mut widths);
             if let Err(error) = to.write_all(line.as_bytes()).and_then(|()| to.flush()) {

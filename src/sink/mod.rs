@@ -2,7 +2,9 @@
 //!
 //! A sink gets its outputs in order through a bounded channel, delivers them in order, and
 //! confirms a key only when the far side has confirmed it. It may confirm late, never early. What
-//! a sink holds in memory when the process dies is in the outbox still.
+//! a sink holds in memory when the process dies is in the outbox still. What the far side will
+//! never take is not confirmed but said to be refused, with the reason, in its place among the
+//! confirmations; what the outbox has given up meanwhile is not delivered.
 
 pub mod http;
 pub mod log;
@@ -10,6 +12,7 @@ pub mod mqtt;
 
 pub use crate::event::{render_json, render_json_with};
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,14 +38,39 @@ pub struct Delivery {
     pub row: Vec<Value>,
 }
 
-/// A sink's word that everything up to and including `key` has arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A sink's word that everything up to and including `key` has arrived; or all before it, when
+/// that itself is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confirmed {
     /// Which sink, by its place among the daemon's sinks.
     pub sink: usize,
-    /// The last key that the far side has confirmed.
+    /// The last key that the far side has confirmed, or the one that it has refused.
     pub key: OutputKey,
+    /// The far side will never take the output `key`.
+    pub refused: Option<Refused>,
 }
+
+/// Why the far side will never take an output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What it said, of at most [`WHY_CHARS_MAX`] characters.
+    pub why: String,
+    /// How often it was asked.
+    pub attempts: u32,
+}
+
+impl Refused {
+    fn new(why: &str, attempts: u32) -> Refused {
+        let plain = why.chars().map(|c| if c.is_control() { ' ' } else { c });
+        Refused {
+            why: plain.take(WHY_CHARS_MAX).collect(),
+            attempts,
+        }
+    }
+}
+
+/// So much of what a far side says is kept.
+pub const WHY_CHARS_MAX: usize = 256;
 
 /// What a sink works with while it runs.
 #[derive(Debug)]
@@ -53,6 +81,9 @@ pub struct Context {
     pub sink: usize,
     /// What to deliver. When it is closed the sink delivers the rest and ends.
     pub deliveries: tokio::sync::mpsc::Receiver<Delivery>,
+    /// Nothing up to this key waits any more. What the sink holds of it was given up, or is
+    /// confirmed, and need not be delivered.
+    pub settled: tokio::sync::watch::Receiver<OutputKey>,
     /// Where to confirm.
     pub confirmed: Sender<Confirmed>,
     /// Turns true when the sink is to end; what is not confirmed then stays in the outbox.
@@ -63,13 +94,26 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
 }
 
+impl Context {
+    /// Whether `key` was given up before it was delivered.
+    fn passes_over(&self, key: OutputKey) -> bool {
+        let is_settled = key <= *self.settled.borrow();
+        if is_settled {
+            count(&self.metrics.passed_over);
+        }
+        is_settled
+    }
+}
+
 /// What a sink counts, readable at any time.
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// Outputs that the far side has confirmed.
     pub delivered: AtomicU64,
-    /// Outputs that the far side will never take; they are confirmed, so as not to stop the rest.
+    /// Outputs that the far side will never take.
     pub refused: AtomicU64,
+    /// Outputs that the outbox gave up when the sink had them and had not begun to deliver them.
+    pub passed_over: AtomicU64,
     /// Attempts that failed and were, or will be, repeated.
     pub retries: AtomicU64,
     /// Connections made.
@@ -86,6 +130,7 @@ impl Metrics {
         [
             ("delivered", &self.delivered),
             ("refused", &self.refused),
+            ("passed_over", &self.passed_over),
             ("retries", &self.retries),
             ("connects", &self.connects),
             ("disconnects", &self.disconnects),
@@ -99,12 +144,14 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Confirms keys, in order, without ever waiting: the last one stands for all before it.
+/// Confirms keys, in order, without ever waiting: the last of several that have arrived stands for
+/// all of them. A refusal stands alone, so that what waits here is no more than what the sink was
+/// given.
 #[derive(Debug)]
 struct Confirmer {
     sink: usize,
     to: Sender<Confirmed>,
-    waiting: Option<OutputKey>,
+    waiting: VecDeque<Confirmed>,
 }
 
 impl Confirmer {
@@ -112,29 +159,50 @@ impl Confirmer {
         Confirmer {
             sink,
             to,
-            waiting: None,
+            waiting: VecDeque::new(),
         }
     }
 
     fn confirm(&mut self, key: OutputKey) {
-        self.waiting = Some(key);
+        self.say(key, None);
+    }
+
+    /// Everything before `key` has arrived; it itself never will.
+    fn refuse(&mut self, key: OutputKey, refused: Refused) {
+        self.say(key, Some(refused));
+    }
+
+    fn say(&mut self, key: OutputKey, refused: Option<Refused>) {
+        let sink = self.sink;
+        if self
+            .waiting
+            .back()
+            .is_some_and(|last| last.refused.is_none())
+        {
+            self.waiting.pop_back();
+        }
+        self.waiting.push_back(Confirmed { sink, key, refused });
         self.flush();
     }
 
     /// Whether something could not be confirmed yet.
     fn waits(&self) -> bool {
-        self.waiting.is_some()
+        !self.waiting.is_empty()
     }
 
     /// Tries again what found the channel full. Whether nothing waits any more.
     fn flush(&mut self) -> bool {
-        let Some(key) = self.waiting else { return true };
-        let sink = self.sink;
-        match self.to.try_send(Confirmed { sink, key }) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => self.waiting = None,
-            Err(TrySendError::Full(_)) => {}
+        while let Some(next) = self.waiting.pop_front() {
+            match self.to.try_send(next) {
+                Ok(()) => {}
+                Err(TrySendError::Full(next)) => {
+                    self.waiting.push_front(next);
+                    break;
+                }
+                Err(TrySendError::Disconnected(_)) => self.waiting.clear(),
+            }
         }
-        self.waiting.is_none()
+        self.waiting.is_empty()
     }
 }
 

@@ -4,7 +4,9 @@
 //! key is confirmed when the broker has acknowledged it and everything before it. After a lost
 //! connection everything unconfirmed is published again with the same id. What waits for the
 //! broker is kept here and not in the client, whose session is clean: nothing is sent twice
-//! by two memories. A message that the broker refuses for good (MQTT 5) is counted and confirmed.
+//! by two memories. A message that the broker refuses for good (MQTT 5: its topic or payload is
+//! invalid, it is too large) is counted and refused; one that it may not take from us is tried
+//! again, since a person has to mend that. What the outbox gives up before it was sent is not sent.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant as Clock};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{CONFIRM_AGAIN, Confirmer, Context, Delivery, count, render_json_with};
+use super::{CONFIRM_AGAIN, Confirmer, Context, Delivery, Refused, count, render_json_with};
 use crate::config::options::{OptionFault, OptionKind, OptionSpec, Options};
 use crate::event::{OutputKey, Schema};
 use crate::mqtt::{self, Answer, Connection, Event, Handle, Outgoing, Settings, Version, Welcome};
@@ -175,16 +177,22 @@ struct Entry {
     payload: Vec<u8>,
     properties: Vec<(String, String)>,
     state: State,
+    /// How often it was sent.
+    attempts: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     /// To be published.
     Waiting,
     /// Handed to the client.
     Sent,
-    /// Acknowledged, or given up.
+    /// Acknowledged.
     Done,
+    /// The broker will never take it.
+    Refused(Refused),
+    /// Given up before it was sent.
+    PassedOver,
 }
 
 enum End {
@@ -288,7 +296,7 @@ impl Task {
                     self.receive(delivery);
                     self.publish(handle);
                 }
-                () = sleep(CONFIRM_AGAIN), if self.confirmer.waiting.is_some() => {
+                () = sleep(CONFIRM_AGAIN), if self.confirmer.waits() => {
                     self.confirmer.flush();
                 }
                 () = sleep_until_some(self.paused_until) => {
@@ -316,7 +324,7 @@ impl Task {
                 delivery = self.context.deliveries.recv(), if may_receive => {
                     self.receive(delivery);
                 }
-                () = sleep(CONFIRM_AGAIN), if self.confirmer.waiting.is_some() => {
+                () = sleep(CONFIRM_AGAIN), if self.confirmer.waits() => {
                     self.confirmer.flush();
                 }
                 () = sleep_until(until) => return false,
@@ -364,6 +372,7 @@ impl Task {
             payload,
             properties,
             state: State::Waiting,
+            attempts: 0,
         });
     }
 
@@ -381,15 +390,16 @@ impl Task {
             if entry.state != State::Waiting {
                 continue;
             }
+            if self.context.passes_over(entry.key) {
+                entry.state = State::PassedOver;
+                continue;
+            }
             if !fits(&self.mqtt.topic, entry, welcome.packet_bytes_max) {
-                entry.state = State::Done;
+                let why = "larger than the broker accepts";
+                entry.state = State::Refused(Refused::new(why, entry.attempts));
                 count(&self.context.metrics.refused);
                 if let Some(count) = self.refused_line.occurred(Clock::now()) {
-                    tracing::error!(
-                        stream = self.context.name,
-                        count,
-                        "given up: larger than the broker accepts"
-                    );
+                    tracing::error!(stream = self.context.name, count, "given up: {why}");
                 }
                 continue;
             }
@@ -404,6 +414,7 @@ impl Task {
                 break;
             }
             entry.state = State::Sent;
+            entry.attempts = entry.attempts.saturating_add(1);
             self.queued.push_back(number);
         }
         self.confirm();
@@ -456,7 +467,7 @@ impl Task {
                 self.later.reset();
             }
             Answer::Refused(reason) => {
-                entry.state = State::Done;
+                entry.state = State::Refused(Refused::new(&reason, entry.attempts));
                 count(&self.context.metrics.refused);
                 if let Some(count) = self.refused_line.occurred(Clock::now()) {
                     tracing::error!(
@@ -484,12 +495,19 @@ impl Task {
     /// Confirms what is done with nothing undone before it.
     fn confirm(&mut self) {
         let mut last = None;
-        while self
-            .window
-            .front()
-            .is_some_and(|entry| entry.state == State::Done)
-        {
-            last = self.window.pop_front().map(|entry| entry.key);
+        while let Some(entry) = self.window.front() {
+            let key = entry.key;
+            match &entry.state {
+                State::Waiting | State::Sent => break,
+                State::Done => last = Some(key),
+                State::PassedOver => {}
+                State::Refused(refused) => {
+                    // Its own word says that all before it has arrived.
+                    last = None;
+                    self.confirmer.refuse(key, refused.clone());
+                }
+            }
+            self.window.pop_front();
             self.first += 1;
         }
         if let Some(key) = last {

@@ -18,13 +18,14 @@
 //! journal, key 00 'J', sealed (see `seal`), kind 'J', no head, payload: see `journal.rs`
 //! identity, key 00 'I', sealed, kind 'I', head: 8 random bytes, no payload
 //! progress, key 00 'P', sealed, kind 'P', head: a counter, u64 LE, no payload
-//! <dir>/mark: the same sealed value
+//! <dir>/mark: see `mark.rs`
 //! rest, key 00 'R', sealed, kind 'R', head: a hash of all pairs, u64 LE, no payload
 //! ```
 //!
 //! The counter grows at open and with every [`MARK_BYTES`] written; it is synced inside of sled
-//! first and in the mark afterwards. A store that is behind its mark has silently gone back to an
-//! earlier state: it gets a new identity, so that nothing new goes out under an old one's ids. So
+//! first and in the mark afterwards. The mark also says, as of the last sync, where the log ends. A
+//! store that is behind its mark has silently gone back to an earlier state: it gets a new
+//! identity, so that nothing new goes out under an old one's ids. So
 //! does one that was at rest, closed or without a change for [`StoreOptions::settle_interval`],
 //! and has not the pairs any more that it had then: sled takes a damaged segment for one that
 //! ends early. The first change after a rest removes its hash before anything else.
@@ -36,13 +37,13 @@ mod blobs;
 mod compaction;
 mod generation;
 mod journal;
+mod mark;
 mod opening;
 mod place;
 mod window;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
@@ -55,13 +56,14 @@ use nix::fcntl::Flock;
 
 use self::compaction::Next;
 use self::generation::{Content, Generation, JOURNAL_KEY, Poison};
+use self::mark::{Mark, Reached, place_in_log};
 pub use self::opening::{Opened, StoreEvent, open};
 use self::place::unusable;
 use self::window::Window;
 use super::seal::{Sealer, check};
 use super::{Compaction, Pair, Store, StoreError, Visit, WriteBatch, table};
 
-/// The mark is set anew when so much was written.
+/// The mark is made durable when so much was written.
 const MARK_BYTES: u64 = 1 << 20;
 
 const IDENTITY_KEY: &[u8] = &[table::SYSTEM, b'I'];
@@ -104,7 +106,7 @@ struct Shared {
     dir: PathBuf,
     options: StoreOptions,
     turn: Mutex<Sealer>,
-    syncing: Mutex<()>,
+    syncing: Mutex<Mark>,
     access: Mutex<Access>,
     current: RwLock<Generation>,
     window: Mutex<Watched>,
@@ -126,6 +128,8 @@ struct Access {
     compact_at: Option<Instant>,
     /// The progress counter.
     progress: u64,
+    /// Where the log ends; none when that must be looked up.
+    log_end: Option<u64>,
     content: Content,
     /// Whether the hash of the content is in the store.
     rested: bool,
@@ -164,9 +168,9 @@ impl Shared {
             }
             drop(access);
             // Most often the keeper is at it already; then this waits for its end.
-            let _one = lock(&self.syncing);
+            let mut mark = lock(&self.syncing);
             if !lock(&self.window).window.has_room(bytes) {
-                self.sync_now()?;
+                self.sync_now(&mut mark)?;
             }
         }
     }
@@ -189,6 +193,12 @@ impl Shared {
         if let Some(value) = value {
             access.content.add(Content::of(key, value));
         }
+        access.log_end = match (place_in_log(key), access.log_end) {
+            (Some(place), Some(end)) if value.is_some() => Some(end.max(place)),
+            // The last one has gone, or perhaps has.
+            (Some(place), Some(end)) if place >= end => None,
+            (_, end) => end,
+        };
         self.live.store(access.content.bytes, Ordering::Relaxed);
         self.unmarked.fetch_add(bytes, Ordering::Relaxed);
         access.mirror(key, value);
@@ -202,39 +212,41 @@ impl Shared {
     }
 
     /// Makes everything durable that was written before the call; the caller holds `syncing`.
-    fn sync_now(&self) -> Result<(), StoreError> {
+    fn sync_now(&self, mark: &mut Mark) -> Result<(), StoreError> {
         self.poison.check()?;
         let mut access = lock(&self.access);
-        let mark = self.unmarked.load(Ordering::Relaxed) >= MARK_BYTES;
-        let mark = mark.then(|| self.count_on(&mut access)).transpose()?;
+        let durably = self.unmarked.load(Ordering::Relaxed) >= MARK_BYTES;
+        if durably {
+            self.count_on(&mut access)?;
+        }
         let current = self.current();
+        let reached = Reached {
+            progress: access.progress,
+            log_end: log_end(&mut access, &current)?,
+        };
         current.flush(&self.poison)?;
         let position = current.position();
         let changes = lock(&self.window).window.flushed(position);
         drop(access);
         current.sync(&self.poison)?;
         lock(&self.window).window.synced(position, changes);
-        match mark {
-            Some(mark) => self.set_mark(&mark),
-            None => Ok(()),
-        }
+        let marked = mark.write(reached, durably);
+        let failed = |error| self.poison.set(generation::io_failed("syncing", &error));
+        let bytes = marked.map_err(failed)?;
+        self.written_before.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Raises the progress counter inside of sled.
-    fn count_on(&self, access: &mut Access) -> Result<Vec<u8>, StoreError> {
+    fn count_on(&self, access: &mut Access) -> Result<(), StoreError> {
         self.unmarked.store(0, Ordering::Relaxed);
         access.progress = access.progress.saturating_add(1);
         let counter = access.progress;
         self.put_number(access, PROGRESS_KEY, counter)
     }
 
-    /// Sets a key of the store's own to a sealed number; gives the value.
-    fn put_number(
-        &self,
-        access: &mut Access,
-        key: &[u8],
-        number: u64,
-    ) -> Result<Vec<u8>, StoreError> {
+    /// Sets a key of the store's own to a sealed number.
+    fn put_number(&self, access: &mut Access, key: &[u8], number: u64) -> Result<(), StoreError> {
         let kind = key.last().copied().unwrap_or_default();
         let sealed = Sealer::default().seal(kind, &number.to_le_bytes(), &[]);
         let value = sealed.map_err(|error| StoreError::Io {
@@ -242,32 +254,17 @@ impl Shared {
             why: error.to_string(),
         })?;
         let bytes = size(key.len() + value.len());
-        self.change_now(access, key, Some(&value), bytes)?;
-        Ok(value)
-    }
-
-    /// Writes the counter, which is durable inside of sled, beside it.
-    fn set_mark(&self, value: &[u8]) -> Result<(), StoreError> {
-        let path = self.dir.join("mark");
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false);
-        let marked = options.open(path).and_then(|mut mark| {
-            mark.write_all(value)?;
-            mark.sync_data()
-        });
-        let bytes = size(value.len());
-        self.written_before.fetch_add(bytes, Ordering::Relaxed);
-        marked.map_err(|error| self.poison.set(generation::io_failed("syncing", &error)))
+        self.change_now(access, key, Some(&value), bytes)
     }
 
     fn sync(&self) -> Result<(), StoreError> {
         let wanted = lock(&self.window).window.changes();
-        let _one = lock(&self.syncing);
+        let mut mark = lock(&self.syncing);
         self.poison.check()?;
         if lock(&self.window).window.covers(wanted) {
             return Ok(());
         }
-        self.sync_now()
+        self.sync_now(&mut mark)
     }
 
     fn write(&self, batch: &WriteBatch) -> Result<(), StoreError> {
@@ -292,7 +289,7 @@ impl Shared {
 
     /// Notes durably what pairs there are, unless there were more than `changes` ever.
     fn rest(&self, changes: u64) -> Result<(), StoreError> {
-        let _one = lock(&self.syncing);
+        let mut mark = lock(&self.syncing);
         self.poison.check()?;
         {
             let mut access = lock(&self.access);
@@ -307,7 +304,7 @@ impl Shared {
             // The end of the log may get lost, and this with it: so the mark is set, too.
             self.unmarked.store(MARK_BYTES, Ordering::Relaxed);
         }
-        self.sync_now()
+        self.sync_now(&mut mark)
     }
 
     /// Syncs in time, until the store is closed or fails.
@@ -325,9 +322,9 @@ impl Shared {
             // A failure poisons the store, which ends this.
             if watched.window.wants_sync() || syncs_in == Some(Duration::ZERO) {
                 drop(watched);
-                let one = lock(&self.syncing);
-                let _ = self.sync_now();
-                drop(one);
+                let mut mark = lock(&self.syncing);
+                let _ = self.sync_now(&mut mark);
+                drop(mark);
                 watched = lock(&self.window);
                 continue;
             }
@@ -363,18 +360,15 @@ impl Shared {
     /// Whether the store was found in an earlier state than marked, or without pairs that it had
     /// when it was at rest.
     fn went_back(&self) -> Result<bool, StoreError> {
-        let path = self.dir.join("mark");
-        let marked = match std::fs::read(&path) {
-            Ok(value) => Shared::counter(Some(&value)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(unusable(&path, &error)),
-        };
-        let reached = Shared::counter(self.current().get(PROGRESS_KEY)?.as_deref());
+        let marked = lock(&self.syncing).read()?;
+        let progress = Shared::counter(self.current().get(PROGRESS_KEY)?.as_deref());
         let rest = self.current().get(REST_KEY)?;
         let mut access = lock(&self.access);
-        access.progress = reached;
+        access.progress = progress;
+        let log_end = log_end(&mut access, &self.current())?;
+        let is_behind = progress < marked.progress || log_end < marked.log_end;
         let Some(rest) = rest else {
-            return Ok(reached < marked);
+            return Ok(is_behind);
         };
         let lost = Shared::counter(Some(&rest)) != access.content.sum;
         if lost {
@@ -382,7 +376,7 @@ impl Shared {
         }
         access.rested = !lost;
         lock(&self.window).rested = !lost;
-        Ok(lost || reached < marked)
+        Ok(lost || is_behind)
     }
 
     /// The identity, drawn anew when there is none or the store went back.
@@ -408,6 +402,17 @@ impl Shared {
     }
 }
 
+/// Where the log ends.
+fn log_end(access: &mut Access, current: &Generation) -> Result<u64, StoreError> {
+    if let Some(end) = access.log_end {
+        return Ok(end);
+    }
+    let last = current.last(&[table::LOG], &[table::LOG + 1])?;
+    let end = last.and_then(|(key, _)| place_in_log(&key)).unwrap_or(0);
+    access.log_end = Some(end);
+    Ok(end)
+}
+
 fn size(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
@@ -424,11 +429,12 @@ impl SledStore {
             dir: dir.to_owned(),
             options: *options,
             turn: Mutex::default(),
-            syncing: Mutex::default(),
+            syncing: Mutex::new(Mark::new(dir)),
             access: Mutex::new(Access {
                 next: None,
                 compact_at: None,
                 progress: 0,
+                log_end: None,
                 content,
                 rested: false,
             }),
@@ -459,6 +465,21 @@ impl SledStore {
     }
 }
 
+impl SledStore {
+    /// A caller is given an error. Somebody may wait inside of sled for what will not come any
+    /// more: after a failure, sled wakes whoever waits when it is asked to flush once more.
+    fn failed(&self) {
+        let is_first = !self.shared.poison.set_told();
+        if !is_first || !self.shared.poison.is_set() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new().name("store-wake".to_owned());
+        // Without it they wait until the process ends, which the daemon then sees to.
+        let _ = thread.spawn(move || shared.current().flush(&shared.poison));
+    }
+}
+
 impl Store for SledStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.shared.poison.check()?;
@@ -466,8 +487,7 @@ impl Store for SledStore {
     }
 
     fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
-        let told = |_: &StoreError| self.shared.poison.set_told();
-        self.shared.write(&batch).inspect_err(told)
+        self.shared.write(&batch).inspect_err(|_| self.failed())
     }
 
     fn range(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
@@ -481,8 +501,7 @@ impl Store for SledStore {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        let told = |_: &StoreError| self.shared.poison.set_told();
-        self.shared.sync().inspect_err(told)
+        self.shared.sync().inspect_err(|_| self.failed())
     }
 
     fn bytes_on_disk(&self) -> Result<u64, StoreError> {

@@ -104,9 +104,9 @@ impl Poison {
         error
     }
 
-    /// A caller has been given an error.
-    pub(super) fn set_told(&self) {
-        self.told.store(true, Ordering::Relaxed);
+    /// A caller has been given an error; whether one was before.
+    pub(super) fn set_told(&self) -> bool {
+        self.told.swap(true, Ordering::Relaxed)
     }
 }
 

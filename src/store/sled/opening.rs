@@ -81,8 +81,8 @@ pub fn open(dir: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
     let is_old = existed && !emptied;
     let id = store.shared.identity(is_old, went_back, &mut events)?;
     {
-        let _one = lock(&store.shared.syncing);
-        store.shared.sync_now()?;
+        let mut mark = lock(&store.shared.syncing);
+        store.shared.sync_now(&mut mark)?;
     }
     Ok(Opened {
         store: Arc::new(store),

@@ -1,6 +1,7 @@
 //! Real sled in a temporary directory, and what can happen to its files.
 
 use std::fs;
+use std::fs::OpenOptions;
 use std::io::{Read, Seek, Write};
 use std::ops::ControlFlow;
 
