@@ -209,7 +209,12 @@ impl Search {
         let Some(lsn) = name.and_then(|name| name.parse::<i64>().ok()) else {
             return Ok(());
         };
-        let file = File::open(path)?;
+        let file = match File::open(path) {
+            Ok(file) => file,
+            // sled has just removed it, as it was replaced.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
         if file.metadata()?.len() > BLOB_BYTES_MAX {
             return Ok(());
         }
@@ -545,7 +550,6 @@ mod tests {
                 store.write(batch).unwrap();
             }
             store.sync().unwrap();
-            drop(store);
             let found = salvage(&[folder.path().join("store")]).unwrap();
             for (key, value) in &expected {
                 assert!(
@@ -554,6 +558,7 @@ mod tests {
                 );
             }
             assert_eq!(found.damaged, 0);
+            drop(store);
         }
     }
 
