@@ -134,6 +134,7 @@ impl Core {
             unlogged: BTreeMap::new(),
             saved: seq,
             needs_everything: false,
+            ahead_pieces: 0,
             is_new: seq == Seq(0),
             unsaved: Vec::new(),
             jobs: VecDeque::new(),

@@ -17,8 +17,10 @@ use crate::engine::Saving;
 use crate::event::StateChanges;
 use crate::store::{Store, StoreError};
 
-/// Pieces that are taken ahead between two turns: some 2 ms.
-const AHEAD_PIECES_MAX: usize = 2048;
+/// Bytes of pieces that are taken ahead between two turns: some 2 ms.
+const AHEAD_BYTES: usize = 512 << 10;
+/// As many pieces as make that, by the mean size of the last ones, within these bounds.
+const AHEAD_PIECES: std::ops::RangeInclusive<usize> = 64..=8192;
 /// Jobs that may wait for the writing thread.
 const JOBS_MAX: usize = 2;
 
@@ -62,8 +64,13 @@ impl Core {
             return Ok(Ahead::Enough(None));
         }
         let mut changes = StateChanges::new();
-        let pieces_max = AHEAD_PIECES_MAX;
+        let pieces_max = self
+            .ahead_pieces
+            .clamp(*AHEAD_PIECES.start(), *AHEAD_PIECES.end());
         let more = self.take(Saving::Ahead { pieces_max }, &mut changes)?;
+        if let Some(mean) = changes.bytes().checked_div(changes.len()) {
+            self.ahead_pieces = AHEAD_BYTES / mean.max(1);
+        }
         let job = self.checkpoints.stage(changes);
         Ok(if more {
             Ahead::More(job)

@@ -125,6 +125,8 @@ pub struct Core {
     pub(super) is_new: bool,
     /// Changes of an engine that is no more, for the next checkpoint.
     pub(super) unsaved: Vec<StateChanges>,
+    /// How many pieces are taken ahead at a time.
+    pub(super) ahead_pieces: usize,
     /// What is to be written of the checkpoint that was begun.
     pub(super) jobs: VecDeque<Job>,
     /// The state of the clock that the next turn logs before anything else.

@@ -63,6 +63,8 @@ use self::window::Window;
 use super::seal::{Sealer, check};
 use super::{Compaction, Pair, Store, StoreError, Visit, WriteBatch, table};
 
+/// How long closing a store that failed waits for what goes on inside of sled.
+const WAKE_MAX: Duration = Duration::from_secs(1);
 /// The mark is made durable when so much was written.
 const MARK_BYTES: u64 = 1 << 20;
 
@@ -100,6 +102,8 @@ struct SledStore {
     shared: Arc<Shared>,
     /// Syncs before writers have to wait, and what nobody syncs.
     keeper: Option<JoinHandle<()>>,
+    /// Wakes who waits in a store that failed.
+    waker: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Shared {
@@ -461,6 +465,7 @@ impl SledStore {
         Ok(SledStore {
             shared,
             keeper: Some(keeper),
+            waker: Mutex::default(),
         })
     }
 }
@@ -476,7 +481,8 @@ impl SledStore {
         let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new().name("store-wake".to_owned());
         // Without it they wait until the process ends, which the daemon then sees to.
-        let _ = thread.spawn(move || shared.current().flush(&shared.poison));
+        let woken = thread.spawn(move || drop(shared.current().flush(&shared.poison)));
+        *lock(&self.waker) = woken.ok();
     }
 }
 
@@ -532,6 +538,12 @@ impl Drop for SledStore {
         self.shared.wake.notify_all();
         if let Some(keeper) = self.keeper.take() {
             let _ = keeper.join();
+        }
+        // Until it ends it keeps the store's lock; should it hang, so does sled.
+        let waker = lock(&self.waker).take();
+        let until = Instant::now() + WAKE_MAX;
+        while waker.as_ref().is_some_and(|one| !one.is_finished()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
         }
         let changes = lock(&self.shared.window).window.changes();
         // When it fails, the next open cannot tell whether everything is there; it never could.
