@@ -172,6 +172,22 @@ fn changes() -> Measured {
     }
 }
 
+fn limits(checkpoint_interval: Option<Duration>) -> Limits {
+    Limits {
+        turn_rows_max: 4096,
+        turn_bytes_max: 1 << 20,
+        durability: Durability::Interval(Duration::from_millis(5)),
+        checkpoint_interval,
+        checkpoint_log_bytes_max: None,
+        room: RoomLimits {
+            bytes_max: 0,
+            free_bytes_min: 0,
+        },
+        jump_ms_max: i64::MAX,
+        sinks_within: Duration::ZERO,
+    }
+}
+
 struct Driven {
     rate: f64,
     pause_us: f64,
@@ -199,19 +215,7 @@ fn drive(path: &Path, interval: Option<Duration>) -> Driven {
         drained: watch::channel(false).0,
         metrics: Arc::clone(&metrics),
     };
-    let limits = Limits {
-        turn_rows_max: 4096,
-        turn_bytes_max: 1 << 20,
-        durability: Durability::Interval(Duration::from_millis(5)),
-        checkpoint_interval: interval,
-        checkpoint_log_bytes_max: None,
-        room: RoomLimits {
-            bytes_max: 0,
-            free_bytes_min: 0,
-        },
-        jump_ms_max: i64::MAX,
-        sinks_within: Duration::ZERO,
-    };
+    let limits = limits(interval);
     let opened = Opened {
         checkpoint: core.last(),
         core,

@@ -315,7 +315,7 @@ impl Catalogue {
     }
 
     /// The runs to fold, as a part of the chain, and whether they begin it.
-    pub(super) fn to_fold(&mut self) -> Option<(Token, Vec<Run>, bool)> {
+    pub(super) fn next_fold(&mut self) -> Option<(Token, Vec<Run>, bool)> {
         if self.folding.strong_count() > 0 {
             return None;
         }

@@ -93,7 +93,7 @@ impl Job {
 
     pub(super) fn fold(shared: &Shared) -> Option<Job> {
         let mut catalogue = shared.lock();
-        let (token, runs, whole) = catalogue.to_fold()?;
+        let (token, runs, whole) = catalogue.next_fold()?;
         let fold = Fold::new(token, catalogue.next_run(), runs, whole);
         drop(catalogue);
         Some(Job {

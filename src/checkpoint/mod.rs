@@ -310,7 +310,6 @@ impl Checkpoints {
 
     /// Takes the last changes. The checkpoint exists when the job has been run, and is durable
     /// after the next sync.
-    #[must_use]
     pub fn finish(&mut self, seq: Seq, time: Timestamp, changes: StateChanges) -> Job {
         self.staged.push(changes);
         let sets = std::mem::take(&mut self.staged);

@@ -1,13 +1,13 @@
 //! State as pieces: what an operator gives to a checkpoint and takes back from it.
 //!
 //! A piece's key is the part it belongs to (8 bits), which of several alike, as the sides of a join
-//! are (16 bits), and its number within the part (40 bits). A piece is CBOR, and small: a block of a
-//! window's rows, a group, a row of a table, a partial match.
+//! are (16 bits), and its number within the part (40 bits). A piece is CBOR, and small: a block of
+//! a window's rows, a group, a row of a table, a partial match.
 //!
 //! Saving gives what has changed since the last time. An operator that has not worked is not asked;
-//! one that has gives the pieces that it puts every time ([`Save::put`]), and of those that are many
-//! what [`Changed`] or [`Stretch`] has kept count of. What is not kept count of is renewed as a whole
-//! ([`Save::renew`]).
+//! one that has gives the pieces that it puts every time ([`Save::put`]), and of those that are
+//! many what [`Changed`] or [`Stretch`] has kept count of. What is not kept count of is renewed as
+//! a whole ([`Save::renew`]).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -367,8 +367,8 @@ impl Changed {
     }
 }
 
-/// Where pieces come to that were saved by slot: to the same slots, or, if these would take far more
-/// memory than the pieces need, to the first ones.
+/// Where pieces come to that were saved by slot: to the same slots, or, if these would take far
+/// more memory than the pieces need, to the first ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slots {
     /// To those at which they were saved, all of them below this.

@@ -137,22 +137,22 @@ impl Core {
             is_new: seq == Seq(0),
             unsaved: Vec::new(),
             jobs: VecDeque::new(),
-            known_unlogged: BTreeMap::new(),
             clock: None,
         };
-        core.replay(open, wanted, found)?;
+        let behind = core.saved.plus(1);
+        core.replay(open, wanted, behind, found)?;
         Ok((core, is_unknown))
     }
 
-    /// Runs the log behind the checkpoint. What it puts out is in the outbox already, but for what
+    /// Runs the log from a number on. What it puts out is in the outbox already, but for what
     /// damage has taken: the outbox leaves out what it has.
-    fn replay(
+    pub(super) fn replay(
         &mut self,
         open: &Open<'_>,
         wanted: &str,
+        mut from: Seq,
         found: &mut Recovered,
     ) -> Result<(), PipelineError> {
-        let mut from = self.saved.plus(1);
         loop {
             let mut change: Option<Record> = None;
             let mut records = Vec::new();

@@ -229,6 +229,8 @@ impl Core {
             time: core.last_time(),
             body: Body::Restored { to },
         })?;
+        // Outputs for which an outbox has no room may have become records.
+        core.replay(open, &wanted, done.at.plus(1), &mut found)?;
         done.outputs = core.waiting().saturating_sub(before);
         core.checkpoint()?;
         core.store.sync()?;

@@ -648,6 +648,7 @@ impl Pipeline<'_> {
 
     fn finish(&mut self) -> Result<Outcome, PipelineError> {
         self.write_confirmed()?;
+        self.core.remember_unlogged();
         self.save_all()?;
         self.settle()?;
         let waiting = (0..self.lasting.handles.feeds.len())

@@ -88,11 +88,6 @@ impl Core {
         self.own
             .save(whole, &mut changes)
             .map_err(CheckpointError::Encode)?;
-        self.known_unlogged = self
-            .unlogged
-            .iter()
-            .map(|(source, marks)| (source.clone(), marks.len()))
-            .collect();
         let time = self.wal.last_time();
         Ok(self.checkpoints.finish(self.last(), time, changes))
     }
@@ -101,14 +96,20 @@ impl Core {
     pub fn checkpointed(&mut self, saved: &Saved) -> Option<Job> {
         if !saved.folded {
             self.saved = self.saved.max(saved.seq);
-            // The checkpoint knows these marks; a record that had them too would have them twice.
-            for (source, count) in std::mem::take(&mut self.known_unlogged) {
-                if let Some(marks) = self.unlogged.get_mut(&source) {
-                    marks.drain(..count.min(marks.len()));
-                }
-            }
         }
         self.checkpoints.fold()
+    }
+
+    /// Nothing more will be logged: marks of messages that left nothing to log lie in the last
+    /// checkpoint. Before, they wait for a record, so that none is remembered twice. They stay, as
+    /// the store may fail.
+    pub fn remember_unlogged(&mut self) {
+        for (source, marks) in &self.unlogged {
+            // It may have failed before, behind that checkpoint.
+            if !self.own.marks(source).ends_with(marks) {
+                self.own.remember(source, marks);
+            }
+        }
     }
 
     /// Saves the state as of the last input, at once and in this thread, and does whatever is to be

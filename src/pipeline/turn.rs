@@ -127,8 +127,6 @@ pub struct Core {
     pub(super) unsaved: Vec<StateChanges>,
     /// What is to be written of the checkpoint that was begun.
     pub(super) jobs: VecDeque<Job>,
-    /// How many of the unlogged marks the checkpoint has that is being written.
-    pub(super) known_unlogged: BTreeMap<String, usize>,
     /// The state of the clock that the next turn logs before anything else.
     pub(super) clock: Option<ClockState>,
 }
@@ -241,7 +239,6 @@ impl Core {
             return Ok(());
         };
         let name = &definition.name;
-        self.own.remember(name, &marks);
         if rows.is_empty() && rejected.is_empty() {
             let unlogged = self.unlogged.entry(name.clone()).or_default();
             unlogged.extend(marks);
@@ -249,8 +246,8 @@ impl Core {
             return Ok(());
         }
         let mut all = self.unlogged.remove(name).unwrap_or_default();
-        self.known_unlogged.remove(name);
         all.extend(marks);
+        self.own.remember(name, &all);
         let source = name.clone();
         let mut origin = (!all.is_empty()).then_some(Origin { source, marks: all });
         let (pieces, too_large) = pieces(rows);

@@ -167,8 +167,8 @@ impl Run<'_> {
         core.write(turn).map_err(|error| vec![error.to_string()])
     }
 
-    /// Runs the log that the pipeline wrote through a fresh engine, and nothing else. On the way the
-    /// state is saved in small steps, which must make the same as saving it as a whole; every
+    /// Runs the log that the pipeline wrote through a fresh engine, and nothing else. On the way
+    /// the state is saved in small steps, which must make the same as saving it as a whole; every
     /// third time another engine goes on with it.
     fn replay(
         &self,

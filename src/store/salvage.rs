@@ -19,6 +19,7 @@
 //! kind 8    a page: next, merging child, merging u8, prefix length u8, lowest key, highest key,
 //!           0 u8, how many, keys without the prefix, values; a key or a value: length, bytes
 //! kind 10   a change of a page: 0 u8, key without the page's prefix, value
+//! kind 9    a page that lies in the file blobs/<n>: n i64 LE; kind 11: a change likewise
 //! blobs/<n> crc u32 LE, kind u8, then as above
 //! ```
 
@@ -38,6 +39,8 @@ const BLOB_HEAD: usize = 5;
 const LSN_MASK: i64 = i64::MAX;
 const KIND_PAGE: u8 = 8;
 const KIND_CHANGE: u8 = 10;
+const KIND_BLOB_PAGE: u8 = 9;
+const KIND_BLOB_CHANGE: u8 = 11;
 /// A page has fewer keys.
 const KEYS_MAX: u64 = 4096;
 /// A larger file is no blob of ours.
@@ -130,6 +133,8 @@ struct Search {
     found: Salvage,
     /// The prefixes of pages, by generation and page, as of when.
     prefixes: BTreeMap<(usize, u64), Prefixes>,
+    /// Which blobs messages name: the newest of them, and its page.
+    blobs: BTreeMap<(usize, i64), (Age, u64)>,
     /// Changes of pages: the page, the key without its prefix.
     changes: Vec<(Age, Option<u64>, Vec<u8>, Spot)>,
 }
@@ -204,23 +209,32 @@ impl Search {
         let Some(lsn) = name.and_then(|name| name.parse::<i64>().ok()) else {
             return Ok(());
         };
-        let file = File::open(path)?;
+        let file = match File::open(path) {
+            Ok(file) => file,
+            // sled has just removed it, as it was replaced.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
         if file.metadata()?.len() > BLOB_BYTES_MAX {
             return Ok(());
         }
         let mut blob = Vec::new();
         (&file).read_to_end(&mut blob)?;
         self.found.bytes += len_u64(&blob);
+        // Without a message that names it, it is one that has been replaced.
+        let named = self.blobs.get(&(self.generation, lsn)).copied();
         let place = Place {
-            age: (self.generation, lsn),
-            page: None,
+            age: named.map_or((self.generation, -1), |(age, _)| age),
+            page: named.map(|(_, page)| page),
             file: self.found.files.len(),
             offset: to_u64(BLOB_HEAD),
         };
         if let (Some(kind), Some(body)) = (blob.get(4), blob.get(BLOB_HEAD..)) {
-            // A page or a change of one; that kinds for blobs are odd is sled's affair.
-            let kind = kind & !1;
-            self.content(kind, body, place);
+            match *kind {
+                KIND_BLOB_PAGE | KIND_PAGE => self.page(body, place),
+                KIND_BLOB_CHANGE | KIND_CHANGE => self.change(body, place),
+                _ => None,
+            };
         }
         self.found.files.push(file);
         Ok(())
@@ -231,6 +245,13 @@ impl Search {
         match kind {
             KIND_PAGE => self.page(body, place),
             KIND_CHANGE => self.change(body, place),
+            KIND_BLOB_PAGE | KIND_BLOB_CHANGE => {
+                let lsn = i64::from_le_bytes(body.try_into().ok()?);
+                let named = self.blobs.entry((self.generation, lsn));
+                let known = named.or_insert((place.age, place.page?));
+                *known = (*known).max((place.age, place.page?));
+                Some(())
+            }
             _ => None,
         }
     }
@@ -344,7 +365,7 @@ struct Message<'a> {
 impl<'a> Message<'a> {
     fn read(segment: &'a [u8], at: usize, number: Option<u64>) -> Option<Message<'a>> {
         let kind = *segment.get(at + 4)?;
-        if kind != KIND_PAGE && kind != KIND_CHANGE {
+        if !(KIND_PAGE..=KIND_BLOB_CHANGE).contains(&kind) {
             return None;
         }
         let mut head = Cursor {
@@ -529,7 +550,6 @@ mod tests {
                 store.write(batch).unwrap();
             }
             store.sync().unwrap();
-            drop(store);
             let found = salvage(&[folder.path().join("store")]).unwrap();
             for (key, value) in &expected {
                 assert!(
@@ -538,6 +558,7 @@ mod tests {
                 );
             }
             assert_eq!(found.damaged, 0);
+            drop(store);
         }
     }
 

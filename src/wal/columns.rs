@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! column  {"v": [value, ...]}         values as they are
-//!         {"i": [int, ...]}           integers: the first, then each minus the one before (wrapping)
-//!         {"f": bytes}                floats: the first (highest) bytes of all, then the second, ...
+//!         {"i": [int, ...]}           integers: the first, then each minus the one before it
+//!         {"f": bytes}                floats: the first (highest) bytes of all, the second, ...
 //!         {"p": [mask, bytes]}        the same, but planes whose bit (1 for the first) is set in
 //!                                     `mask` are in the tail
 //!         {"t": [count, bytes]}       texts: so many different ones in order, each as: how many
@@ -12,9 +12,9 @@
 //!                                     text in as few bits as hold `count - 1`, lowest bits first
 //! ```
 //!
-//! Column after column, differences and planes: all of them so that zstd finds more. The tail is not
-//! packed: zstd would only spend time on bytes that are random, and its table of frequencies, one
-//! for all, would be the worse for the others.
+//! Column after column, differences and planes: all of them so that zstd finds more. The tail is
+//! not packed: zstd would only spend time on bytes that are random, and its table of frequencies,
+//! one for all, would be the worse for the others.
 
 use std::collections::HashMap;
 

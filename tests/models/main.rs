@@ -1,4 +1,5 @@
-//! The engine, and the outbox, against models of a few lines that look at everything again and again.
+//! The engine, and the outbox, against models of a few lines that look at everything again and
+//! again.
 //!
 //! An engine is run straight, with all rows at once, and with restarts from what was saved, in
 //! steps, behind each input; all must give what the model says.

@@ -1,12 +1,12 @@
-//! The state of a pattern: partial matches and scopes by their slots, which a restore keeps, and the
-//! rest. The lists, queues and orders in which they stand follow from that.
+//! The state of a pattern: partial matches and scopes by their slots, which a restore keeps, and
+//! the rest. The lists, queues and orders in which they stand follow from that.
 //!
 //! Pieces are arrays of CBOR:
 //!
 //! ```text
 //! scope:          key | number | armed | matched | events
-//! partial match:  [scope | number | active | taken | done | finished | armed | birth | first event]
-//!                 | time of the first row | begun | match row
+//! partial match:  [scope | number | active | taken | done | finished | armed | birth |
+//!                 first event] | time of the first row | begun | match row
 //! ```
 
 use serde::{Deserialize, Serialize};

@@ -6,8 +6,8 @@
 //! number | seq | time | for each further order: number there | for each column: value
 //! ```
 //!
-//! A restore leaves rows in their slots. Slots that [`IndexedRows::tidy`] gives anew are saved anew:
-//! there are at most a third as many of them as rows have gone since the last time.
+//! A restore leaves rows in their slots. Slots that [`IndexedRows::tidy`] gives anew are saved
+//! anew: there are at most a third as many of them as rows have gone since the last time.
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeSeq, Serializer};

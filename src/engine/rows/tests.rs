@@ -29,7 +29,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (any::<usize>(), cell(), cell()).prop_map(|(row, a, b)| Step::Change(row, a, b)),
         1 => any::<usize>().prop_map(Step::Touch),
         2 => Just(Step::Tidy),
-        1 => prop::bool::weighted(0.2).prop_map(|clear| if clear { Step::Clear } else { Step::Save }),
+        1 => prop::bool::weighted(0.2)
+            .prop_map(|clear| if clear { Step::Clear } else { Step::Save }),
         1 => (0..80usize).prop_map(Step::Ahead),
         1 => Just(Step::Save),
         1 => Just(Step::Restart),
