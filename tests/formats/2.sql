@@ -34,7 +34,7 @@ INSERT INTO Drawn SELECT device, uuid() AS id, rand() AS number FROM Acks;
 -- Windows that slide.
 -- sink SlLength
 INSERT INTO SlLength SELECT avg(temp) AS a, min(temp) AS lo, max(temp) AS hi, sum(total) AS s
-FROM Readings WINDOW('length', 5);
+FROM Readings WINDOW('length', 20);
 -- sink SlTime
 INSERT INTO SlTime SELECT count(*) AS n, sum(temp) AS s, stddev(temp) AS d, median(temp) AS m
 FROM Readings WINDOW('time', 4 SECONDS);
