@@ -160,8 +160,8 @@ pub const KEYS: &[KeySpec] = &[
         "checkpoint.keep",
         OptionKind::Integer { min: 1, max: 1000 },
         Some("2"),
-        "How many checkpoints are kept; besides, one that shares nothing with the newest, so that damage \
-         cannot reach all of them.",
+        "How many checkpoints are kept; besides, one that shares nothing with the newest, so that \
+         damage cannot reach all of them.",
     ),
     key(
         "clock.jump_max",
