@@ -169,7 +169,8 @@ pub trait Store: Send + Sync {
     fn write(&self, batch: WriteBatch) -> Result<(), StoreError>;
 
     /// Visits every pair with `from <= key < to` in order, until `visit` breaks. `visit` must not
-    /// call the store.
+    /// call the store. When another thread writes near to these keys at the same time, some may be
+    /// passed over.
     fn range(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError>;
 
     /// The pair with the greatest key in `from <= key < to`.
