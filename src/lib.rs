@@ -10,6 +10,8 @@ pub mod config;
 
 pub mod pace;
 
+pub mod report;
+
 pub mod mqtt;
 
 pub mod source;
@@ -25,6 +27,8 @@ pub mod engine;
 pub mod checkpoint;
 
 pub mod outbox;
+
+pub mod encode;
 
 pub mod sink;
 

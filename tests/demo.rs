@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use eventflux::config::Definition;
 use eventflux::config::options::{Layer, OptionValue, Options};
 use eventflux::demo::{broker, sensor};
 use eventflux::event::{Field, Schema, Type};
@@ -49,7 +50,15 @@ fn start(broker: SocketAddr, client_id: &str) -> Running {
     ] {
         options.set(name, OptionValue::Text(text), Layer::Sql);
     }
-    let source = Source::new("mqtt", "json", &options, &schema, client_id).unwrap();
+    let source = Source::new(&Definition {
+        stream: "S",
+        extension: "mqtt",
+        format: "json",
+        options: &options,
+        schema: &schema,
+        client_id,
+    })
+    .unwrap();
     let (to, arrivals) = crossbeam::channel::bounded(64);
     let (released, was_released) = watch::channel(0);
     let (stop, stopped) = watch::channel(false);
@@ -63,6 +72,7 @@ fn start(broker: SocketAddr, client_id: &str) -> Running {
         stop: stopped,
         stop_within: Duration::from_secs(2),
         metrics: Arc::clone(&metrics),
+        reporter: eventflux::report::Reporter::default(),
     };
     let thread = std::thread::spawn(move || block_on(source.run(context)));
     Running {

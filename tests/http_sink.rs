@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use eventflux::config::Definition;
 use eventflux::config::options::{Layer, OptionValue, Options};
 use eventflux::event::{Field, OutputKey, Schema, Seq, Timestamp, Type, Value};
 use eventflux::sink::{Confirmed, Context, Delivery, Metrics, Refused, Sink};
@@ -113,7 +114,15 @@ fn start(url: &str, more: &[(&str, OptionValue)]) -> Delivering {
     for (name, value) in more {
         options.set(name, value.clone(), Layer::Sql);
     }
-    let sink = Sink::new("http", &options, &schema(), "").unwrap();
+    let sink = Sink::new(&Definition {
+        stream: "S",
+        extension: "http",
+        format: "json",
+        options: &options,
+        schema: &schema(),
+        client_id: "",
+    })
+    .unwrap();
     let (to, deliveries) = mpsc::channel(100);
     let (confirm, confirmed) = crossbeam::channel::bounded(2);
     let (settled, is_settled) = watch::channel(OutputKey::default());
@@ -128,6 +137,7 @@ fn start(url: &str, more: &[(&str, OptionValue)]) -> Delivering {
         stop: stopped,
         stop_within: Duration::from_millis(200),
         metrics: Arc::clone(&metrics),
+        reporter: eventflux::report::Reporter::default(),
     };
     let thread = std::thread::spawn(move || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -382,7 +392,16 @@ fn bad_options_are_named() {
         options.set(name, text(value), Layer::Sql);
         let schema = Schema::new(Vec::new());
         assert_eq!(
-            Sink::new("http", &options, &schema, "").unwrap_err().option,
+            Sink::new(&Definition {
+                stream: "S",
+                extension: "http",
+                format: "json",
+                options: &options,
+                schema: &schema,
+                client_id: ""
+            })
+            .unwrap_err()
+            .option,
             name
         );
     }

@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Receiver;
+use eventflux::config::Definition;
 use eventflux::config::options::{Layer, OptionValue, Options};
 use eventflux::decode::Reason;
 use eventflux::event::{
@@ -85,7 +86,15 @@ impl Running {
     fn at(url: &str, more: &[(&str, &str)], tail: Vec<DeliveryMark>, capacity: usize) -> Running {
         let mut all = vec![("mqtt.broker", url), ("mqtt.topic", "plant/#")];
         all.extend(more);
-        let source = Source::new("mqtt", "json", &options(&all), &schema(), "tester").unwrap();
+        let source = Source::new(&Definition {
+            stream: "S",
+            extension: "mqtt",
+            format: "json",
+            options: &options(&all),
+            schema: &schema(),
+            client_id: "tester",
+        })
+        .unwrap();
         let (to, arrivals) = crossbeam::channel::bounded(capacity);
         let (released, was_released) = watch::channel(0);
         let (stop, stopped) = watch::channel(false);
@@ -100,6 +109,7 @@ impl Running {
             stop: stopped,
             stop_within: Duration::from_secs(5),
             metrics: Arc::clone(&metrics),
+            reporter: eventflux::report::Reporter::default(),
         };
         let thread = on_a_thread(source.run(context), killed);
         let running = Running {
@@ -567,7 +577,15 @@ impl Delivering {
     fn start(url: &str, more: &[(&str, &str)]) -> Delivering {
         let mut all = vec![("mqtt.broker", url), ("mqtt.topic", "alerts")];
         all.extend(more);
-        let sink = Sink::new("mqtt", &options(&all), &schema(), "sink").unwrap();
+        let sink = Sink::new(&Definition {
+            stream: "S",
+            extension: "mqtt",
+            format: "json",
+            options: &options(&all),
+            schema: &schema(),
+            client_id: "sink",
+        })
+        .unwrap();
         let (to, deliveries) = mpsc::channel(1_000);
         let (confirm, confirmed) = crossbeam::channel::bounded(4);
         let (settled, is_settled) = watch::channel(OutputKey::default());
@@ -582,6 +600,7 @@ impl Delivering {
             stop: stopped,
             stop_within: Duration::from_secs(2),
             metrics: Arc::clone(&metrics),
+            reporter: eventflux::report::Reporter::default(),
         };
         let thread = on_a_thread(sink.run(context), oneshot::channel().1);
         Delivering {

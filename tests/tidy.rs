@@ -21,13 +21,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("diagnostic", &[]),
     ("pace", &[]),
+    ("report", &["event"]),
     ("clock", &["event"]),
     ("config", &["event", "diagnostic"]),
-    ("mqtt", &["event", "config", "pace"]),
+    ("mqtt", &["event", "config", "pace", "tls"]),
     ("demo", &["mqtt", "event"]),
+    ("tls", &["config"]),
     (
         "source",
-        &["event", "config", "mqtt", "decode", "pace", "clock"],
+        &[
+            "event", "config", "mqtt", "tls", "decode", "pace", "clock", "report", "serial",
+        ],
     ),
     ("decode", &["event", "config", "mqtt"]),
     ("store", &[]),
@@ -37,7 +41,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["event", "sql"]),
     ("checkpoint", &["event", "store"]),
     ("outbox", &["event", "store"]),
-    ("sink", &["event", "config", "mqtt", "pace", "clock"]),
+    ("encode", &["event", "config"]),
+    (
+        "sink",
+        &[
+            "event", "config", "mqtt", "tls", "encode", "pace", "clock", "report", "serial",
+        ],
+    ),
     ("observe", &["source", "sink", "engine"]),
     (
         "pipeline",

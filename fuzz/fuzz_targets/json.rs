@@ -20,9 +20,9 @@ fuzz_target!(|payload: &[u8]| {
     let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let fields = names.iter().zip(types).map(|(name, ty)| Field { name: (*name).to_owned(), ty });
     let schema = Schema::new(fields.collect());
-    let mut decoder = Decoder::new("json", &Options::default(), &schema, None).unwrap();
+    let mut decoder = Decoder::new("json", &Options::default(), &schema, &[]).unwrap();
     let mut rows = Batch::new(schema.width());
-    if decoder.decode(payload, "topic", &mut rows).is_err() {
+    if decoder.decode(payload, &mut rows).is_err() {
         assert!(rows.is_empty());
     }
     for row in rows.rows().iter() {

@@ -163,13 +163,13 @@ impl Replay {
         let decoder = match self.decoders.entry(name) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                let decoder = Decoder::new("json", &Options::default(), &stream.schema, None);
+                let decoder = Decoder::new("json", &Options::default(), &stream.schema, &[]);
                 entry.insert(decoder.map_err(|fault| fault.to_string())?)
             }
         };
         let mut rows = Batch::new(stream.schema.width());
         decoder
-            .decode(event.get().as_bytes(), "", &mut rows)
+            .decode(event.get().as_bytes(), &mut rows)
             .map_err(|reject| reject.to_string())?;
         rows.stamp_all(self.next, Timestamp(time).max(self.engine.clock()));
         self.next = self.next.plus(u64::try_from(rows.len()).unwrap_or(1));

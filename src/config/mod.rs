@@ -6,6 +6,7 @@
 //! What the SQL means, and whether a connector can work with its options, is left to others.
 
 mod build;
+mod definition;
 mod document;
 mod expand;
 pub mod keys;
@@ -20,6 +21,7 @@ mod sql_texts;
 mod text;
 mod value;
 
+pub use definition::Definition;
 pub use expand::{Environment, Expanded, Expander, Unresolved};
 pub use list::{ListedValue, list};
 pub use load::{Failure, Loaded, load, read};

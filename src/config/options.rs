@@ -22,6 +22,48 @@ pub struct OptionSpec {
     pub doc: &'static str,
 }
 
+impl OptionSpec {
+    /// An option that may be left out, and has no default.
+    #[must_use]
+    pub const fn new(name: &'static str, kind: OptionKind, doc: &'static str) -> OptionSpec {
+        OptionSpec {
+            name,
+            kind,
+            default: None,
+            required: false,
+            secret: false,
+            doc,
+        }
+    }
+
+    /// The same, which holds `default` when nothing is written.
+    #[must_use]
+    pub const fn or(self, default: &'static str) -> OptionSpec {
+        OptionSpec {
+            default: Some(default),
+            ..self
+        }
+    }
+
+    /// The same, without which the stream cannot work.
+    #[must_use]
+    pub const fn required(self) -> OptionSpec {
+        OptionSpec {
+            required: true,
+            ..self
+        }
+    }
+
+    /// The same, whose value is never shown.
+    #[must_use]
+    pub const fn secret(self) -> OptionSpec {
+        OptionSpec {
+            secret: true,
+            ..self
+        }
+    }
+}
+
 /// An option whose value has its form and still cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{option}: {problem}")]

@@ -5,6 +5,7 @@
 //! no store, no connection. [`Prepared::run`] opens, runs and drains.
 
 mod prepare;
+mod reports;
 mod run;
 
 use std::time::Duration;

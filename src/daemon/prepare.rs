@@ -8,6 +8,7 @@ use crate::config::options::{OptionSpec, Options};
 use crate::config::{self, Environment, Expander, Settings, StreamDefinition};
 use crate::decode;
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::encode;
 use crate::mqtt::default_client_id;
 use crate::sink::{self, Sink};
 use crate::source::{self, Source};
@@ -172,11 +173,19 @@ impl Binder<'_> {
         let format = stream.format.as_deref().unwrap_or("json");
         let specs = self.known(stream, "source 'extension'", extension, source::EXTENSIONS);
         let formats = self.known(stream, "'format'", format, decode::FORMATS);
-        let specs = [specs?, formats?, sql::time::OPTIONS];
+        let specs = [specs?, formats?, source::INTAKE_OPTIONS, sql::time::OPTIONS];
         let options = self.options(stream, &specs)?;
         self.options.insert(id, options.clone());
         let client = self.client_id(stream);
-        match Source::new(extension, format, &options, &stream.schema, &client) {
+        let definition = config::Definition {
+            stream: &stream.name,
+            extension,
+            format,
+            options: &options,
+            schema: &stream.schema,
+            client_id: &client,
+        };
+        match Source::new(&definition) {
             Ok(ready) => Some(connector(id, stream, options, ready)),
             Err(fault) => self.unusable(stream, &specs, &options, &fault),
         }
@@ -186,15 +195,23 @@ impl Binder<'_> {
         let extension = stream.connector.as_deref().unwrap_or_default();
         let specs = self.known(stream, "sink 'extension'", extension, sink::EXTENSIONS);
         let format = stream.format.as_deref().unwrap_or("json");
-        self.known(stream, "'format'", format, &[("json", &[])])?;
-        let specs = [specs?, config::OUTBOX_OPTIONS];
+        let formats = self.known(stream, "'format'", format, encode::FORMATS);
+        let specs = [specs?, formats?, config::OUTBOX_OPTIONS];
         let options = self.options(stream, &specs)?;
         self.options.insert(id, options.clone());
         if let Err(fault) = self.settings.outbox.of_sink(&options) {
             return self.unusable(stream, &specs, &options, &fault);
         }
         let client = self.client_id(stream);
-        match Sink::new(extension, &options, &stream.schema, &client) {
+        let definition = config::Definition {
+            stream: &stream.name,
+            extension,
+            format,
+            options: &options,
+            schema: &stream.schema,
+            client_id: &client,
+        };
+        match Sink::new(&definition) {
             Ok(ready) => Some(connector(id, stream, options, ready)),
             Err(fault) => self.unusable(stream, &specs, &options, &fault),
         }
@@ -236,8 +253,13 @@ impl Binder<'_> {
         let connectors = source::EXTENSIONS.iter().chain(sink::EXTENSIONS);
         let known: Vec<&[OptionSpec]> = connectors
             .chain(decode::FORMATS)
+            .chain(encode::FORMATS)
             .map(|(_, specs)| *specs)
-            .chain([sql::time::OPTIONS, config::OUTBOX_OPTIONS])
+            .chain([
+                source::INTAKE_OPTIONS,
+                sql::time::OPTIONS,
+                config::OUTBOX_OPTIONS,
+            ])
             .collect();
         self.faults
             .extend(config::check_unused(self.settings, &names, &known));

@@ -10,9 +10,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crossbeam::select;
 use tokio::sync::{mpsc, watch};
 
-use super::{Connector, DaemonError, Prepared};
+use super::{Connector, DaemonError, Prepared, reports};
 use crate::config::{self, Settings};
-use crate::event::{DeliveryMark, OutputKey, Seq};
+use crate::event::{DeliveryMark, EVENTS_COLUMNS, EVENTS_STREAM, OutputKey, Seq};
 use crate::observe::{Counted, OutboxMetrics, PipelineMetrics, Trouble};
 use crate::outbox::{Full, Limits as OutboxLimits};
 use crate::pace::Backoff;
@@ -20,8 +20,10 @@ use crate::pipeline::{
     self, Core, Disk, Durability, Feed, Handles, Limits, Open, Opened, Outcome, PipelineError,
     Recovered, RestoreError, RoomLimits, SourceHandle, StatePolicy, Target, WentBack,
 };
+use crate::report::Reporter;
 use crate::sink::{self, Sink};
 use crate::source::{self, Source};
+use crate::sql::plan::{Role, StreamId};
 use crate::sql::{Application, SqlText};
 use crate::store::sled::{StoreEvent, StoreOptions};
 use crate::store::{self, Store, StoreError};
@@ -132,7 +134,9 @@ impl Prepared {
         #[cfg(feature = "broker")]
         demo(&self.settings, &runtime, &stopped)?;
         let limits = limits(&self.settings);
+        let (reporter, reports) = Reporter::new();
         let mut start = Start {
+            reporter,
             runtime: &runtime,
             working: Working::default(),
             // A third each for sources, sinks and the rest.
@@ -151,7 +155,11 @@ impl Prepared {
                 let tail = opened.core.marks(&source.name).to_vec();
                 start.source(number, source, tail, arrivals.clone(), stopped.clone())
             });
-        let sources = sources.collect();
+        let mut sources: Vec<SourceHandle> = sources.collect();
+        if let Some(stream) = events_stream(&self.application) {
+            let reports = reports::run(reports, sources.len(), arrivals.clone(), stopped.clone());
+            sources.push(start.listen(stream, reports));
+        }
         let sinks = self.sinks.into_iter().enumerate().map(|(number, sink)| {
             start.sink(number, sink, &opened, confirmed.clone(), draining.clone())
         });
@@ -296,6 +304,8 @@ struct Start<'a> {
     stop_within: Duration,
     stopping: watch::Receiver<bool>,
     counted: Counted,
+    /// Where sources and sinks tell what happens to them.
+    reporter: Reporter,
 }
 
 impl Start<'_> {
@@ -321,6 +331,7 @@ impl Start<'_> {
             stop,
             stop_within: self.stop_within,
             metrics,
+            reporter: self.reporter.clone(),
         });
         self.spawn(format!("source {}", source.name), task);
         SourceHandle {
@@ -353,10 +364,22 @@ impl Start<'_> {
             stop,
             stop_within: self.stop_within,
             metrics,
+            reporter: self.reporter.clone(),
         });
         self.spawn(format!("sink {name}"), task);
         let feed = Feed::new(number, deliver, opened.core.outbox(), opened.identity);
         feed.telling(settled, outbox)
+    }
+
+    /// What is reported goes into the log.
+    fn listen(
+        &self,
+        stream: StreamId,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> SourceHandle {
+        self.spawn(format!("stream {EVENTS_STREAM}"), task);
+        let (released, _) = watch::channel(0);
+        SourceHandle { stream, released }
     }
 
     /// A task that ends before it is told to (by a panic, most likely) is spoken of.
@@ -400,6 +423,14 @@ async fn drained_of(mut stopped: watch::Receiver<bool>, mut draining: watch::Rec
     let _ = draining.wait_for(|drained| *drained).await;
     // The sender of `draining` lives as long as the pipeline.
     while draining.changed().await.is_ok() {}
+}
+
+/// The stream of reports, when the application reads the built-in one.
+fn events_stream(application: &Application) -> Option<StreamId> {
+    let (id, stream) = application.stream_named(EVENTS_STREAM)?;
+    let fields = stream.schema.fields().iter();
+    let columns = fields.map(|field| (field.name.as_str(), field.ty));
+    (stream.role == Role::Internal && columns.eq(EVENTS_COLUMNS)).then_some(id)
 }
 
 fn cannot_start(what: &'static str, error: &std::io::Error) -> DaemonError {

@@ -59,21 +59,21 @@ const EXACT_INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
 pub struct Decoder {
     root: Node,
     columns: Vec<(String, Type)>,
-    topic: Option<usize>,
+    taken: Vec<usize>,
     reject_missing: bool,
     reject_unknown: bool,
     present: Vec<bool>,
 }
 
 impl Decoder {
-    /// A decoder into rows of `schema`, whose STRING column `topic` takes the topic.
+    /// A decoder into rows of `schema`; the connector fills the columns `taken`.
     ///
     /// # Errors
     /// The first option whose value cannot be used.
     pub fn new(
         options: &Options,
         schema: &Schema,
-        topic: Option<usize>,
+        taken: &[usize],
     ) -> Result<Decoder, OptionFault> {
         for (column, _) in options.family(MAPPING) {
             if schema.index_of(column).is_none() {
@@ -83,7 +83,7 @@ impl Decoder {
         }
         let mut root = Node::default();
         for (index, field) in schema.fields().iter().enumerate() {
-            if topic == Some(index) {
+            if taken.contains(&index) {
                 continue;
             }
             let option = format!("{MAPPING}{}", field.name);
@@ -101,7 +101,7 @@ impl Decoder {
             columns: columns
                 .map(|field| (field.name.clone(), field.ty))
                 .collect(),
-            topic,
+            taken: taken.to_vec(),
             reject_missing: options.text("json.missing") == Some("reject"),
             reject_unknown: options.text("json.unknown") == Some("reject"),
             present: vec![false; schema.width()],
@@ -112,9 +112,9 @@ impl Decoder {
     ///
     /// # Errors
     /// Why there are none; `into` is then as it was.
-    pub fn decode(&mut self, payload: &[u8], topic: &str, into: &mut Batch) -> Result<(), Reject> {
+    pub fn decode(&mut self, payload: &[u8], into: &mut Batch) -> Result<(), Reject> {
         let before = into.len();
-        let result = self.rows(payload, topic, into);
+        let result = self.rows(payload, into);
         if result.is_err() {
             while into.len() > before {
                 into.pop();
@@ -123,7 +123,7 @@ impl Decoder {
         result
     }
 
-    fn rows(&mut self, payload: &[u8], topic: &str, into: &mut Batch) -> Result<(), Reject> {
+    fn rows(&mut self, payload: &[u8], into: &mut Batch) -> Result<(), Reject> {
         let text = std::str::from_utf8(payload).map_err(|error| {
             let detail = format!("not UTF-8 from byte {} on", error.valid_up_to());
             Reject::new(Reason::InvalidUtf8, detail)
@@ -136,7 +136,6 @@ impl Decoder {
         let event = Event {
             document: &mut Document {
                 decoder: self,
-                topic,
                 into,
                 fault: &mut fault,
             },
@@ -179,7 +178,6 @@ fn from_syntax(text: &str, error: &serde_json::Error) -> Reject {
 /// The message while it is read.
 struct Document<'a> {
     decoder: &'a mut Decoder,
-    topic: &'a str,
     into: &'a mut Batch,
     fault: &'a mut Option<Reject>,
 }
@@ -189,7 +187,7 @@ impl Document<'_> {
         let Decoder {
             root,
             columns,
-            topic,
+            taken,
             reject_missing,
             reject_unknown,
             present,
@@ -204,13 +202,9 @@ impl Document<'_> {
             fault: self.fault,
         };
         cells.object(root, map, true)?;
-        let row = cells.row;
-        if let Some(cell) = topic.and_then(|column| row.get_mut(column)) {
-            *cell = Value::text(self.topic);
-        }
         if *reject_missing {
             let mut all = columns.iter().zip(present.iter()).enumerate();
-            let missing = all.find(|(index, (_, present))| !**present && *topic != Some(*index));
+            let missing = all.find(|(index, (_, present))| !**present && !taken.contains(index));
             if let Some((_, ((name, _), _))) = missing {
                 let detail = format!("no value for column `{name}`");
                 *self.fault = Some(Reject::new(Reason::MissingField, detail));

@@ -90,8 +90,8 @@ pub enum Decoder {
 }
 
 impl Decoder {
-    /// A decoder of `format` into rows of `schema`. `topic` is the column that takes the message's
-    /// topic instead of a field; it is a STRING.
+    /// A decoder of `format` into rows of `schema`. The columns `taken` are filled by the connector
+    /// (the topic, say) after the message is decoded; the format leaves them NULL.
     ///
     /// # Errors
     /// The first option whose value cannot be used.
@@ -99,10 +99,10 @@ impl Decoder {
         format: &str,
         options: &Options,
         schema: &Schema,
-        topic: Option<usize>,
+        taken: &[usize],
     ) -> Result<Decoder, OptionFault> {
         match format {
-            "json" => Ok(Decoder::Json(json::Decoder::new(options, schema, topic)?)),
+            "json" => Ok(Decoder::Json(json::Decoder::new(options, schema, taken)?)),
             _ => {
                 let problem = format!("unknown format `{format}`: use json");
                 Err(OptionFault::new("format", problem))
@@ -114,9 +114,9 @@ impl Decoder {
     ///
     /// # Errors
     /// Why there are none; `into` is then as it was.
-    pub fn decode(&mut self, payload: &[u8], topic: &str, into: &mut Batch) -> Result<(), Reject> {
+    pub fn decode(&mut self, payload: &[u8], into: &mut Batch) -> Result<(), Reject> {
         match self {
-            Decoder::Json(decoder) => decoder.decode(payload, topic, into),
+            Decoder::Json(decoder) => decoder.decode(payload, into),
         }
     }
 }

@@ -117,6 +117,15 @@ impl Batch {
         }
     }
 
+    /// Has `column` hold `value` in every row from number `first` on.
+    pub fn fill(&mut self, first: usize, column: usize, value: &Value) {
+        let width = self.width;
+        let rows = self.values.chunks_exact_mut(width.max(1)).skip(first);
+        for cell in rows.filter_map(|row| row.get_mut(column)) {
+            cell.clone_from(value);
+        }
+    }
+
     /// Appends all rows of `other`, which has the same width.
     pub fn append(&mut self, other: &mut Batch) {
         assert_eq!(self.width, other.width, "rows of one schema");

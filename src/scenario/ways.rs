@@ -326,11 +326,11 @@ fn decode(
             "the input has a field '{unknown}' that the stream has not"
         )));
     }
-    let mut decoder = Decoder::new("json", &Options::default(), schema, None)
+    let mut decoder = Decoder::new("json", &Options::default(), schema, &[])
         .map_err(|fault| Undecoded::Mistaken(fault.to_string()))?;
     let mut rows = Batch::new(schema.width());
     let bytes = serde_json::to_vec(row).map_err(|error| Undecoded::Mistaken(error.to_string()))?;
-    decoder.decode(&bytes, "", &mut rows).map_err(|reject| {
+    decoder.decode(&bytes, &mut rows).map_err(|reject| {
         Undecoded::Rejected(Rejected {
             reason: reject.reason.word().to_owned(),
             detail: reject.to_string(),

@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use ureq::http::{HeaderName, HeaderValue, Uri};
 
 use super::{CONFIRM_AGAIN, Confirmer, Context, Delivery, Refused, WHY_CHARS_MAX, count};
-use crate::config::options::{OptionFault, OptionKind, OptionSpec, Options};
+use crate::config::Definition;
+use crate::config::options::{OptionFault, OptionKind, OptionSpec};
 use crate::event::render_json;
 use crate::pace::{Backoff, Sparse};
 
@@ -97,7 +98,8 @@ impl Http {
     ///
     /// # Errors
     /// The first option whose value cannot be used.
-    pub fn new(options: &Options) -> Result<Http, OptionFault> {
+    pub fn new(definition: &Definition<'_>) -> Result<Http, OptionFault> {
+        let options = definition.options;
         let url = address(options.text("http.url").unwrap_or_default())
             .map_err(|problem| OptionFault::new("http.url", problem))?;
         let span = |name: &str, default_ms: i64| {

@@ -7,6 +7,7 @@
 //! confirmations; what the outbox has given up meanwhile is not delivered.
 
 pub mod http;
+mod link;
 pub mod log;
 pub mod mqtt;
 
@@ -19,8 +20,10 @@ use std::time::Duration;
 
 use crossbeam::channel::{Sender, TrySendError};
 
-use crate::config::options::{OptionFault, OptionSpec, Options};
+use crate::config::Definition;
+use crate::config::options::{OptionFault, OptionSpec};
 use crate::event::{OutputKey, Schema, Timestamp, Value};
+use crate::report::Reporter;
 
 /// One output on its way out.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,6 +95,8 @@ pub struct Context {
     pub stop_within: Duration,
     /// What it counts.
     pub metrics: Arc<Metrics>,
+    /// Where it tells what happens to it.
+    pub reporter: Reporter,
 }
 
 impl Context {
@@ -228,23 +233,18 @@ pub enum Sink {
 }
 
 impl Sink {
-    /// Checks the options of a stream of `extension` with the columns `schema`. `client_id` names
-    /// its session, see [`crate::mqtt::default_client_id`].
+    /// Checks the options of a stream.
     ///
     /// # Errors
     /// The first option whose value cannot be used.
-    pub fn new(
-        extension: &str,
-        options: &Options,
-        schema: &Schema,
-        client_id: &str,
-    ) -> Result<Sink, OptionFault> {
-        match extension {
-            "mqtt" => Ok(Sink::Mqtt(mqtt::Mqtt::new(options, schema, client_id)?)),
-            "http" => Ok(Sink::Http(http::Http::new(options)?)),
+    pub fn new(definition: &Definition<'_>) -> Result<Sink, OptionFault> {
+        match definition.extension {
+            "mqtt" => Ok(Sink::Mqtt(mqtt::Mqtt::new(definition)?)),
+            "http" => Ok(Sink::Http(http::Http::new(definition)?)),
             "log" => Ok(Sink::Log(log::Log::new())),
-            _ => {
-                let problem = format!("`{extension}` is not a sink: use mqtt, http or log");
+            other => {
+                let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
+                let problem = format!("`{other}` is not a sink: use {}", known.join(", "));
                 Err(OptionFault::new("extension", problem))
             }
         }

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant as Clock};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{CONFIRM_AGAIN, Confirmer, Context, Delivery, Refused, count, render_json_with};
-use crate::config::options::{OptionFault, OptionKind, OptionSpec, Options};
-use crate::event::{OutputKey, Schema};
+use crate::config::Definition;
+use crate::config::options::{OptionFault, OptionKind, OptionSpec};
+use crate::event::OutputKey;
 use crate::mqtt::{self, Answer, Connection, Event, Handle, Outgoing, Settings, Version, Welcome};
 use crate::pace::{Backoff, Sparse, sleep_until_some};
 
@@ -115,7 +116,13 @@ impl Mqtt {
     ///
     /// # Errors
     /// The first option whose value cannot be used.
-    pub fn new(options: &Options, schema: &Schema, client_id: &str) -> Result<Mqtt, OptionFault> {
+    pub fn new(definition: &Definition<'_>) -> Result<Mqtt, OptionFault> {
+        let Definition {
+            options,
+            schema,
+            client_id,
+            ..
+        } = *definition;
         let topic = options.text("mqtt.topic").unwrap_or_default();
         if !mqtt::is_topic(topic) {
             let problem = format!("`{topic}` is not a topic that can be published to");

@@ -4,16 +4,22 @@
 //! work) and offers [`Arrival`]s to the pipeline through a bounded channel. It acknowledges its
 //! far side only up to what [`Released`] says, which is what the log has made durable.
 
+mod intake;
 pub mod mqtt;
+mod queue;
 pub mod redelivery;
+
+pub use intake::{Failed, INTAKE_OPTIONS, Intake, Plan};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::config::options::{OptionFault, OptionSpec, Options};
+use crate::config::Definition;
+use crate::config::options::{OptionFault, OptionSpec};
 use crate::decode::Reason;
-use crate::event::{Batch, DeliveryMark, Rejected, Schema};
+use crate::event::{Batch, DeliveryMark, Rejected};
+use crate::report::Reporter;
 
 /// How many bytes of a rejected message are kept.
 pub const REJECTED_BYTES_MAX: usize = 16 * 1024;
@@ -61,6 +67,8 @@ pub struct Context {
     pub stop_within: Duration,
     /// What it counts.
     pub metrics: Arc<Metrics>,
+    /// Where it tells what happens to it.
+    pub reporter: Reporter,
 }
 
 /// A message that was given up without a row, and why.
@@ -173,25 +181,16 @@ pub enum Source {
 }
 
 impl Source {
-    /// Checks the options of a stream of `extension` and `format` with the columns `schema`.
-    /// `client_id` names its session, see [`crate::mqtt::default_client_id`].
+    /// Checks the options of a stream.
     ///
     /// # Errors
     /// The first option whose value cannot be used.
-    pub fn new(
-        extension: &str,
-        format: &str,
-        options: &Options,
-        schema: &Schema,
-        client_id: &str,
-    ) -> Result<Source, OptionFault> {
-        match extension {
-            "mqtt" => {
-                let mqtt = mqtt::Mqtt::new(format, options, schema, client_id)?;
-                Ok(Source::Mqtt(mqtt))
-            }
-            _ => {
-                let problem = format!("`{extension}` is not a source: use mqtt");
+    pub fn new(definition: &Definition<'_>) -> Result<Source, OptionFault> {
+        match definition.extension {
+            "mqtt" => Ok(Source::Mqtt(mqtt::Mqtt::new(definition)?)),
+            other => {
+                let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
+                let problem = format!("`{other}` is not a source: use {}", known.join(", "));
                 Err(OptionFault::new("extension", problem))
             }
         }

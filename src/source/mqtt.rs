@@ -7,8 +7,6 @@
 //! broker, which delivers it again once the queue is empty. Bad messages are handed on as
 //! rejects, acknowledged like any other, and said in the log at a bounded rate.
 
-mod queue;
-
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -16,12 +14,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use self::queue::{Limits, Offer, Queue};
+use super::queue::{Limits, Offer, Queue};
 use super::redelivery::{Redelivery, Verdict, digest};
 use super::{Context, Dropped, REJECTED_BYTES_MAX};
-use crate::config::options::{OptionFault, OptionKind, OptionSpec, Options};
+use crate::config::Definition;
+use crate::config::options::{OptionFault, OptionKind, OptionSpec};
 use crate::decode::{Decoder, Reason, Reject};
-use crate::event::{DeliveryMark, Rejected, Schema, Type};
+use crate::event::{DeliveryMark, Rejected, Type, Value};
 use crate::mqtt::{self, Connection, Event, Handle, Message, Settings};
 use crate::pace::{Backoff, Sparse, sleep_until_some};
 
@@ -60,27 +59,6 @@ pub const OPTIONS: &[OptionSpec] = &[
         OptionKind::Text,
         None,
         "The STRING column that takes the message's topic",
-    ),
-    option(
-        "mqtt.payload_bytes_max",
-        OptionKind::Bytes,
-        Some("1 MiB"),
-        "A larger payload is rejected as too_large",
-    ),
-    option(
-        "mqtt.queue_bytes_max",
-        OptionKind::Bytes,
-        Some("8 MiB"),
-        "What may wait in memory for the pipeline",
-    ),
-    option(
-        "mqtt.batch_rows_max",
-        OptionKind::Integer {
-            min: 1,
-            max: 65_536,
-        },
-        Some("256"),
-        "How many rows are handed to the pipeline together at most",
     ),
     mqtt::CLIENT_ID,
     mqtt::VERSION,
@@ -127,6 +105,8 @@ pub struct Mqtt {
     ignore_retained: bool,
     payload_bytes_max: usize,
     limits: Limits,
+    /// The column that takes the topic.
+    topic: Option<usize>,
     decoder: Decoder,
     width: usize,
 }
@@ -136,37 +116,39 @@ impl Mqtt {
     ///
     /// # Errors
     /// The first option whose value cannot be used.
-    pub fn new(
-        format: &str,
-        options: &Options,
-        schema: &Schema,
-        client_id: &str,
-    ) -> Result<Mqtt, OptionFault> {
+    pub fn new(definition: &Definition<'_>) -> Result<Mqtt, OptionFault> {
+        let Definition {
+            options,
+            schema,
+            client_id,
+            ..
+        } = *definition;
         let filters = options.text("mqtt.topic").unwrap_or_default().split(',');
         let filters: Vec<String> = filters.map(|filter| filter.trim().to_owned()).collect();
         if let Some(bad) = filters.iter().find(|filter| !mqtt::is_filter(filter)) {
             let problem = format!("`{bad}` is not a topic filter");
             return Err(OptionFault::new("mqtt.topic", problem));
         }
-        let topic = options.text("mqtt.topic.column");
-        let topic = topic.map(|name| topic_column(name, schema)).transpose()?;
+        let topic = definition.column("mqtt.topic.column", &[Type::String])?;
         let mut settings = Settings::from_options(options, client_id)?;
         settings.resume = options.text("mqtt.session") != Some("clean");
         let size = |name, default| {
             let bytes = options.integer(name).unwrap_or(default);
             usize::try_from(bytes).unwrap_or(usize::MAX)
         };
+        let taken: Vec<usize> = topic.into_iter().collect();
         Ok(Mqtt {
             settings,
             filters,
             acknowledged: options.integer("mqtt.qos") != Some(0),
             ignore_retained: options.text("mqtt.retained") == Some("ignore"),
-            payload_bytes_max: size("mqtt.payload_bytes_max", 1 << 20),
+            payload_bytes_max: size("payload.bytes_max", 1 << 20),
             limits: Limits {
-                queue_bytes_max: size("mqtt.queue_bytes_max", 8 << 20),
-                batch_rows_max: size("mqtt.batch_rows_max", 256),
+                queue_bytes_max: size("queue.bytes_max", 8 << 20),
+                batch_rows_max: size("queue.batch_rows_max", 256),
             },
-            decoder: Decoder::new(format, options, schema, topic)?,
+            topic,
+            decoder: Decoder::new(definition.format, options, schema, &taken)?,
             width: schema.width(),
         })
     }
@@ -174,17 +156,6 @@ impl Mqtt {
     /// Reads until told to stop, or until the pipeline is gone.
     pub async fn run(self, context: Context) {
         Task::new(self, context).run().await;
-    }
-}
-
-fn topic_column(name: &str, schema: &Schema) -> Result<usize, OptionFault> {
-    let fault = |problem| Err(OptionFault::new("mqtt.topic.column", problem));
-    let Some(index) = schema.index_of(name) else {
-        return fault(format!("the stream has no column `{name}`"));
-    };
-    match schema.fields().get(index) {
-        Some(field) if field.ty == Type::String => Ok(index),
-        Some(_) | None => fault(format!("column `{name}` is not a STRING")),
     }
 }
 
@@ -646,13 +617,15 @@ impl Task {
         }
         let (payload, bytes_max) = (message.payload(), self.mqtt.payload_bytes_max);
         if payload.len() > bytes_max {
-            let detail = format!(
-                "{} bytes; mqtt.payload_bytes_max is {bytes_max}",
-                payload.len()
-            );
+            let detail = format!("{} bytes; payload.bytes_max is {bytes_max}", payload.len());
             return Err(Reject::new(Reason::TooLarge, detail));
         }
-        self.mqtt.decoder.decode(payload, topic, self.queue.rows())
+        let first = self.queue.rows().len();
+        self.mqtt.decoder.decode(payload, self.queue.rows())?;
+        if let Some(column) = self.mqtt.topic {
+            self.queue.rows().fill(first, column, &Value::text(topic));
+        }
+        Ok(())
     }
 
     fn reject(&mut self, reject: Reject, message: &Message) {

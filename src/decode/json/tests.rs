@@ -25,13 +25,13 @@ fn decoder(options: &[(&str, &str)]) -> Decoder {
     for (name, value) in options {
         all.set(name, OptionValue::Text((*value).to_owned()), Layer::Sql);
     }
-    Decoder::new(&all, &schema(), None).unwrap()
+    Decoder::new(&all, &schema(), &[]).unwrap()
 }
 
 fn rows_of(decoder: &mut Decoder, payload: &[u8]) -> Result<Vec<Vec<Value>>, Reject> {
     let mut batch = Batch::new(9);
     batch.push_null();
-    let result = decoder.decode(payload, "topic", &mut batch);
+    let result = decoder.decode(payload, &mut batch);
     let rows = batch
         .rows()
         .iter()
@@ -264,13 +264,11 @@ fn a_fault_names_the_column() {
 }
 
 #[test]
-fn the_topic_column_takes_no_field() {
-    let mut decoder = Decoder::new(&Options::default(), &schema(), Some(0)).unwrap();
+fn a_column_of_the_connector_takes_no_field() {
+    let mut decoder = Decoder::new(&Options::default(), &schema(), &[0]).unwrap();
     let mut batch = Batch::new(9);
-    decoder
-        .decode(br#"{"s":5,"i":1}"#, "plant/7", &mut batch)
-        .unwrap();
-    assert_eq!(batch.row(0).unwrap().values[0], Value::text("plant/7"));
+    decoder.decode(br#"{"s":5,"i":1}"#, &mut batch).unwrap();
+    assert_eq!(batch.row(0).unwrap().values[0], Value::Null);
 }
 
 #[test]
@@ -279,7 +277,7 @@ fn options_are_checked() {
         let mut options = Options::default();
         options.set(name, OptionValue::Text(value.to_owned()), Layer::Sql);
         assert_eq!(
-            Decoder::new(&options, &schema(), None).unwrap_err().option,
+            Decoder::new(&options, &schema(), &[]).unwrap_err().option,
             name
         );
     }

@@ -22,10 +22,12 @@ mod target;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::ast::{self, Statement};
 use super::plan::{AggregationId, Application, Query, StreamId, TableId};
 use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::event::{EVENTS_COLUMNS, EVENTS_STREAM, Field, Schema};
 use expr::Failed;
 
 /// Binds the statements of several files, given with their paths.
@@ -173,6 +175,7 @@ impl Binder<'_> {
 
     /// A query may read a stream that a later one defines: those wait until nothing moves.
     fn work_off(&mut self, work: Vec<Work>) {
+        self.built_in(&work);
         let mut bound: Vec<Option<Query>> = vec![None; work.len()];
         let mut waiting: Vec<usize> = (0..work.len()).collect();
         loop {
@@ -212,6 +215,27 @@ impl Binder<'_> {
                 partition.queries.push(number);
             }
             self.application.queries.push(query);
+        }
+    }
+
+    /// The stream of reports is there when somebody reads it and nobody defines it.
+    fn built_in(&mut self, work: &[Work]) {
+        let mut reads = work.iter().filter_map(|todo| {
+            let mut names = todo.reads().into_iter();
+            let read = names.find(|name| todo.local_name(&name.text) == EVENTS_STREAM)?;
+            Some((todo.path.clone(), read.place))
+        });
+        let is_made = work.iter().any(|todo| todo.makes() == EVENTS_STREAM);
+        if is_made || self.relation(EVENTS_STREAM).is_some() {
+            return;
+        }
+        if let Some((path, place)) = reads.next() {
+            let columns = EVENTS_COLUMNS.map(|(name, ty)| Field {
+                name: name.to_owned(),
+                ty,
+            });
+            let schema = Arc::new(Schema::new(columns.to_vec()));
+            self.add_stream(&path, EVENTS_STREAM.to_owned(), place, schema);
         }
     }
 
