@@ -8,6 +8,7 @@
 mod build;
 mod definition;
 mod document;
+mod errors;
 mod expand;
 pub mod keys;
 mod list;
@@ -22,6 +23,9 @@ mod text;
 mod value;
 
 pub use definition::Definition;
+pub use errors::{
+    ERROR_FALLBACK, ERROR_LETTERS, ERROR_STRATEGY, OnRefusal, Retries, SINK_ERROR_OPTIONS, Then,
+};
 pub use expand::{Environment, Expanded, Expander, Unresolved};
 pub use list::{ListedValue, list};
 pub use load::{Failure, Loaded, load, read};

@@ -10,7 +10,8 @@ use super::plan::{
 };
 use crate::config::options::{Layer, OptionKind, OptionSpec, OptionValue, Options};
 use crate::config::{
-    self, Expander, OUTBOX_DEAD_LETTER, OUTBOX_OPTIONS, Property, StreamDefinition,
+    self, ERROR_LETTERS as LETTERS, ERROR_STRATEGY as STRATEGY, Expander, OUTBOX_DEAD_LETTER,
+    OUTBOX_OPTIONS, OnRefusal, Property, SINK_ERROR_OPTIONS, StreamDefinition,
 };
 use crate::diagnostic::{Diagnostic, did_you_mean};
 
@@ -23,8 +24,6 @@ const FUTURE_MAX: &str = "timestamp.future_max";
 const FUTURE: &str = "timestamp.future";
 const ROWS_MAX: &str = "timestamp.rows_max";
 const FULL: &str = "timestamp.full";
-const STRATEGY: &str = "error.strategy";
-const LETTERS: &str = "error.dlq.stream";
 
 /// The options of every stream but sinks.
 pub const OPTIONS: &[OptionSpec] = &[
@@ -94,8 +93,9 @@ pub const OPTIONS: &[OptionSpec] = &[
         STRATEGY,
         OptionKind::Choice(&["drop", "dlq", "retry", "fail"]),
         Some("drop"),
-        "What becomes of input that cannot be decoded: dropped (and counted), or to the dead \
-         letters. `retry` and `fail` are for sinks.",
+        "What becomes of input that cannot be decoded: dropped (and counted), to the dead letters, \
+         or the source ends without taking it (`fail`). `retry` is for sinks: what cannot be \
+         decoded does not become better.",
     ),
     option(
         LETTERS,
@@ -187,7 +187,7 @@ fn resolved(
             continue;
         }
         let specs: &[&[OptionSpec]] = match stream.role {
-            Role::Sink => &[OUTBOX_OPTIONS],
+            Role::Sink => &[OUTBOX_OPTIONS, SINK_ERROR_OPTIONS],
             Role::Internal | Role::Source => &[OPTIONS],
         };
         let definition = StreamDefinition {
@@ -233,7 +233,8 @@ pub fn settle(
         };
         let dead_letters = reader.dead_letters(*id);
         let event_time = reader.event_time(*id, dead_letters.is_some());
-        let settings = settings(options, dead_letters.is_some());
+        let is_sink = stream.role == Role::Sink;
+        let settings = settings(options, dead_letters.is_some(), is_sink);
         if let Some(stream) = application.streams.get_mut(id.0) {
             stream.dead_letters = dead_letters;
             stream.event_time = event_time;
@@ -247,10 +248,12 @@ pub fn settle(
 }
 
 /// What must be known to make the same plan again.
-fn settings(options: &Options, has_letters: bool) -> Vec<(String, String)> {
+fn settings(options: &Options, has_letters: bool, is_sink: bool) -> Vec<(String, String)> {
     let ours = options.iter().filter(|(name, _, layer)| {
         let ours = OPTIONS.iter().any(|option| option.name == *name)
             || (*name == OUTBOX_DEAD_LETTER && has_letters);
+        // What else is set for a sink about errors does not shape the plan.
+        let ours = ours && (!is_sink || !name.starts_with("error.") || *name == LETTERS);
         ours && *layer != Layer::Default
     });
     let text = |value: &OptionValue| match value {
@@ -318,26 +321,24 @@ impl Reader<'_> {
         self.faults.push(fault.with_hint_if(hint));
     }
 
-    /// Whether an option is about this stream, not about all that know it.
-    fn is_own(&self, option: &str) -> bool {
-        matches!(self.options.layer(option), Some(Layer::Sql | Layer::Stream))
-    }
-
     fn dead_letters(&mut self, own: StreamId) -> Option<DeadLetters> {
         if self.stream.role == Role::Sink {
-            // What is set for all sinks is not meant for the one that takes the letters.
-            let takes_them = self.options.text(OUTBOX_DEAD_LETTER) == Some(&self.stream.name);
-            if takes_them && !self.is_own(OUTBOX_DEAD_LETTER) {
-                return None;
-            }
-            let stream = self.takes_letters(OUTBOX_DEAD_LETTER, own)?;
-            let rejected = false;
-            return Some(DeadLetters { stream, rejected });
+            return self.letters_of_sink(own);
         }
         let strategy = self.options.text(STRATEGY).unwrap_or("drop");
-        if let "retry" | "fail" = strategy {
-            let problem = format!("'{strategy}' is for sinks; this stream has 'drop' and 'dlq'");
-            self.fault(STRATEGY, &problem, None);
+        let problem = match (strategy, self.stream.role) {
+            ("retry", Role::Source) => {
+                "'retry' is for sinks: what cannot be decoded does not become better; a source has \
+                 'drop', 'dlq' and 'fail'"
+            }
+            ("retry", _) => "'retry' is for sinks; this stream has 'drop' and 'dlq'",
+            ("fail", Role::Internal) if self.options.is_own(STRATEGY) => {
+                "'fail' is for sources and sinks: this stream has 'drop' and 'dlq'"
+            }
+            _ => "",
+        };
+        if !problem.is_empty() {
+            self.fault(STRATEGY, problem, None);
             return None;
         }
         let rejected = strategy == "dlq";
@@ -352,11 +353,28 @@ impl Reader<'_> {
             return None;
         }
         let used = rejected || self.options.has(FIELD);
-        if !used && self.is_own(LETTERS) {
+        if !used && self.options.is_own(LETTERS) {
             let problem = format!("it has no effect without '{STRATEGY}' = 'dlq'");
             self.fault(LETTERS, &problem, None);
         }
         let stream = self.takes_letters(LETTERS, own)?;
+        Some(DeadLetters { stream, rejected })
+    }
+
+    fn letters_of_sink(&mut self, own: StreamId) -> Option<DeadLetters> {
+        if let Err(fault) = OnRefusal::of_sink(self.options) {
+            self.fault(&fault.option, &fault.problem, None);
+            return None;
+        }
+        let named = [OUTBOX_DEAD_LETTER, LETTERS].into_iter();
+        let option = named.max_by_key(|option| self.options.layer(option))?;
+        // What is set for all sinks is not meant for the one that takes the letters.
+        let takes_them = self.options.text(option) == Some(&self.stream.name);
+        if takes_them && !self.options.is_own(option) {
+            return None;
+        }
+        let stream = self.takes_letters(option, own)?;
+        let rejected = false;
         Some(DeadLetters { stream, rejected })
     }
 
@@ -381,7 +399,7 @@ impl Reader<'_> {
         let Some(field) = self.options.text(FIELD) else {
             for option in OPTIONS {
                 let name = option.name;
-                if name.starts_with("timestamp.") && self.is_own(name) {
+                if name.starts_with("timestamp.") && self.options.is_own(name) {
                     let problem = format!("it has no effect without '{FIELD}'");
                     self.fault(name, &problem, None);
                 }
