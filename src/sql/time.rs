@@ -112,12 +112,8 @@ const fn option(
     doc: &'static str,
 ) -> OptionSpec {
     OptionSpec {
-        name,
-        kind,
         default,
-        required: false,
-        secret: false,
-        doc,
+        ..OptionSpec::new(name, kind, doc)
     }
 }
 
@@ -257,6 +253,8 @@ fn settings(options: &Options, has_letters: bool) -> Vec<(String, String)> {
         OptionValue::Text(text) => text.clone(),
         OptionValue::Integer(number) => number.to_string(),
         OptionValue::Flag(flag) => flag.to_string(),
+        OptionValue::Number(number) => number.to_string(),
+        OptionValue::List(texts) => texts.join(", "),
     };
     ours.map(|(name, value, _)| (name.to_owned(), text(value)))
         .collect()
