@@ -113,12 +113,8 @@ const fn option(
     doc: &'static str,
 ) -> OptionSpec {
     OptionSpec {
-        name,
-        kind,
         default,
-        required: false,
-        secret: false,
-        doc,
+        ..OptionSpec::new(name, kind, doc)
     }
 }
 
@@ -261,6 +257,8 @@ fn settings(options: &Options, has_letters: bool, is_sink: bool) -> Vec<(String,
         OptionValue::Text(text) => text.clone(),
         OptionValue::Integer(number) => number.to_string(),
         OptionValue::Flag(flag) => flag.to_string(),
+        OptionValue::Number(number) => number.to_string(),
+        OptionValue::List(texts) => texts.join(", "),
     };
     ours.map(|(name, value, _)| (name.to_owned(), text(value)))
         .collect()
