@@ -96,8 +96,8 @@ impl Deframer {
         deframer
     }
 
-    /// Takes bytes that came at `now`. [`Deframer::next_piece`] then gives what they complete, and is to
-    /// be called until it gives nothing.
+    /// Takes bytes that came at `now`. [`Deframer::next_piece`] then gives what they complete, and
+    /// is to be called until it gives nothing.
     pub fn push(&mut self, bytes: &[u8], now: Instant) {
         if self.at > 0 {
             self.buffer.drain(..self.at);

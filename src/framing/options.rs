@@ -11,10 +11,18 @@ pub const FRAMING_OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
         "framing",
         OptionKind::Choice(&[
-            "line", "delimiter", "length", "fixed", "cobs", "slip", "idle", "nmea",
+            "line",
+            "delimiter",
+            "length",
+            "fixed",
+            "cobs",
+            "slip",
+            "idle",
+            "nmea",
         ]),
-        "What tells messages apart: `line` (LF or CR LF), `delimiter` (bytes at the end), `length` (a \
-         number in the message), `fixed` (its size), `cobs`, `slip`, `idle` (a pause), `nmea`",
+        "What tells messages apart: `line` (LF or CR LF), `delimiter` (bytes at the end), \
+         `length` (a number in the message), `fixed` (its size), `cobs`, `slip`, `idle` (a \
+         pause), `nmea`",
     )
     .or("line"),
     OptionSpec::new(
@@ -32,7 +40,8 @@ pub const FRAMING_OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
         "framing.delimiter",
         OptionKind::Text,
-        "`delimiter`: the bytes at the end; `\\r`, `\\n`, `\\t`, `\\0`, `\\\\` and `\\x03` are understood",
+        "`delimiter`: the bytes at the end; `\\r`, `\\n`, `\\t`, `\\0`, `\\\\` and `\\x03` are \
+         understood",
     ),
     OptionSpec::new(
         "framing.start",
@@ -274,20 +283,7 @@ fn kind(word: &str, options: &Options) -> Result<Kind, OptionFault> {
         coding,
     };
     Ok(match word {
-        "delimiter" => {
-            let end = bytes(options, "framing.delimiter")?;
-            let end = end.ok_or_else(|| missing("framing.delimiter", "delimiter"))?;
-            let start = bytes(options, "framing.start")?;
-            if start.as_ref() == Some(&end) {
-                let problem = "it is the same as 'framing.delimiter': leave it out";
-                return Err(OptionFault::new("framing.start", problem));
-            }
-            Kind::Ended {
-                starts: start.into_iter().collect(),
-                end,
-                coding: Coding::Plain,
-            }
-        }
+        "delimiter" => delimited(options)?,
         "length" => {
             let sync = bytes(options, "framing.sync")?.unwrap_or_default();
             let field = LengthField {
@@ -336,6 +332,21 @@ fn kind(word: &str, options: &Options) -> Result<Kind, OptionFault> {
             let problem = format!("`{other}` is not a framing");
             return Err(OptionFault::new("framing", problem));
         }
+    })
+}
+
+fn delimited(options: &Options) -> Result<Kind, OptionFault> {
+    let end = bytes(options, "framing.delimiter")?;
+    let end = end.ok_or_else(|| missing("framing.delimiter", "delimiter"))?;
+    let start = bytes(options, "framing.start")?;
+    if start.as_ref() == Some(&end) {
+        let problem = "it is the same as 'framing.delimiter': leave it out";
+        return Err(OptionFault::new("framing.start", problem));
+    }
+    Ok(Kind::Ended {
+        starts: start.into_iter().collect(),
+        end,
+        coding: Coding::Plain,
     })
 }
 
