@@ -31,9 +31,12 @@ const LAYERS: &[(&str, &[&str])] = &[
         "source",
         &[
             "event", "config", "mqtt", "tls", "decode", "pace", "clock", "report", "serial",
+            "framing",
         ],
     ),
     ("decode", &["event", "config", "mqtt"]),
+    ("framing", &["config", "decode"]),
+    ("serial", &["config"]),
     ("store", &[]),
     ("wal", &["event", "store"]),
     // Options of streams that shape the plan are declared and checked as all others are.
@@ -46,6 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "sink",
         &[
             "event", "config", "mqtt", "tls", "encode", "pace", "clock", "report", "serial",
+            "framing",
         ],
     ),
     ("observe", &["source", "sink", "engine"]),
