@@ -25,7 +25,7 @@ pub use definition::Definition;
 pub use expand::{Environment, Expanded, Expander, Unresolved};
 pub use list::{ListedValue, list};
 pub use load::{Failure, Loaded, load, read};
-pub use outbox::{OUTBOX_DEAD_LETTER, OUTBOX_OPTIONS};
+pub use outbox::{OUTBOX_DEAD_LETTER, OUTBOX_OPTIONS, delivery};
 pub use reference::reference;
 pub use resolve::{
     HIDDEN, Property, StreamDefinition, check_unused, resolve, resolve_alone, unusable,
