@@ -27,10 +27,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("mqtt", &["event", "config", "pace", "tls"]),
     ("demo", &["mqtt", "event"]),
     ("tls", &["config"]),
+    ("http", &["event", "config", "pace", "tls"]),
     (
         "source",
         &[
-            "event", "config", "mqtt", "tls", "decode", "pace", "clock", "report", "serial",
+            "event", "config", "mqtt", "tls", "http", "decode", "pace", "clock", "report", "serial",
         ],
     ),
     ("decode", &["event", "config", "mqtt"]),
@@ -45,7 +46,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "sink",
         &[
-            "event", "config", "mqtt", "tls", "encode", "pace", "clock", "report", "serial",
+            "event", "config", "mqtt", "tls", "http", "encode", "pace", "clock", "report", "serial",
         ],
     ),
     ("observe", &["source", "sink", "engine"]),

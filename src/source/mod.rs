@@ -4,6 +4,7 @@
 //! work) and offers [`Arrival`]s to the pipeline through a bounded channel. It acknowledges its
 //! far side only up to what [`Released`] says, which is what the log has made durable.
 
+pub mod http;
 mod intake;
 pub mod mqtt;
 mod queue;
@@ -171,13 +172,21 @@ impl Metrics {
 }
 
 /// The extensions that can be read from, each with its options.
-pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[("mqtt", mqtt::OPTIONS)];
+pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
+    ("mqtt", mqtt::OPTIONS),
+    ("http", http::OPTIONS),
+    ("http_poll", http::POLL_OPTIONS),
+];
 
 /// A source, checked and ready to run.
 #[derive(Debug)]
 pub enum Source {
     /// Subscribes at an MQTT broker.
     Mqtt(mqtt::Mqtt),
+    /// Listens for HTTP requests.
+    Http(http::Http),
+    /// Asks an HTTP server again and again.
+    HttpPoll(http::Poll),
 }
 
 impl Source {
@@ -188,6 +197,8 @@ impl Source {
     pub fn new(definition: &Definition<'_>) -> Result<Source, OptionFault> {
         match definition.extension {
             "mqtt" => Ok(Source::Mqtt(mqtt::Mqtt::new(definition)?)),
+            "http" => Ok(Source::Http(http::Http::new(definition)?)),
+            "http_poll" => Ok(Source::HttpPoll(http::Poll::new(definition)?)),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
                 let problem = format!("`{other}` is not a source: use {}", known.join(", "));
@@ -200,6 +211,8 @@ impl Source {
     pub async fn run(self, context: Context) {
         match self {
             Source::Mqtt(mqtt) => mqtt.run(context).await,
+            Source::Http(http) => http.run(context).await,
+            Source::HttpPoll(poll) => poll.run(context).await,
         }
     }
 }
