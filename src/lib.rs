@@ -14,6 +14,8 @@ pub mod report;
 
 pub mod tls;
 
+pub mod http;
+
 pub mod mqtt;
 
 pub mod source;

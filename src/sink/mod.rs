@@ -14,9 +14,9 @@ pub mod http;
 mod link;
 pub mod log;
 pub mod mqtt;
-mod refusal;
 mod policy;
 mod priority;
+mod refusal;
 
 pub use crate::event::{render_json, render_json_with};
 pub use accounts::OutboxMetrics;
