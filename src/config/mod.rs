@@ -18,6 +18,7 @@ mod outbox;
 mod reference;
 mod resolve;
 mod schema;
+mod secret;
 mod settings;
 mod sql_texts;
 mod text;
