@@ -12,6 +12,8 @@ pub mod pace;
 
 pub mod report;
 
+pub mod tls;
+
 pub mod mqtt;
 
 pub mod source;

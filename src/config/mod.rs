@@ -8,6 +8,7 @@
 mod build;
 mod definition;
 mod document;
+mod errors;
 mod expand;
 mod files;
 pub mod keys;
@@ -25,6 +26,9 @@ mod text;
 mod value;
 
 pub use definition::Definition;
+pub use errors::{
+    ERROR_FALLBACK, ERROR_LETTERS, ERROR_STRATEGY, OnRefusal, Retries, SINK_ERROR_OPTIONS, Then,
+};
 pub use expand::{Environment, Expanded, Expander, Unresolved};
 pub use files::{Failure, Loaded, Looked, in_order, load, load_all, look, read};
 pub use list::{ListedValue, list};

@@ -283,6 +283,12 @@ impl Options {
         self.values.get(name).map(|resolved| resolved.layer)
     }
 
+    /// Whether the option is set for this stream, not for all that know it.
+    #[must_use]
+    pub fn is_own(&self, name: &str) -> bool {
+        matches!(self.layer(name), Some(Layer::Sql | Layer::Stream))
+    }
+
     /// Forgets what is built in for these options: nothing reads it.
     pub fn forget_defaults(&mut self, names: &[OptionSpec]) {
         self.values.retain(|name, resolved| {

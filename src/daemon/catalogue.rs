@@ -55,6 +55,10 @@ pub const ANY_STREAM: &[(&str, &[OptionSpec])] = &[
     ("Options of every stream but sinks.", sql::time::OPTIONS),
     ("Options of every source.", source::INTAKE_OPTIONS),
     ("Options of every sink.", config::OUTBOX_OPTIONS),
+    (
+        "What a sink does with what its far side will never take.",
+        config::SINK_ERROR_OPTIONS,
+    ),
 ];
 
 /// Every table of options that a stream can have.

@@ -223,7 +223,12 @@ impl Binder<'_> {
         let specs = self.known(stream, "sink 'extension'", extension, sink::EXTENSIONS);
         let format = stream.format.as_deref().unwrap_or("json");
         let formats = self.known(stream, "'format'", format, encode::FORMATS);
-        let specs = [specs?, formats?, config::OUTBOX_OPTIONS];
+        let specs = [
+            specs?,
+            formats?,
+            config::OUTBOX_OPTIONS,
+            config::SINK_ERROR_OPTIONS,
+        ];
         let options = self.options(stream, &specs)?;
         self.options.insert(id, options.clone());
         if let Err(fault) = self.settings.outbox.of_sink(&options) {

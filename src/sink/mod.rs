@@ -10,6 +10,7 @@ pub mod http;
 mod link;
 pub mod log;
 pub mod mqtt;
+mod refusal;
 
 pub use crate::event::{render_json, render_json_with};
 
