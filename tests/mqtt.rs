@@ -45,9 +45,10 @@ fn schema() -> Schema {
 fn options(all: &[(&str, &str)]) -> Options {
     let mut options = Options::default();
     for (name, text) in all {
-        let value = match text.parse() {
-            Ok(number) if *name != "mqtt.version" => OptionValue::Integer(number),
-            _ => OptionValue::Text((*text).to_owned()),
+        let value = match (text.parse(), *text) {
+            (Ok(number), _) if *name != "mqtt.version" => OptionValue::Integer(number),
+            (_, "true" | "false") => OptionValue::Flag(*text == "true"),
+            (_, text) => OptionValue::Text(text.to_owned()),
         };
         options.set(name, value, Layer::Sql);
     }
@@ -349,8 +350,8 @@ fn a_pipeline_that_is_behind_loses_no_qos_1_message() {
         let broker = Mosquitto::start_with("max_inflight_messages 1000");
         let more = [
             ("mqtt.version", version),
-            ("mqtt.queue_bytes_max", "4096"),
-            ("mqtt.batch_rows_max", "4"),
+            ("queue.bytes_max", "4096"),
+            ("queue.batch_rows_max", "4"),
         ];
         let source = Running::with_capacity(&broker, &more, Vec::new(), 1);
         broker.publish("plant/a", 1, &numbered(0..300));
@@ -381,8 +382,8 @@ fn qos_0_beyond_the_queue_is_dropped_and_counted() {
     let broker = Mosquitto::new();
     let more = [
         ("mqtt.qos", "0"),
-        ("mqtt.queue_bytes_max", "4096"),
-        ("mqtt.batch_rows_max", "4"),
+        ("queue.bytes_max", "4096"),
+        ("queue.batch_rows_max", "4"),
     ];
     let source = Running::with_capacity(&broker, &more, Vec::new(), 1);
     broker.publish("plant/a", 0, &numbered(0..300));
@@ -437,9 +438,12 @@ fn a_retained_message_can_be_ignored() {
         );
         let more = [("mqtt.version", *version), ("mqtt.retained", choice)];
         let source = Running::start(&broker, &more, Vec::new());
-        wait_until("it comes", || {
-            source.metrics.received.load(Ordering::Relaxed) == 1
-        });
+        // A broker that speaks MQTT 5 is told not to send it.
+        if (*version, choice) != ("5", "ignore") {
+            wait_until("it comes", || {
+                source.metrics.received.load(Ordering::Relaxed) == 1
+            });
+        }
         broker.publish("plant/a", 1, &numbered(8..9));
         let expected: &[i64] = if choice == "accept" { &[7, 8] } else { &[8] };
         let received = source.receive(expected.len());
@@ -662,7 +666,7 @@ fn a_sink_confirms_nothing_while_the_broker_is_away() {
             sink.send(number);
         }
         let attempts = || sink.metrics.disconnects.load(Ordering::Relaxed);
-        wait_until("some attempts", || attempts() >= 2);
+        wait_until("an attempt", || attempts() >= 1);
         assert!(sink.confirmed.is_empty());
         broker.start();
         sink.wait_confirmed(250);
@@ -671,11 +675,14 @@ fn a_sink_confirms_nothing_while_the_broker_is_away() {
         sink.thread.join().unwrap();
         let format = if version == "5" { "%P %p" } else { "%p" };
         for (number, line) in (1..).zip(broker.collect("alerts", 250, format)) {
-            let expected = if version == "5" {
-                format!("id:ab-{number}-0-0 time:1000 {{\"n\":{number},\"text\":\"x\"}}")
-            } else {
-                format!("{{\"_id\":\"ab-{number}-0-0\",\"n\":{number},\"text\":\"x\"}}")
-            };
+            if version == "5" {
+                let (properties, payload) = line.split_once(" {").unwrap();
+                let expected = format!("id:ab-{number}-0-0 time:1000 age_ms:");
+                assert!(properties.starts_with(&expected), "{properties}");
+                assert_eq!(payload, format!("\"n\":{number},\"text\":\"x\"}}"));
+                continue;
+            }
+            let expected = format!("{{\"_id\":\"ab-{number}-0-0\",\"n\":{number},\"text\":\"x\"}}");
             assert_eq!(line, expected);
         }
     }

@@ -212,6 +212,22 @@ impl Intake {
         Ok(self.ordinal)
     }
 
+    /// Keeps as a reject a message that may be delivered again: what came with it is at fault, its
+    /// topic, say.
+    ///
+    /// # Errors
+    /// The stream fails by it: the source is to end.
+    pub fn reject_marked(
+        &mut self,
+        reject: Reject,
+        payload: &[u8],
+        mark: Option<DeliveryMark>,
+    ) -> Result<u64, Failed> {
+        self.heard(payload.len());
+        self.keep(reject, payload, mark)?;
+        Ok(self.ordinal)
+    }
+
     /// Takes a message that leaves nothing but its mark.
     pub fn pass(&mut self, mark: Option<DeliveryMark>) -> u64 {
         self.begin(0, mark);
@@ -346,7 +362,8 @@ impl Intake {
         self.report(kind, why, before.map(|(_, since)| now - since));
     }
 
-    fn heard(&mut self, bytes: usize) {
+    /// A message of so many bytes has come that is neither taken nor rejected.
+    pub fn heard(&mut self, bytes: usize) {
         self.metrics.received.fetch_add(1, Ordering::Relaxed);
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.metrics
