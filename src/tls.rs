@@ -498,7 +498,8 @@ pub fn explain(error: &std::io::Error, prefix: &str) -> Option<String> {
     use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     Some(match error {
-        Error::InvalidCertificate(Bad::UnknownIssuer) => {
+        // The second: of one that has the name of one of ours, and another key.
+        Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
             format!("its certificate is not of an authority that we trust: see {prefix}.ca")
         }
         Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
