@@ -14,6 +14,8 @@ pub mod report;
 
 pub mod mqtt;
 
+pub mod serial;
+
 pub mod source;
 
 pub mod framing;

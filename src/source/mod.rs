@@ -8,6 +8,7 @@ mod intake;
 pub mod mqtt;
 mod queue;
 pub mod redelivery;
+pub mod serial;
 
 pub use intake::{Failed, INTAKE_OPTIONS, Intake, Plan};
 
@@ -80,11 +81,18 @@ pub enum Dropped {
     Unmatched,
     /// A retained message, where these are not wanted.
     Retained,
+    /// The far side went when the message had only begun.
+    Incomplete,
 }
 
 impl Dropped {
     /// Every reason, in the order in which counters keep them.
-    pub const ALL: [Dropped; 3] = [Dropped::QueueFull, Dropped::Unmatched, Dropped::Retained];
+    pub const ALL: [Dropped; 4] = [
+        Dropped::QueueFull,
+        Dropped::Unmatched,
+        Dropped::Retained,
+        Dropped::Incomplete,
+    ];
 
     /// The word.
     #[must_use]
@@ -93,6 +101,7 @@ impl Dropped {
             Dropped::QueueFull => "queue_full",
             Dropped::Unmatched => "unmatched",
             Dropped::Retained => "retained",
+            Dropped::Incomplete => "incomplete",
         }
     }
 }
@@ -178,6 +187,8 @@ pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[("mqtt", mqtt::OPTIONS)];
 pub enum Source {
     /// Subscribes at an MQTT broker.
     Mqtt(mqtt::Mqtt),
+    /// Reads a serial port.
+    Serial(serial::Serial),
 }
 
 impl Source {
@@ -188,6 +199,7 @@ impl Source {
     pub fn new(definition: &Definition<'_>) -> Result<Source, OptionFault> {
         match definition.extension {
             "mqtt" => Ok(Source::Mqtt(mqtt::Mqtt::new(definition)?)),
+            "serial" => Ok(Source::Serial(serial::Serial::new(definition)?)),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
                 let problem = format!("`{other}` is not a source: use {}", known.join(", "));
@@ -200,6 +212,7 @@ impl Source {
     pub async fn run(self, context: Context) {
         match self {
             Source::Mqtt(mqtt) => mqtt.run(context).await,
+            Source::Serial(serial) => serial.run(context).await,
         }
     }
 }
