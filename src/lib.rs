@@ -12,6 +12,10 @@ pub mod pace;
 
 pub mod report;
 
+pub mod tls;
+
+pub mod http;
+
 pub mod mqtt;
 
 pub mod serial;

@@ -27,11 +27,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("mqtt", &["event", "config", "pace", "tls"]),
     ("demo", &["mqtt", "event"]),
     ("tls", &["config"]),
+    ("http", &["event", "config", "pace", "tls"]),
     (
         "source",
         &[
-            "event", "config", "mqtt", "tls", "decode", "pace", "clock", "report", "serial",
-            "framing",
+            "event", "config", "mqtt", "tls", "http", "decode", "pace", "clock", "report",
+            "serial", "framing",
         ],
     ),
     ("decode", &["event", "config", "mqtt"]),
@@ -48,8 +49,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "sink",
         &[
-            "event", "config", "mqtt", "tls", "encode", "pace", "clock", "report", "serial",
-            "framing",
+            "event", "config", "mqtt", "tls", "http", "encode", "pace", "clock", "report",
+            "serial", "framing",
         ],
     ),
     ("observe", &["source", "sink", "engine"]),

@@ -4,11 +4,15 @@
 //! work) and offers [`Arrival`]s to the pipeline through a bounded channel. It acknowledges its
 //! far side only up to what [`Released`] says, which is what the log has made durable.
 
+pub mod file;
+pub mod http;
 mod intake;
 pub mod mqtt;
 mod queue;
 pub mod redelivery;
 pub mod serial;
+pub mod simulator;
+pub mod timer;
 
 pub use intake::{Failed, INTAKE_OPTIONS, Intake, Plan};
 
@@ -81,7 +85,7 @@ pub enum Dropped {
     Unmatched,
     /// A retained message, where these are not wanted.
     Retained,
-    /// The far side went when the message had only begun.
+    /// A frame or a line that its connection or file ended in the middle of.
     Incomplete,
 }
 
@@ -180,7 +184,15 @@ impl Metrics {
 }
 
 /// The extensions that can be read from, each with its options.
-pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[("mqtt", mqtt::OPTIONS)];
+pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
+    ("mqtt", mqtt::OPTIONS),
+    ("serial", serial::OPTIONS),
+    ("file", file::OPTIONS),
+    ("timer", timer::OPTIONS),
+    ("simulator", simulator::OPTIONS),
+    ("http", http::OPTIONS),
+    ("http_poll", http::POLL_OPTIONS),
+];
 
 /// A source, checked and ready to run.
 #[derive(Debug)]
@@ -189,6 +201,16 @@ pub enum Source {
     Mqtt(mqtt::Mqtt),
     /// Reads a serial port.
     Serial(serial::Serial),
+    /// Reads the lines of files.
+    File(file::Files),
+    /// Gives the same message again and again.
+    Timer(timer::Timer),
+    /// Makes readings up.
+    Simulator(simulator::Simulator),
+    /// Listens for HTTP requests.
+    Http(http::Http),
+    /// Asks an HTTP server again and again.
+    HttpPoll(http::Poll),
 }
 
 impl Source {
@@ -200,6 +222,11 @@ impl Source {
         match definition.extension {
             "mqtt" => Ok(Source::Mqtt(mqtt::Mqtt::new(definition)?)),
             "serial" => Ok(Source::Serial(serial::Serial::new(definition)?)),
+            "file" => Ok(Source::File(file::Files::new(definition)?)),
+            "timer" => Ok(Source::Timer(timer::Timer::new(definition)?)),
+            "simulator" => Ok(Source::Simulator(simulator::Simulator::new(definition)?)),
+            "http" => Ok(Source::Http(http::Http::new(definition)?)),
+            "http_poll" => Ok(Source::HttpPoll(http::Poll::new(definition)?)),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
                 let problem = format!("`{other}` is not a source: use {}", known.join(", "));
@@ -213,6 +240,11 @@ impl Source {
         match self {
             Source::Mqtt(mqtt) => mqtt.run(context).await,
             Source::Serial(serial) => serial.run(context).await,
+            Source::File(files) => files.run(context).await,
+            Source::Timer(timer) => timer.run(context).await,
+            Source::Simulator(simulator) => simulator.run(context).await,
+            Source::Http(http) => http.run(context).await,
+            Source::HttpPoll(poll) => poll.run(context).await,
         }
     }
 }

@@ -13,13 +13,17 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Context, Dropped, Failed, Intake, Plan};
 use crate::config::Definition;
-use crate::config::options::{OptionFault, OptionKind, OptionSpec};
-use crate::framing::{Deframer, Framing, Piece, Start, bytes_of};
+use crate::config::options::{OptionFault, OptionKind, OptionSpec, joined};
+use crate::framing::{Deframer, FRAMING_OPTIONS, Framing, Piece, Start, bytes_of};
 use crate::pace::{Backoff, Sparse, sleep_until_some};
 use crate::serial::{self, Address, Port, Role, Settings};
 
-/// What can be set besides [`serial::SERIAL_OPTIONS`], the framing and the intake.
-pub const OPTIONS: &[OptionSpec] = &[
+/// What can be set.
+pub const OPTIONS: &[OptionSpec] = &joined::<
+    { serial::SERIAL_OPTIONS.len() + OWN_OPTIONS.len() + FRAMING_OPTIONS.len() },
+>(&[serial::SERIAL_OPTIONS, OWN_OPTIONS, FRAMING_OPTIONS]);
+
+const OWN_OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
         "serial.init",
         OptionKind::Text,
@@ -269,7 +273,8 @@ impl Task {
                 self.intake.offer();
             }
             if self.intake.is_full(bytes.len()) {
-                self.intake.drop(Dropped::QueueFull, "a device does not wait");
+                self.intake
+                    .drop(Dropped::QueueFull, "a device does not wait");
                 continue;
             }
             match piece {

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::ast::{CreateStream, CreateTable, CreateTrigger, CreateWindow, Name, Properties};
-use super::super::plan::{Eviction, Property, Role, Stream, StreamId, Table, Trigger};
+use super::super::plan::{Eviction, Property, Role, Stream, StreamId, Table, TableId, Trigger};
+use super::super::time::unfit;
 use super::Binder;
+use crate::config::{ERROR_LETTERS, ERROR_STRATEGY};
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::event::{Field, Schema, Type, parse_duration_ms};
 
@@ -128,6 +130,7 @@ impl Binder<'_> {
             rows_max: None,
             eviction: Eviction::Lru,
             ttl_ms: None,
+            letters: None,
             path: path.to_owned(),
             place: create.name.place,
             schema,
@@ -142,6 +145,7 @@ impl Binder<'_> {
             table.primary_key.extend(column);
         }
         self.table_properties(path, &create.properties, &mut table);
+        self.table_letters(path, &create.properties);
         self.application.tables.push(table);
     }
 
@@ -162,7 +166,16 @@ impl Binder<'_> {
     }
 
     fn table_properties(&mut self, path: &str, properties: &Properties, table: &mut Table) {
-        const KNOWN: [&str; 6] = ["type", "extension", "index", "max_rows", "eviction", "ttl"];
+        const KNOWN: [&str; 8] = [
+            "type",
+            "extension",
+            "index",
+            "max_rows",
+            "eviction",
+            "ttl",
+            ERROR_STRATEGY,
+            ERROR_LETTERS,
+        ];
         let mut seen = BTreeSet::new();
         for (name, value) in properties {
             if !seen.insert(name.text.as_str()) {
@@ -211,6 +224,11 @@ impl Binder<'_> {
                         .is_none()
                         .then_some("a span of time such as '1 h'")
                 }
+                ERROR_STRATEGY => match text {
+                    "drop" | "dlq" => None,
+                    _ => Some("drop or dlq"),
+                },
+                ERROR_LETTERS => None,
                 other => {
                     let message = format!("unknown property '{other}' of a table");
                     let hint = did_you_mean(other, KNOWN);
@@ -229,6 +247,55 @@ impl Binder<'_> {
             let message = "'eviction' says what happens at 'max_rows', which is not set";
             self.diagnostics
                 .push(Diagnostic::error(path, table.place, message));
+        }
+    }
+
+    /// Where the rows go that the table, which is the next one, refuses: found when all streams are
+    /// known.
+    fn table_letters(&mut self, path: &str, properties: &Properties) {
+        let of = |name: &str| properties.iter().find(|(known, _)| known.text == name);
+        let strategy = of(ERROR_STRATEGY);
+        let wanted = strategy.is_some_and(|(_, value)| value.text.trim() == "dlq");
+        match (wanted, strategy, of(ERROR_LETTERS)) {
+            (true, _, Some((_, stream))) => {
+                let table = TableId(self.application.tables.len());
+                self.table_letters
+                    .push((table, path.to_owned(), stream.clone()));
+            }
+            (true, Some((_, value)), None) => {
+                let message = format!("'dlq' needs '{ERROR_LETTERS}', the stream that takes them");
+                self.diagnostics
+                    .push(Diagnostic::error(path, value.place, message));
+            }
+            (false, _, Some((name, _))) => {
+                let message =
+                    format!("'{ERROR_LETTERS}' has no effect without '{ERROR_STRATEGY}' = 'dlq'");
+                self.diagnostics
+                    .push(Diagnostic::error(path, name.place, message));
+            }
+            (true, None, None) | (false, _, None) => {}
+        }
+    }
+
+    /// Every stream is known: those that take what tables refuse are looked up.
+    pub(super) fn settle_table_letters(&mut self) {
+        for (table, path, name) in std::mem::take(&mut self.table_letters) {
+            let text = name.text.trim();
+            let problem = match self.application.stream_named(text) {
+                Some((id, stream)) => match unfit(stream, false) {
+                    Some(problem) => problem,
+                    None => {
+                        if let Some(table) = self.application.tables.get_mut(table.0) {
+                            table.letters = Some(id);
+                        }
+                        continue;
+                    }
+                },
+                None => format!("unknown stream '{text}'"),
+            };
+            let message = format!("'{ERROR_LETTERS}': {problem}");
+            self.diagnostics
+                .push(Diagnostic::error(&path, name.place, message));
         }
     }
 
