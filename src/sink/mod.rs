@@ -17,6 +17,7 @@ pub mod mqtt;
 mod policy;
 mod priority;
 mod refusal;
+pub mod serial;
 
 pub use crate::event::{render_json, render_json_with};
 pub use accounts::OutboxMetrics;
@@ -258,6 +259,7 @@ pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
     ("mqtt", mqtt::OPTIONS),
     ("http", http::OPTIONS),
     ("log", log::OPTIONS),
+    ("serial", serial::OPTIONS),
 ];
 
 /// A sink, checked and ready to run.
@@ -269,6 +271,8 @@ pub enum Sink {
     Http(http::Http),
     /// Writes readable lines.
     Log(log::Log),
+    /// Writes to a serial port.
+    Serial(serial::Serial),
 }
 
 impl Sink {
@@ -281,6 +285,7 @@ impl Sink {
             "mqtt" => Ok(Sink::Mqtt(mqtt::Mqtt::new(definition)?)),
             "http" => Ok(Sink::Http(http::Http::new(definition)?)),
             "log" => Ok(Sink::Log(log::Log::new())),
+            "serial" => Ok(Sink::Serial(serial::Serial::new(definition)?)),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
                 let problem = format!("`{other}` is not a sink: use {}", known.join(", "));
@@ -295,6 +300,7 @@ impl Sink {
             Sink::Mqtt(mqtt) => mqtt.run(context).await,
             Sink::Http(http) => http.run(context).await,
             Sink::Log(log) => log.run(context).await,
+            Sink::Serial(serial) => serial.run(context).await,
         }
     }
 }
