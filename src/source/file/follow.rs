@@ -22,6 +22,9 @@ use crate::event::DeliveryMark;
 /// What is read at a time.
 const READ_BYTES: usize = 64 << 10;
 
+/// Where less of a file was read, its content says too little to know it by.
+const KNOWN_BYTES_MIN: u64 = 64;
+
 /// How files are followed.
 #[derive(Clone, Debug)]
 pub(super) struct Manner {
@@ -290,7 +293,7 @@ impl Follower {
                 let fits = |place: &Place| {
                     let is_meant = match by_inode {
                         true => place.inode == candidate.key.1,
-                        false => place.offset >= u64::try_from(CHECKED_BYTES).unwrap_or(u64::MAX),
+                        false => place.offset >= KNOWN_BYTES_MIN,
                     };
                     is_meant && opened_at(&candidate.path, place).is_some()
                 };
