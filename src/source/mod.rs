@@ -5,6 +5,7 @@
 //! far side only up to what [`Released`] says, which is what the log has made durable.
 
 pub mod file;
+pub mod http;
 mod intake;
 pub mod mqtt;
 mod queue;
@@ -187,6 +188,8 @@ pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
     ("file", file::OPTIONS),
     ("timer", timer::OPTIONS),
     ("simulator", simulator::OPTIONS),
+    ("http", http::OPTIONS),
+    ("http_poll", http::POLL_OPTIONS),
 ];
 
 /// A source, checked and ready to run.
@@ -200,6 +203,10 @@ pub enum Source {
     Timer(timer::Timer),
     /// Makes readings up.
     Simulator(simulator::Simulator),
+    /// Listens for HTTP requests.
+    Http(http::Http),
+    /// Asks an HTTP server again and again.
+    HttpPoll(http::Poll),
 }
 
 impl Source {
@@ -213,6 +220,8 @@ impl Source {
             "file" => Ok(Source::File(file::Files::new(definition)?)),
             "timer" => Ok(Source::Timer(timer::Timer::new(definition)?)),
             "simulator" => Ok(Source::Simulator(simulator::Simulator::new(definition)?)),
+            "http" => Ok(Source::Http(http::Http::new(definition)?)),
+            "http_poll" => Ok(Source::HttpPoll(http::Poll::new(definition)?)),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
                 let problem = format!("`{other}` is not a source: use {}", known.join(", "));
@@ -228,6 +237,8 @@ impl Source {
             Source::File(files) => files.run(context).await,
             Source::Timer(timer) => timer.run(context).await,
             Source::Simulator(simulator) => simulator.run(context).await,
+            Source::Http(http) => http.run(context).await,
+            Source::HttpPoll(poll) => poll.run(context).await,
         }
     }
 }

@@ -288,14 +288,24 @@ mod tests {
                 };
                 let ticks = ticks.get_or_insert_with(|| Ticks::new(100, *is_aligned, now));
                 assert_eq!(ticks.due(now, *makes_up), *expected, "{what}: at {wall_ms}");
-                assert!((1..=100).contains(&ticks.wait_ms(now)), "{what}: at {wall_ms}");
+                assert!(
+                    (1..=100).contains(&ticks.wait_ms(now)),
+                    "{what}: at {wall_ms}"
+                );
             }
         }
     }
 
     #[test]
     fn no_more_than_so_many_are_made_up_for() {
-        let mut ticks = Ticks::new(1, false, Now { wall_ms: 0, boot_ms: 0 });
+        let mut ticks = Ticks::new(
+            1,
+            false,
+            Now {
+                wall_ms: 0,
+                boot_ms: 0,
+            },
+        );
         let later = Now {
             wall_ms: 1_000_000,
             boot_ms: 1_000_000,

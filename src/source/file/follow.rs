@@ -186,7 +186,10 @@ impl Follower {
         };
         let single = self.manner.names.single();
         for file in &mut self.files {
-            match candidates.iter().find(|candidate| candidate.key == file.key) {
+            match candidates
+                .iter()
+                .find(|candidate| candidate.key == file.key)
+            {
                 Some(candidate) => {
                     file.detached = None;
                     if *file.path != *candidate.path {
@@ -213,7 +216,10 @@ impl Follower {
         self.is_first = false;
         // What has lost its name is read before what has taken its place.
         self.files.sort_by_key(|file| file.detached.is_none());
-        self.missing = match (self.files.iter().any(|file| file.detached.is_none()), single) {
+        self.missing = match (
+            self.files.iter().any(|file| file.detached.is_none()),
+            single,
+        ) {
             (true, _) => None,
             (false, Some(path)) => Some(match self.refused.get(&path) {
                 Some(why) => format!("cannot read `{}`: {why}", path.display()),
@@ -233,7 +239,11 @@ impl Follower {
                 let cannot = |error| format!("cannot list `{}`: {error}", names.folder().display());
                 for entry in std::fs::read_dir(names.folder()).map_err(cannot)? {
                     let entry = entry.map_err(cannot)?;
-                    if entry.file_name().to_str().is_some_and(|name| names.has(name)) {
+                    if entry
+                        .file_name()
+                        .to_str()
+                        .is_some_and(|name| names.has(name))
+                    {
                         found.extend(self.candidate(entry.path(), step));
                     }
                 }
@@ -243,7 +253,11 @@ impl Follower {
         let is_replay = self.manner.is_replay;
         found.sort_by(|a, b| {
             let by_age = a.changed.cmp(&b.changed);
-            let order = if is_replay { std::cmp::Ordering::Equal } else { by_age };
+            let order = if is_replay {
+                std::cmp::Ordering::Equal
+            } else {
+                by_age
+            };
             order.then_with(|| a.path.cmp(&b.path))
         });
         // Two names of one file are one file.
@@ -316,7 +330,10 @@ impl Follower {
             return;
         };
         for entry in entries.flatten() {
-            let is_unpacked = entry.file_name().to_str().is_some_and(|name| !is_packed(name));
+            let is_unpacked = entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| !is_packed(name));
             let same = |place: &Place| place.inode == entry.ino() && place.offset > 0;
             let Some(index) = self.known.iter().rposition(same).filter(|_| is_unpacked) else {
                 continue;
@@ -343,7 +360,8 @@ impl Follower {
             0 => self.manner.beginning(),
             offset => Lines::behind(self.manner.line_bytes_max, offset, &before),
         };
-        step.notes.push(Note::Follows(path.to_path_buf(), place.offset));
+        step.notes
+            .push(Note::Follows(path.to_path_buf(), place.offset));
         let followed = Followed {
             slot: place.slot,
             key: key(&metadata),
@@ -355,7 +373,8 @@ impl Follower {
         };
         self.refused.remove(path);
         // Its inode may be another than it was.
-        step.marks.extend([followed.place().name(), followed.place().mark()]);
+        step.marks
+            .extend([followed.place().name(), followed.place().mark()]);
         self.files.push(followed);
     }
 
@@ -392,7 +411,8 @@ impl Follower {
             detached: None,
             is_over: false,
         };
-        step.marks.extend([followed.place().name(), followed.place().mark()]);
+        step.marks
+            .extend([followed.place().name(), followed.place().mark()]);
         self.files.push(followed);
     }
 
@@ -415,7 +435,8 @@ impl Follower {
     fn let_go(&mut self, now: Instant, step: &mut Step) {
         let wait = self.manner.rotate_wait;
         let is_left = |file: &Followed| {
-            file.detached.is_some_and(|since| now.saturating_duration_since(since) >= wait)
+            file.detached
+                .is_some_and(|since| now.saturating_duration_since(since) >= wait)
         };
         for file in self.files.iter().filter(|file| is_left(file)) {
             let path = file.path.to_path_buf();
@@ -513,7 +534,8 @@ impl Followed {
     fn at_end(&mut self, manner: &Manner, path: usize, step: &mut Step) {
         if manner.is_replay && !self.is_over {
             let place = self.place();
-            self.lines.end(|line, end| step.give(path, line, &place, end));
+            self.lines
+                .end(|line, end| step.give(path, line, &place, end));
             self.is_over = true;
         }
     }

@@ -133,7 +133,8 @@ impl Lines {
 
     fn append(&mut self, bytes: &[u8]) {
         let room = self.line_bytes_max.saturating_sub(self.partial.len());
-        self.partial.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        self.partial
+            .extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         self.partial_bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.goes_by(bytes);
     }

@@ -123,7 +123,10 @@ mod tests {
         // Named again, it is where it was; another file in its slot is at its beginning.
         assert_eq!(places(&[a.name(), a.mark(), a.name()]), [a]);
         let other = place(0, 78, 0);
-        let begun = Place { check: check(&[]), ..other };
+        let begun = Place {
+            check: check(&[]),
+            ..other
+        };
         assert_eq!(places(&[a.name(), a.mark(), other.name()]), [begun]);
     }
 }

@@ -245,7 +245,10 @@ impl Task {
     }
 
     /// Waits for what the thread has found.
-    async fn looked(&mut self, job: JoinHandle<(Follower, Step)>) -> Result<(Follower, Step), Ended> {
+    async fn looked(
+        &mut self,
+        job: JoinHandle<(Follower, Step)>,
+    ) -> Result<(Follower, Step), Ended> {
         tokio::select! {
             done = job => done.map_err(|error| {
                 tracing::error!(stream = self.name, "reading files failed: {error}");

@@ -4,9 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// What rotated files are packed with; these are left alone.
-const PACKED: [&str; 8] = [
-    ".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip", ".7z", ".tgz",
-];
+const PACKED: [&str; 8] = [".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip", ".7z", ".tgz"];
 
 /// Files of one folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +29,9 @@ impl Names {
             false => folder.to_path_buf(),
         };
         if path.ends_with('/') {
-            return Err(format!("`{path}` names a folder: add a file name, `*` for any"));
+            return Err(format!(
+                "`{path}` names a folder: add a file name, `*` for any"
+            ));
         }
         if folder.to_string_lossy().contains(['*', '?']) {
             let problem = "`*` and `?` may stand in the file's name only, not in the folder's";
@@ -151,6 +151,9 @@ mod tests {
         }
         let names = Names::new("a.log").unwrap();
         assert_eq!(names.single(), Some(PathBuf::from("./a.log")));
-        assert_eq!(Names::new("/logs/*.gz").map(|names| names.has("a.gz")), Ok(false));
+        assert_eq!(
+            Names::new("/logs/*.gz").map(|names| names.has("a.gz")),
+            Ok(false)
+        );
     }
 }

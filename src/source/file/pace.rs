@@ -114,7 +114,9 @@ impl Written {
                     let civil = text.parse::<jiff::civil::DateTime>()?;
                     Ok(civil.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp())
                 });
-                time.map_err(|_: jiff::Error| ()).ok().map(jiff::Timestamp::as_microsecond)
+                time.map_err(|_: jiff::Error| ())
+                    .ok()
+                    .map(jiff::Timestamp::as_microsecond)
             }
             (Written::Number(_) | Written::Iso8601, _) => None,
         }

@@ -150,14 +150,19 @@ impl Plant {
         let shift = real(u64::try_from(device).unwrap_or(0)) * SHIFT;
         let mut out = String::from("{");
         for (index, column) in self.columns.iter_mut().enumerate() {
-            let Some(memory) = column.memories.get_mut(device).filter(|_| Some(index) != self.key)
+            let Some(memory) = column
+                .memories
+                .get_mut(device)
+                .filter(|_| Some(index) != self.key)
             else {
                 if let Some(reading) = key.take() {
                     write(column, &reading, &mut out);
                 }
                 continue;
             };
-            let reading = column.signal.next(memory, since_ms, shift, &mut self.random);
+            let reading = column
+                .signal
+                .next(memory, since_ms, shift, &mut self.random);
             write(column, &reading, &mut out);
         }
         if let Some(time) = &self.time {

@@ -180,7 +180,9 @@ impl Signal {
             }
             other => {
                 let known = "noise, spike, drop, stuck, nan and digits";
-                return Err(format!("`{other}` is no fault of a signal: there are {known}"));
+                return Err(format!(
+                    "`{other}` is no fault of a signal: there are {known}"
+                ));
             }
         }
         Ok(())
@@ -242,7 +244,11 @@ impl Signal {
             error += (sum - 1.5) / 1.5 * self.noise;
         }
         if random.happens(self.spike.0) {
-            error += if random.happens(0.5) { self.spike.1 } else { -self.spike.1 };
+            error += if random.happens(0.5) {
+                self.spike.1
+            } else {
+                -self.spike.1
+            };
         }
         error
     }
@@ -262,7 +268,9 @@ impl Wave {
         let wave = match (name, numbers.as_slice(), shape) {
             (_, [Some(first), Some(second), _], Some(shape)) => {
                 let period = parts.get(2).and_then(|text| parse_duration_ms(text));
-                let period = period.and_then(|ms| u32::try_from(ms).ok()).filter(|ms| *ms > 0);
+                let period = period
+                    .and_then(|ms| u32::try_from(ms).ok())
+                    .filter(|ms| *ms > 0);
                 let (low, high) = match shape {
                     Shape::Sine => (first - second, first + second),
                     Shape::Square | Shape::Triangle | Shape::Saw => (*first, *second),
@@ -298,13 +306,7 @@ impl Wave {
         })
     }
 
-    fn next(
-        &self,
-        memory: &mut Memory,
-        time_ms: f64,
-        shift: f64,
-        random: &mut Random,
-    ) -> Reading {
+    fn next(&self, memory: &mut Memory, time_ms: f64, shift: f64, random: &mut Random) -> Reading {
         match self {
             Wave::Periodic(shape, low, high, period_ms) => {
                 let turn = (time_ms / period_ms + shift).fract();
@@ -317,7 +319,9 @@ impl Wave {
                 high,
             } => {
                 let way = (2.0 * random.share() - 1.0) * step;
-                let at = memory.walk.map_or(*start, |at| (at + way).clamp(*low, *high));
+                let at = memory
+                    .walk
+                    .map_or(*start, |at| (at + way).clamp(*low, *high));
                 memory.walk = Some(at);
                 Reading::Number(at)
             }
@@ -330,7 +334,9 @@ impl Wave {
             }
             Wave::Choice(texts) => text(texts, random.place(texts.len())),
             Wave::Cycle(texts) => {
-                let at = (0..texts.len()).find(|at| real(*at) >= memory.count).unwrap_or(0);
+                let at = (0..texts.len())
+                    .find(|at| real(*at) >= memory.count)
+                    .unwrap_or(0);
                 let next = at + 1;
                 memory.count = if next < texts.len() { real(next) } else { 0.0 };
                 text(texts, at)
@@ -352,11 +358,23 @@ impl Shape {
 }
 
 const FORMS: &[(&str, &str)] = &[
-    ("sine", "sine(middle, amplitude, period), such as sine(20, 5, 60 s)"),
-    ("square", "square(low, high, period), such as square(0, 1, 10 s)"),
-    ("triangle", "triangle(low, high, period), such as triangle(0, 100, 5 min)"),
+    (
+        "sine",
+        "sine(middle, amplitude, period), such as sine(20, 5, 60 s)",
+    ),
+    (
+        "square",
+        "square(low, high, period), such as square(0, 1, 10 s)",
+    ),
+    (
+        "triangle",
+        "triangle(low, high, period), such as triangle(0, 100, 5 min)",
+    ),
     ("saw", "saw(low, high, period), such as saw(0, 100, 5 min)"),
-    ("walk", "walk(start, step, low, high), such as walk(20, 0.5, 10, 30)"),
+    (
+        "walk",
+        "walk(start, step, low, high), such as walk(20, 0.5, 10, 30)",
+    ),
     ("random", "random(low, high), such as random(0, 1)"),
     ("constant", "constant(number), such as constant(5)"),
     ("counter", "counter(first, step), such as counter(0, 1)"),
@@ -369,7 +387,9 @@ fn finite(text: &str) -> Option<f64> {
 }
 
 fn text(texts: &[String], at: usize) -> Reading {
-    texts.get(at).map_or(Reading::Missing, |text| Reading::Text(text.clone()))
+    texts
+        .get(at)
+        .map_or(Reading::Missing, |text| Reading::Text(text.clone()))
 }
 
 fn real(count: usize) -> f64 {
@@ -389,10 +409,12 @@ mod tests {
     }
 
     fn numbers(text: &str, count: u32) -> Vec<f64> {
-        let numbers = readings(text, count).into_iter().map(|reading| match reading {
-            Reading::Number(number) => (number * 1e6).round() / 1e6,
-            other => panic!("{other:?}"),
-        });
+        let numbers = readings(text, count)
+            .into_iter()
+            .map(|reading| match reading {
+                Reading::Number(number) => (number * 1e6).round() / 1e6,
+                other => panic!("{other:?}"),
+            });
         numbers.collect()
     }
 
@@ -428,7 +450,10 @@ mod tests {
         within("constant(7) noise 0.5", 6.5, 7.5);
         let chosen = readings("choice(a, b, c)", 3_000);
         for text in ["a", "b", "c"] {
-            let count = chosen.iter().filter(|r| **r == Reading::Text(text.to_owned())).count();
+            let count = chosen
+                .iter()
+                .filter(|r| **r == Reading::Text(text.to_owned()))
+                .count();
             assert!((800..1_200).contains(&count), "{text}: {count}");
         }
     }
@@ -436,15 +461,19 @@ mod tests {
     #[test]
     fn faults_happen_as_often_as_they_should() {
         let count = |text: &str, is_fault: fn(&Reading) -> bool| {
-            readings(text, 10_000).iter().filter(|r| is_fault(r)).count()
+            readings(text, 10_000)
+                .iter()
+                .filter(|r| is_fault(r))
+                .count()
         };
         let missing = count("constant(1) drop 0.1", |r| *r == Reading::Missing);
         assert!((800..1_200).contains(&missing), "{missing}");
         let nan = count("constant(1) nan 0.01", |r| *r == Reading::NotANumber);
         assert!((60..140).contains(&nan), "{nan}");
-        let spikes = count("constant(1) spike 0.01 40", |r| {
-            matches!(r, Reading::Number(n) if *n == 41.0 || *n == -39.0)
-        });
+        let spikes = count(
+            "constant(1) spike 0.01 40",
+            |r| matches!(r, Reading::Number(n) if *n == 41.0 || *n == -39.0),
+        );
         assert!((60..140).contains(&spikes), "{spikes}");
         let stuck = numbers("counter(0, 1) stuck 0.01 20", 10_000);
         let repeats = stuck.windows(2).filter(|two| two[0] == two[1]).count();
@@ -455,7 +484,11 @@ mod tests {
     fn what_is_no_signal_is_said() {
         for (text, ty, problem) in [
             ("sine", Type::Double, "`sine` is no signal"),
-            ("sin(1, 2, 3 s)", Type::Double, "`sin` is no wave: there are sine, "),
+            (
+                "sin(1, 2, 3 s)",
+                Type::Double,
+                "`sin` is no wave: there are sine, ",
+            ),
             ("sine(1, 2)", Type::Double, "has another form: sine(middle"),
             ("sine(1, 2, 0)", Type::Double, "has another form"),
             ("sine(1, inf, 1 s)", Type::Double, "has another form"),
@@ -463,8 +496,16 @@ mod tests {
             ("choice(a,,b)", Type::String, "has another form"),
             ("choice(a)", Type::Double, "takes no choice"),
             ("constant(1)", Type::Json, "a JSON cannot be simulated"),
-            ("constant(1) noise", Type::Double, "after `noise` stands its size, not ``"),
-            ("constant(1) drop 2", Type::Double, "after `drop` stands a share"),
+            (
+                "constant(1) noise",
+                Type::Double,
+                "after `noise` stands its size, not ``",
+            ),
+            (
+                "constant(1) drop 2",
+                Type::Double,
+                "after `drop` stands a share",
+            ),
             ("constant(1) rust 2", Type::Double, "`rust` is no fault"),
         ] {
             let error = Signal::parse(text, ty).unwrap_err();

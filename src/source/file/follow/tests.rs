@@ -104,7 +104,11 @@ fn plain(name: &str) -> Site {
 fn lines_are_taken_as_they_are_finished() {
     let mut site = plain("a.log");
     assert!(site.read().is_empty());
-    assert!(site.missing.as_ref().is_some_and(|why| why.contains("there is no file")));
+    assert!(
+        site.missing
+            .as_ref()
+            .is_some_and(|why| why.contains("there is no file"))
+    );
     site.append("a.log", "1\n2");
     assert_eq!(site.read(), ["1"]);
     assert_eq!(site.missing, None);
@@ -252,7 +256,11 @@ fn more_files_than_that_leave_out_the_oldest() {
     }
     assert_eq!(site.read().len(), FILES_MAX);
     site.read();
-    let too_many = site.notes.iter().filter(|note| **note == Note::TooMany(3)).count();
+    let too_many = site
+        .notes
+        .iter()
+        .filter(|note| **note == Note::TooMany(3))
+        .count();
     assert_eq!(too_many, 1);
     assert_eq!(site.follower.marks().len(), 2 * FILES_MAX);
     site.restart(0);
