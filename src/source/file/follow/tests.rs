@@ -67,7 +67,8 @@ impl Site {
         loop {
             let step = self.follower.step(look, self.now);
             look = false;
-            self.log.extend(step.marks.iter().map(|mark| (*mark, false)));
+            self.log
+                .extend(step.marks.iter().map(|mark| (*mark, false)));
             let mut begin = 0;
             for line in &step.lines {
                 let text = std::str::from_utf8(&step.bytes[begin..line.end]).unwrap();
