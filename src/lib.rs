@@ -20,6 +20,8 @@ pub mod mqtt;
 
 pub mod source;
 
+pub mod framing;
+
 pub mod decode;
 
 pub mod wal;

@@ -31,10 +31,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "source",
         &[
-            "event", "config", "mqtt", "tls", "http", "decode", "pace", "clock", "report", "serial",
+            "event", "config", "mqtt", "tls", "http", "decode", "pace", "clock", "report",
+            "serial", "framing",
         ],
     ),
     ("decode", &["event", "config", "mqtt"]),
+    ("framing", &["config", "decode"]),
+    ("serial", &["config"]),
     ("store", &[]),
     ("wal", &["event", "store"]),
     // Options of streams that shape the plan are declared and checked as all others are.
@@ -46,7 +49,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "sink",
         &[
-            "event", "config", "mqtt", "tls", "http", "encode", "pace", "clock", "report", "serial",
+            "event", "config", "mqtt", "tls", "http", "encode", "pace", "clock", "report",
+            "serial", "framing",
         ],
     ),
     ("observe", &["source", "sink", "engine"]),

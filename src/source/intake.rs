@@ -210,8 +210,21 @@ impl Intake {
     /// # Errors
     /// The stream fails by it: the source is to end.
     pub fn reject(&mut self, reject: Reject, bytes: &[u8]) -> Result<u64, Failed> {
+        self.refuse(reject, bytes, None)
+    }
+
+    /// The same, of something with a mark: a line that is too long to be read as a whole, say.
+    ///
+    /// # Errors
+    /// The stream fails by it: the source is to end.
+    pub fn refuse(
+        &mut self,
+        reject: Reject,
+        bytes: &[u8],
+        mark: Option<DeliveryMark>,
+    ) -> Result<u64, Failed> {
         self.heard(bytes.len());
-        self.keep(reject, bytes, None)?;
+        self.keep(reject, bytes, mark)?;
         Ok(self.ordinal)
     }
 
