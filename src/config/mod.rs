@@ -32,7 +32,7 @@ pub use errors::{
 pub use expand::{Environment, Expanded, Expander, Unresolved};
 pub use files::{Failure, Loaded, Looked, in_order, load, load_all, look, read};
 pub use list::{ListedValue, list};
-pub use outbox::{OUTBOX_DEAD_LETTER, OUTBOX_OPTIONS};
+pub use outbox::{OUTBOX_DEAD_LETTER, OUTBOX_OPTIONS, delivery};
 pub use reference::{option_table, reference};
 pub use resolve::{
     HIDDEN, Property, StreamDefinition, resolve, resolve_alone, unknown_keys, unknown_streams,

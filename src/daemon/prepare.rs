@@ -240,7 +240,9 @@ impl Binder<'_> {
         ];
         let options = self.options(stream, &specs)?;
         self.options.insert(id, options.clone());
-        if let Err(fault) = self.settings.outbox.of_sink(&options) {
+        let outbox = self.settings.outbox.of_sink(&options).map(|_| ());
+        let policy = sink::Policy::new(&options).map(|_| ());
+        if let Err(fault) = outbox.and(policy) {
             return self.unusable(stream, &specs, &options, &fault);
         }
         let client = self.client_id(stream);
