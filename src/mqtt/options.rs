@@ -17,6 +17,7 @@ pub const BROKER: OptionSpec = OptionSpec {
         OptionKind::Text,
         "Where the broker listens: mqtt://host:port, the port is 1883 when left out",
     )
+    .exclusive()
 };
 
 /// The name of the session at the broker.
@@ -25,7 +26,8 @@ pub const CLIENT_ID: OptionSpec = option(
     OptionKind::Text,
     "The name of the session at the broker, unique there; \
      made from gateway, application and stream when left out",
-);
+)
+.exclusive();
 
 /// The protocol.
 pub const VERSION: OptionSpec = OptionSpec {
