@@ -7,6 +7,7 @@
 pub mod file;
 pub mod http;
 mod intake;
+pub mod modbus;
 pub mod mqtt;
 mod queue;
 pub mod redelivery;
@@ -187,6 +188,7 @@ impl Metrics {
 pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
     ("mqtt", mqtt::OPTIONS),
     ("serial", serial::OPTIONS),
+    ("modbus", modbus::OPTIONS),
     ("file", file::OPTIONS),
     ("timer", timer::OPTIONS),
     ("simulator", simulator::OPTIONS),
@@ -201,6 +203,8 @@ pub enum Source {
     Mqtt(mqtt::Mqtt),
     /// Reads a serial port.
     Serial(serial::Serial),
+    /// Asks devices for their registers.
+    Modbus(modbus::Modbus),
     /// Reads the lines of files.
     File(file::Files),
     /// Gives the same message again and again.
@@ -222,6 +226,7 @@ impl Source {
         match definition.extension {
             "mqtt" => Ok(Source::Mqtt(mqtt::Mqtt::new(definition)?)),
             "serial" => Ok(Source::Serial(serial::Serial::new(definition)?)),
+            "modbus" => Ok(Source::Modbus(modbus::Modbus::new(definition)?)),
             "file" => Ok(Source::File(file::Files::new(definition)?)),
             "timer" => Ok(Source::Timer(timer::Timer::new(definition)?)),
             "simulator" => Ok(Source::Simulator(simulator::Simulator::new(definition)?)),
@@ -240,6 +245,7 @@ impl Source {
         match self {
             Source::Mqtt(mqtt) => mqtt.run(context).await,
             Source::Serial(serial) => serial.run(context).await,
+            Source::Modbus(modbus) => modbus.run(context).await,
             Source::File(files) => files.run(context).await,
             Source::Timer(timer) => timer.run(context).await,
             Source::Simulator(simulator) => simulator.run(context).await,
