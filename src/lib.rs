@@ -12,9 +12,15 @@ pub mod pace;
 
 pub mod report;
 
+pub mod tls;
+
+pub mod http;
+
 pub mod mqtt;
 
 pub mod source;
+
+pub mod framing;
 
 pub mod decode;
 

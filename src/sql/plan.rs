@@ -223,6 +223,15 @@ impl Query {
         }
     }
 
+    /// The table that it writes.
+    #[must_use]
+    pub fn target_table(&self) -> Option<TableId> {
+        match self.target {
+            Target::Stream(_) => None,
+            Target::Table { table, .. } => Some(table),
+        }
+    }
+
     /// Every expression of it.
     #[must_use]
     pub fn exprs(&self) -> Vec<&Expr> {

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use super::plan::{
     Application, DEAD_LETTER_COLUMNS, DeadLetters, Domains, EventTime, Full, Future, Late, Query,
-    Role, Stream, StreamId,
+    Role, Stream, StreamId, TableId,
 };
 use crate::config::options::{Layer, OptionKind, OptionSpec, OptionValue, Options};
 use crate::config::{
     self, ERROR_LETTERS as LETTERS, ERROR_STRATEGY as STRATEGY, Expander, OUTBOX_DEAD_LETTER,
     OUTBOX_OPTIONS, OnRefusal, Property, SINK_ERROR_OPTIONS, StreamDefinition,
 };
-use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::event::{TIME_FORMATS, TimeFormat};
 
 const FIELD: &str = "timestamp.field";
@@ -113,12 +113,8 @@ const fn option(
     doc: &'static str,
 ) -> OptionSpec {
     OptionSpec {
-        name,
-        kind,
         default,
-        required: false,
-        secret: false,
-        doc,
+        ..OptionSpec::new(name, kind, doc)
     }
 }
 
@@ -261,6 +257,8 @@ fn settings(options: &Options, has_letters: bool, is_sink: bool) -> Vec<(String,
         OptionValue::Text(text) => text.clone(),
         OptionValue::Integer(number) => number.to_string(),
         OptionValue::Flag(flag) => flag.to_string(),
+        OptionValue::Number(number) => number.to_string(),
+        OptionValue::List(texts) => texts.join(", "),
     };
     ours.map(|(name, value, _)| (name.to_owned(), text(value)))
         .collect()
@@ -268,10 +266,9 @@ fn settings(options: &Options, has_letters: bool, is_sink: bool) -> Vec<(String,
 
 /// What streams cannot do together.
 fn entangled(application: &Application) -> Option<Diagnostic> {
-    if let Some(stream) = circle(application) {
-        let name = &stream.name;
+    if let Some((name, path, place)) = circle(application) {
         let message = format!("the dead letters of '{name}' lead back into it: a circle");
-        return Some(Diagnostic::error(&stream.path, stream.place, message));
+        return Some(Diagnostic::error(path, place, message));
     }
     let domains = Domains::new(application);
     let query = domains.waits_for_itself(application)?;
@@ -284,29 +281,50 @@ fn entangled(application: &Application) -> Option<Diagnostic> {
     Some(Diagnostic::error(&query.path, query.place, message).with_hint(hint))
 }
 
-/// A stream that its own dead letters reach.
-fn circle(application: &Application) -> Option<&Stream> {
-    let letters = |id: StreamId| Some(application.stream(id)?.dead_letters?.stream);
-    let begins = (0..application.streams.len()).map(StreamId);
-    let circling = begins.filter(|begin| {
-        let mut reached: BTreeSet<StreamId> = letters(*begin).into_iter().collect();
-        let mut open: Vec<StreamId> = reached.iter().copied().collect();
-        while let Some(stream) = open.pop() {
-            let reads = |query: &&Query| {
-                let mut inputs = query.input.streams().into_iter();
-                inputs.any(|input| input.stream == stream)
-            };
-            let queries = application.queries.iter().filter(reads);
-            let targets = queries.filter_map(Query::target_stream);
-            for next in targets.chain(letters(stream)) {
-                if reached.insert(next) {
-                    open.push(next);
-                }
+/// A stream or a table that its own dead letters reach: its name and where it is.
+fn circle(application: &Application) -> Option<(&str, &str, Place)> {
+    let of_streams = application.streams.iter().zip((0..).map(StreamId));
+    let mut of_streams = of_streams.filter(|(stream, id)| {
+        let letters = stream.dead_letters.map(|letters| letters.stream);
+        letters.is_some_and(|letters| reached(application, letters).0.contains(id))
+    });
+    let of_tables = application.tables.iter().zip((0..).map(TableId));
+    let mut of_tables = of_tables.filter(|(table, id)| {
+        let letters = table.letters;
+        letters.is_some_and(|letters| reached(application, letters).1.contains(id))
+    });
+    match of_streams.next() {
+        Some((one, _)) => Some((&one.name, &one.path, one.place)),
+        None => of_tables
+            .next()
+            .map(|(one, _)| (one.name.as_str(), one.path.as_str(), one.place)),
+    }
+}
+
+/// The streams and tables that rows of a stream reach, by queries and as dead letters.
+fn reached(application: &Application, from: StreamId) -> (BTreeSet<StreamId>, BTreeSet<TableId>) {
+    let mut streams = BTreeSet::from([from]);
+    let mut tables = BTreeSet::new();
+    let mut open = vec![from];
+    while let Some(stream) = open.pop() {
+        let reads = |query: &&Query| {
+            let mut inputs = query.input.streams().into_iter();
+            inputs.any(|input| input.stream == stream)
+        };
+        let mut next: Vec<StreamId> = Vec::new();
+        for query in application.queries.iter().filter(reads) {
+            next.extend(query.target_stream());
+            if let Some(table) = query.target_table() {
+                tables.insert(table);
+                let table = application.tables.get(table.0);
+                next.extend(table.and_then(|table| table.letters));
             }
         }
-        reached.contains(begin)
-    });
-    circling.filter_map(|id| application.stream(id)).next()
+        let letters = application.stream(stream).and_then(|one| one.dead_letters);
+        next.extend(letters.map(|letters| letters.stream));
+        open.extend(next.into_iter().filter(|next| streams.insert(*next)));
+    }
+    (streams, tables)
 }
 
 struct Reader<'a> {
@@ -496,7 +514,7 @@ fn columns() -> String {
 }
 
 /// Why a stream cannot take dead letters.
-fn unfit(letters: &Stream, own: bool) -> Option<String> {
+pub(super) fn unfit(letters: &Stream, own: bool) -> Option<String> {
     let name = &letters.name;
     if own {
         return Some("a stream cannot take its own dead letters".to_owned());
