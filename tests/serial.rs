@@ -9,6 +9,10 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/daemon.rs"]
+mod daemon;
+#[path = "common/mosquitto.rs"]
+mod mosquitto;
 #[path = "common/pty.rs"]
 mod pty;
 #[path = "common/random.rs"]
@@ -18,6 +22,7 @@ mod wait;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -35,6 +40,7 @@ use eventflux::source::{self, Arrival, Dropped, INTAKE_OPTIONS, Source};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::daemon::Site;
 use crate::pty::Device;
 use crate::random::Random;
 use crate::wait::{DEADLINE, wait_until};
@@ -563,4 +569,147 @@ fn a_port_has_one_reader_one_writer_and_one_setting() {
         let no_port = error(serial::open(&address, slow, Role::Reader).await);
         assert!(no_port.ends_with("is not a serial port"), "{no_port}");
     });
+}
+
+/// A device that says the same things again and again, and what the probe makes of it.
+fn probe(says: &[Vec<u8>]) -> (Option<i32>, String, String) {
+    let mut device = Device::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| std::fs::File::create(folder.path().join(name)).unwrap();
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_eventflux"))
+        .args(["serial", "probe", "--baud", "9600", "--seconds", "1"])
+        .arg(device.path())
+        .stdout(file("out.sql"))
+        .stderr(file("err"))
+        .spawn()
+        .unwrap();
+    let mut status = None;
+    let mut turn = says.iter().cycle();
+    wait_until("the probe ends", || {
+        if let Some(words) = turn.next() {
+            device.say(words);
+        }
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    let code = status.unwrap().code();
+    if code == Some(0) {
+        let checked = Command::new(env!("CARGO_BIN_EXE_eventflux"))
+            .arg("check")
+            .arg(folder.path().join("out.sql"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{}{said}", read("out.sql"));
+    }
+    let shown = read("out.sql").replace(&device.path().display().to_string(), "DEVICE");
+    (code, shown, read("err"))
+}
+
+#[test]
+fn a_probe_prints_a_stream_that_reads_what_it_heard() {
+    let cobs = "framing=cobs checksum=crc16_xmodem";
+    let lines = |texts: &[&str]| -> Vec<Vec<u8>> {
+        texts
+            .iter()
+            .map(|text| format!("{text}\r\n").into_bytes())
+            .collect()
+    };
+    let table: Vec<(Vec<Vec<u8>>, &[&str])> = vec![
+        (
+            lines(&["{\"t\":21.5,\"order\":1}", "{\"t\":3,\"order\":2}"]),
+            &[
+                "(\"order\" BIGINT, \"t\" DOUBLE)",
+                "'format' = 'json'",
+                "'framing' = 'line'",
+            ],
+        ),
+        (
+            lines(&["$GPGLL,5300.97914,N,00259.98174,E,125926,A*28"]),
+            &[
+                "\"latitude\" DOUBLE",
+                "'format' = 'nmea'",
+                "'framing' = 'nmea'",
+            ],
+        ),
+        (
+            lines(&["1;2.5;on", "2;2;off"]),
+            &[
+                "(\"c1\" BIGINT, \"c2\" DOUBLE, \"c3\" STRING)",
+                "'csv.delimiter' = ';'",
+            ],
+        ),
+        (
+            lines(&["ready.", "it's 21 degrees"]),
+            &["(\"line\" STRING)", "'format' = 'text'"],
+        ),
+        (
+            (0..20).map(|n| frame(cobs, n)).collect(),
+            &[
+                "'framing' = 'cobs'",
+                "'checksum' = 'crc16_xmodem'",
+                "'checksum.order' = 'big'",
+            ],
+        ),
+    ];
+    for (says, parts) in table {
+        let (code, out, err) = probe(&says);
+        assert_eq!(code, Some(0), "{err}");
+        for part in parts
+            .iter()
+            .chain(&["'serial.port' = 'DEVICE'", "'serial.baud' = '9600'"])
+        {
+            assert!(out.contains(part), "{part} in {out}");
+        }
+    }
+    let (code, out, err) = probe(&[]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(
+        err.contains("nothing came: does the device talk by itself?"),
+        "{err}"
+    );
+}
+
+#[test]
+fn the_daemon_answers_a_device_through_restarts_and_unpluggings() {
+    let mut device = Device::new();
+    let sql = "CREATE STREAM Readings (n BIGINT) WITH ('type'='source', 'extension'='serial', \
+               'format'='json', 'framing.first'='keep');\n\
+               CREATE STREAM Commands (m BIGINT) WITH ('type'='sink', 'extension'='serial', \
+               'format'='json');\n\
+               INSERT INTO Commands SELECT n * 2 AS m FROM Readings;\n";
+    let port = device.path().display().to_string();
+    let toml = format!(
+        "[streams.Readings]\n\"serial.port\" = \"{port}\"\n\"serial.baud\" = 9600\n\
+         [streams.Commands]\n\"serial.port\" = \"{port}\"\n\"serial.baud\" = 9600\n"
+    );
+    let mut site = Site::new(sql, &toml);
+    let ask = |site: &mut Site, device: &mut Device, opened: usize, n: i64| {
+        wait_until("the port is open", || {
+            site.log().matches("opened, 9600 baud").count() == opened
+        });
+        device.say(format!("{{\"n\":{n}}}\n").as_bytes());
+        let answer = |n: i64| format!("{{\"m\":{}}}\n", n * 2);
+        let mut heard = device.hear_line();
+        // What was written and not yet said to be delivered is written again after a kill.
+        if heard == answer(n - 1) {
+            heard = device.hear_line();
+        }
+        assert_eq!(heard, answer(n));
+    };
+    site.start();
+    ask(&mut site, &mut device, 1, 21);
+    device.unplug();
+    site.wait_for("no serial port");
+    device.plug_in();
+    ask(&mut site, &mut device, 2, 22);
+    site.stop();
+    site.start();
+    ask(&mut site, &mut device, 1, 23);
+    site.kill();
+    site.start();
+    ask(&mut site, &mut device, 1, 24);
+    let log = site.stop();
+    assert!(!log.contains("ERROR"), "{log}");
 }
