@@ -59,7 +59,7 @@ fn fields_by_number_and_filters() {
         &[
             (RMC, r#"{"t":"GP","any":"A","one":0.5}"#),
             (
-                "$PGRME,15.0,M,45.0,M*09",
+                "$PGRME,15.0,M,45.0,M*48",
                 r#"{"t":"P","any":"M","one":null}"#,
             ),
             ("$GPGGA,123519", ""),
