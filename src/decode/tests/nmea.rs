@@ -150,8 +150,8 @@ fn what_is_no_sentence() {
 
 #[test]
 fn options_that_cannot_be_used() {
-    let unknown = "nmea.mapping.a: `a` is neither a field's number, such as `3` or `RMC.7`, nor one \
-         of talker, sentence, altitude_m, course,";
+    let unknown = "nmea.mapping.a: `a` is neither a field's number, such as `3` or `RMC.7`, nor \
+         one of talker, sentence, altitude_m, course,";
     assert!(fault("nmea", &[], "a INT").starts_with(unknown));
     let table = [
         (
