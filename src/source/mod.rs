@@ -120,6 +120,9 @@ pub struct Metrics {
     pub received_bytes: AtomicU64,
     /// Rows made of them.
     pub rows: AtomicU64,
+    /// Values that became NULL because their columns could not hold them, where
+    /// `<format>.ignore_parse_errors` is set.
+    pub ignored_values: AtomicU64,
     /// Messages recognised as delivered again, and acknowledged without a row.
     pub duplicates: AtomicU64,
     /// Messages left to the broker because the queue was full; they come again.
@@ -160,6 +163,7 @@ impl Metrics {
             ("received", load(&self.received)),
             ("received_bytes", load(&self.received_bytes)),
             ("rows", load(&self.rows)),
+            ("ignored_values", load(&self.ignored_values)),
             ("duplicates", load(&self.duplicates)),
             ("deferred", load(&self.deferred)),
             ("connects", load(&self.connects)),
