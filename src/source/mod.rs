@@ -13,7 +13,9 @@ mod queue;
 pub mod redelivery;
 pub mod serial;
 pub mod simulator;
+pub mod tcp;
 pub mod timer;
+pub mod udp;
 
 pub use intake::{Failed, INTAKE_OPTIONS, Intake, Plan};
 
@@ -196,6 +198,8 @@ pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
     ("file", file::OPTIONS),
     ("timer", timer::OPTIONS),
     ("simulator", simulator::OPTIONS),
+    ("tcp", tcp::OPTIONS),
+    ("udp", udp::OPTIONS),
     ("http", http::OPTIONS),
     ("http_poll", http::POLL_OPTIONS),
 ];
@@ -215,6 +219,10 @@ pub enum Source {
     Timer(timer::Timer),
     /// Makes readings up.
     Simulator(simulator::Simulator),
+    /// Reads TCP connections.
+    Tcp(tcp::Tcp),
+    /// Receives UDP datagrams.
+    Udp(udp::Udp),
     /// Listens for HTTP requests.
     Http(http::Http),
     /// Asks an HTTP server again and again.
@@ -234,6 +242,8 @@ impl Source {
             "file" => Ok(Source::File(file::Files::new(definition)?)),
             "timer" => Ok(Source::Timer(timer::Timer::new(definition)?)),
             "simulator" => Ok(Source::Simulator(simulator::Simulator::new(definition)?)),
+            "tcp" => Ok(Source::Tcp(tcp::Tcp::new(definition)?)),
+            "udp" => Ok(Source::Udp(udp::Udp::new(definition)?)),
             "http" => Ok(Source::Http(http::Http::new(definition)?)),
             "http_poll" => Ok(Source::HttpPoll(http::Poll::new(definition)?)),
             other => {
@@ -253,6 +263,8 @@ impl Source {
             Source::File(files) => files.run(context).await,
             Source::Timer(timer) => timer.run(context).await,
             Source::Simulator(simulator) => simulator.run(context).await,
+            Source::Tcp(tcp) => tcp.run(context).await,
+            Source::Udp(udp) => udp.run(context).await,
             Source::Http(http) => http.run(context).await,
             Source::HttpPoll(poll) => poll.run(context).await,
         }
