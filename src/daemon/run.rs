@@ -137,6 +137,7 @@ impl Prepared {
         let (reporter, reports) = Reporter::new();
         let mut start = Start {
             reporter,
+            siblings: sink::Siblings::default(),
             runtime: &runtime,
             working: Working::default(),
             // A third each for sources, sinks and the rest.
@@ -306,6 +307,8 @@ struct Start<'a> {
     counted: Counted,
     /// Where sources and sinks tell what happens to them.
     reporter: Reporter,
+    /// What sinks know of each other.
+    siblings: sink::Siblings,
 }
 
 impl Start<'_> {
@@ -352,13 +355,18 @@ impl Start<'_> {
         let (settled, is_settled) = watch::channel(OutputKey::default());
         let metrics: Arc<sink::Metrics> = Arc::default();
         let outbox: Arc<OutboxMetrics> = Arc::default();
+        // That they are right was found out when it was prepared.
+        let policy = sink::Policy::new(&sink.options).unwrap_or_default();
+        let member =
+            self.siblings
+                .join(policy.priority(), Arc::clone(&metrics), Arc::clone(&outbox));
         let (name, counted) = (sink.name, &mut self.counted);
         counted.sinks.push((name.clone(), Arc::clone(&metrics)));
         counted.outboxes.push((name.clone(), Arc::clone(&outbox)));
         let task = sink.ready.run(sink::Context {
             name: name.clone(),
             sink: number,
-            deliveries,
+            deliveries: sink::Deliveries::new(deliveries, &policy, member),
             settled: is_settled,
             confirmed,
             stop,

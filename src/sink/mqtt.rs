@@ -21,10 +21,9 @@ use self::window::{Settled, State, Window};
 use super::link::Link;
 use super::refusal::{Judgement, Refusals};
 use super::{CONFIRM_AGAIN, Confirmer, Context, Delivery, count, render_json_with};
-use crate::clock;
 use crate::config::Definition;
 use crate::config::options::{OptionFault, OptionKind, OptionSpec};
-use crate::encode::{self, Encoder};
+use crate::encode::{Encoder, Message, Template};
 use crate::mqtt::{
     self, Answer, Connection, Event, Handle, Outgoing, Properties, Qos, Rounds, Settings,
     Unfinished, Version, Welcome,
@@ -33,7 +32,12 @@ use crate::pace::{Backoff, sleep_until_some};
 
 /// What can be set.
 pub const OPTIONS: &[OptionSpec] = &mqtt::with_connection::<5, 28>([
-    OptionSpec::new("mqtt.topic", OptionKind::Text, "The topic to publish to").required(),
+    OptionSpec::new(
+        "mqtt.topic",
+        OptionKind::Text,
+        "The topic to publish to; `{{column}}` in it stands for the output's value",
+    )
+    .required(),
     OptionSpec::new(
         "mqtt.retain",
         OptionKind::Flag,
@@ -59,7 +63,8 @@ pub const OPTIONS: &[OptionSpec] = &mqtt::with_connection::<5, 28>([
         "mqtt.message_expiry",
         OptionKind::Duration,
         "After how long the broker gives up what a subscriber has not fetched (MQTT 5)",
-    ),
+    )
+    .between(1_000, 4_294_967_295_000),
 ]);
 
 /// The payload field that carries the id.
@@ -81,15 +86,15 @@ enum IdPlace {
 /// An MQTT sink, checked.
 #[derive(Debug)]
 pub struct Mqtt {
-    settings: Settings,
-    form: Form,
+    settings: Box<Settings>,
+    form: Box<Form>,
     refusals: Refusals,
 }
 
 /// What a message looks like.
 #[derive(Debug)]
 struct Form {
-    topic: String,
+    topic: Template,
     qos: Qos,
     retain: bool,
     id: IdPlace,
@@ -111,6 +116,8 @@ impl Mqtt {
             ..
         } = *definition;
         let topic = options.text("mqtt.topic").unwrap_or_default();
+        let template = Template::parse(topic, schema);
+        let template = template.map_err(|why| OptionFault::new("mqtt.topic", why))?;
         if !mqtt::is_topic(topic) {
             let problem = format!("`{topic}` is not a topic that can be published to");
             return Err(OptionFault::new("mqtt.topic", problem));
@@ -124,17 +131,17 @@ impl Mqtt {
         let inflight = options.integer("mqtt.inflight_max").unwrap_or(100);
         settings.inflight_max = u16::try_from(inflight).unwrap_or(100).max(1);
         Ok(Mqtt {
-            form: Form {
-                topic: topic.to_owned(),
+            form: Box::new(Form {
+                topic: template,
                 qos,
                 retain: options.flag("mqtt.retain"),
                 id: id_place(definition, settings.version)?,
                 version: settings.version,
                 expiry_s: expiry_s(definition, settings.version)?,
                 encoder: Encoder::new(definition.format, options, schema)?,
-            },
+            }),
             refusals: Refusals::new(options)?,
-            settings,
+            settings: Box::new(settings),
         })
     }
 
@@ -198,10 +205,7 @@ fn expiry_s(definition: &Definition<'_>, version: Version) -> Result<Option<u32>
         let problem = "MQTT 3.1.1 has no word for it: set mqtt.version = '5'";
         return Err(OptionFault::new(NAME, problem));
     }
-    match u32::try_from(ms / 1_000) {
-        Ok(seconds @ 1..) => Ok(Some(seconds)),
-        Ok(0) | Err(_) => Err(OptionFault::new(NAME, "write 1 s to 49000 days")),
-    }
+    Ok(u32::try_from(ms / 1_000).ok())
 }
 
 /// An output as it is sent.
@@ -215,34 +219,27 @@ impl Form {
     /// The message for an output, or why the broker could never take it.
     fn render(
         &self,
-        stream: &str,
-        delivery: &Delivery,
+        message: &Message<'_>,
         packet_bytes_max: Option<u32>,
     ) -> Result<Rendered, String> {
-        let age_ms = clock::wall().0.saturating_sub(delivery.time.0).max(0);
-        let message = encode::Message {
-            stream,
-            id: &delivery.id,
-            time: delivery.time,
-            age_ms,
-            historical: false,
-            schema: &delivery.schema,
-            row: &delivery.row,
-        };
         let mut payload = Vec::with_capacity(128);
         // The columns may be older than the options, and then have such a field of their own.
-        let is_free = || delivery.schema.index_of(ID_FIELD).is_none();
+        let is_free = || message.schema.index_of(ID_FIELD).is_none();
         if self.id == IdPlace::Field && is_free() {
-            let id = Some((ID_FIELD, delivery.id.as_str()));
-            render_json_with(&delivery.schema, &delivery.row, id, &mut payload);
+            let id = Some((ID_FIELD, message.id));
+            render_json_with(message.schema, message.row, id, &mut payload);
         } else {
-            self.encoder.encode(&message, &mut payload);
+            self.encoder.encode(message, &mut payload);
         }
         let rendered = Rendered {
-            topic: self.topic.clone(),
+            topic: self.topic.text(message),
             payload,
-            properties: self.properties(&message),
+            properties: self.properties(message),
         };
+        if !mqtt::is_topic(&rendered.topic) {
+            let shown: String = rendered.topic.chars().take(80).collect();
+            return Err(format!("its topic `{shown}` cannot be published to"));
+        }
         match packet_bytes_max.and_then(|max| usize::try_from(max).ok()) {
             // To send it all the same would end the connection, again and again.
             Some(max) if rendered.packet_bytes() > max => {
@@ -252,18 +249,19 @@ impl Form {
         }
     }
 
-    fn properties(&self, message: &encode::Message<'_>) -> Properties {
+    fn properties(&self, message: &Message<'_>) -> Properties {
         if self.version == Version::V311 {
             return Properties::default();
         }
-        let user = match self.id {
-            IdPlace::Property => vec![
-                ("id".to_owned(), message.id.to_owned()),
-                ("time".to_owned(), message.time.to_string()),
-                ("age_ms".to_owned(), message.age_ms.to_string()),
-            ],
-            IdPlace::Field | IdPlace::Nowhere => Vec::new(),
-        };
+        let mut user = Vec::new();
+        if self.id == IdPlace::Property {
+            user.push(("id".to_owned(), message.id.to_owned()));
+            user.push(("time".to_owned(), message.time.to_string()));
+            user.push(("age_ms".to_owned(), message.age_ms.to_string()));
+            if message.historical {
+                user.push(("historical".to_owned(), "true".to_owned()));
+            }
+        }
         Properties {
             user,
             content_type: Some(self.encoder.content_type()),
@@ -306,8 +304,8 @@ struct Session {
 }
 
 struct Task {
-    settings: Settings,
-    form: Form,
+    settings: Box<Settings>,
+    form: Box<Form>,
     context: Context,
     confirmer: Confirmer,
     link: Link,
@@ -523,14 +521,12 @@ impl Task {
     /// Goes on with what the last connection of the session has left open. Whether all of it can.
     fn take_up(&mut self, welcome: Welcome, connection: &mut Connection) -> bool {
         let (open, last) = self.window.open();
-        let name = &self.context.name;
         let rendered = open.map(|(flight, entry)| {
             if flight.is_recorded {
                 return Ok((flight.packet, None));
             }
-            let rendered = self
-                .form
-                .render(name, &entry.delivery, welcome.packet_bytes_max)?;
+            let message = self.context.message(&entry.delivery);
+            let rendered = self.form.render(&message, welcome.packet_bytes_max)?;
             Ok((flight.packet, Some(rendered)))
         });
         let rendered: Result<Vec<(u16, Option<Rendered>)>, String> = rendered.collect();
@@ -562,17 +558,23 @@ impl Task {
                 entry.state = State::PassedOver;
                 continue;
             }
-            let name = &self.context.name;
-            let rendered = self
-                .form
-                .render(name, &entry.delivery, welcome.packet_bytes_max);
-            match rendered {
-                Ok(rendered) if handle.publish(self.form.outgoing(&rendered)) => {
-                    self.window.sent(Some(number));
+            let message = self.context.message(&entry.delivery);
+            let rendered = match self.form.render(&message, welcome.packet_bytes_max) {
+                Ok(rendered) => rendered,
+                Err(why) => {
+                    self.judge(number, &why, false);
+                    continue;
                 }
-                Ok(_) => break,
-                Err(why) => self.judge(number, &why, false),
+            };
+            let bytes = rendered.payload.len();
+            if let Err(until) = self.context.deliveries.permit(1, bytes) {
+                self.paused_until = Some(until);
+                break;
             }
+            if !handle.publish(self.form.outgoing(&rendered)) {
+                break;
+            }
+            self.window.sent(Some(number));
         }
         self.confirm();
     }
@@ -686,6 +688,10 @@ impl Task {
 }
 
 /// What the next step is about.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, for a moment"
+)]
 enum Step {
     Event(Result<Event, mqtt::Error>),
     Reopen,

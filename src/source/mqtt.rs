@@ -81,7 +81,7 @@ const HELD_BYTES_MAX: usize = 32 << 20;
 /// An MQTT source, checked.
 #[derive(Debug)]
 pub struct Mqtt {
-    subscription: Subscription,
+    subscription: Box<Subscription>,
     plan: Plan,
 }
 
@@ -126,14 +126,14 @@ impl Mqtt {
         }
         let taken: Vec<usize> = levels.into_iter().chain(topic).chain(retained).collect();
         Ok(Mqtt {
-            subscription: Subscription {
+            subscription: Box::new(Subscription {
                 settings,
                 filters,
                 qos: mqtt::qos(options),
                 ignore_retained: options.text("mqtt.retained") == Some("ignore"),
                 topic,
                 retained,
-            },
+            }),
             plan: Plan::new(definition.format, options, schema, &taken)?,
         })
     }
@@ -207,7 +207,7 @@ enum Step {
 }
 
 struct Task {
-    subscription: Subscription,
+    subscription: Box<Subscription>,
     context: Context,
     intake: Intake,
     released: Released,
@@ -477,7 +477,7 @@ impl Task {
             qos,
             ignore_retained,
             ..
-        } = &self.subscription;
+        } = self.subscription.as_ref();
         if !handle.subscribe(filters, *qos, !ignore_retained) {
             self.subscribe_at = Some(Instant::now() + self.subscribe_pace.wait());
         }
@@ -651,7 +651,7 @@ impl Task {
         let payload = message.payload();
         let Ok(topic) = std::str::from_utf8(message.topic()) else {
             let reject = Reject::new(Reason::InvalidUtf8, "the topic is not UTF-8");
-            return self.intake.reject_marked(reject, payload, mark);
+            return self.intake.refuse(reject, payload, mark);
         };
         let mut filters = self.subscription.filters.iter();
         let Some(filter) = filters.find(|filter| filter.matches(topic)) else {
@@ -667,7 +667,7 @@ impl Task {
                 Misfit::OutOfRange(_) => Reason::OutOfRange,
             };
             let reject = Reject::new(reason, misfit.to_string());
-            return self.intake.reject_marked(reject, payload, mark);
+            return self.intake.refuse(reject, payload, mark);
         }
         if let Some(column) = self.subscription.topic {
             self.fills.push((column, Value::text(topic)));

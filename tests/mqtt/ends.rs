@@ -271,7 +271,7 @@ impl Delivering {
         let context = sink::Context {
             name: "Alerts".to_owned(),
             sink: 3,
-            deliveries,
+            deliveries: deliveries.into(),
             settled: is_settled,
             confirmed: confirm,
             stop: stopped,
@@ -299,6 +299,7 @@ impl Delivering {
             key: key(number),
             id: format!("ab-{number}-0-0"),
             time: Timestamp(1_000),
+            made: Timestamp(1_000),
             schema: Arc::new(schema()),
             row: vec![
                 Value::Int(i64::try_from(number).unwrap()),
@@ -306,6 +307,15 @@ impl Delivering {
             ],
         };
         self.to.blocking_send(delivery).unwrap();
+    }
+
+    /// What it says until it has settled `number`.
+    pub(crate) fn words_until(&self, number: u64) -> Vec<Confirmed> {
+        let mut words: Vec<Confirmed> = Vec::new();
+        while words.last().is_none_or(|word| word.key < key(number)) {
+            words.push(self.confirmed.recv_timeout(DEADLINE).unwrap());
+        }
+        words
     }
 
     /// Waits for the confirmation of `number`; the keys grow on the way.
