@@ -213,7 +213,8 @@ impl Intake {
         self.refuse(reject, bytes, None)
     }
 
-    /// The same, of something with a mark: a line that is too long to be read as a whole, say.
+    /// The same, of something with a mark: a line that is too long to be read as a whole, or a
+    /// message whose topic is at fault.
     ///
     /// # Errors
     /// The stream fails by it: the source is to end.

@@ -32,7 +32,7 @@ pub const OPTIONS: &[OptionSpec] = &mqtt::with_connection::<6, 29>([
     OptionSpec::new(
         "mqtt.topic",
         OptionKind::Text,
-        "The topic filters to subscribe to, several separated by commas. A level `{{column}}` is \
+        "The topic filters to subscribe to, several separated by commas. A level `{column}` is \
          any level, and goes into that column (STRING, INT or BIGINT)",
     )
     .required(),
