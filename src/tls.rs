@@ -73,11 +73,7 @@ pub const fn server_name(name: &'static str) -> OptionSpec {
 /// The protocols that a client offers.
 #[must_use]
 pub const fn alpn(name: &'static str) -> OptionSpec {
-    OptionSpec::new(
-        name,
-        OptionKind::Text,
-        "The protocols to offer (ALPN), separated by commas",
-    )
+    OptionSpec::new(name, OptionKind::List, "The protocols to offer (ALPN)")
 }
 
 /// The authorities whose certificates a listener wants from its clients.
@@ -325,13 +321,8 @@ pub fn parse_name(option: &str, name: &str) -> Result<ServerName<'static>, Optio
 }
 
 fn protocols(options: &Options, name: &str) -> Result<Vec<Vec<u8>>, OptionFault> {
-    let Some(text) = options.text(name) else {
-        return Ok(Vec::new());
-    };
-    let names: Vec<Vec<u8>> = text
-        .split(',')
-        .map(|name| name.trim().as_bytes().to_vec())
-        .collect();
+    let names = options.list(name).into_iter();
+    let names: Vec<Vec<u8>> = names.map(|name| name.as_bytes().to_vec()).collect();
     if names.iter().any(|name| name.is_empty() || name.len() > 255) {
         let problem = "each protocol has a name of 1 to 255 bytes";
         return Err(OptionFault::new(name, problem));
@@ -489,6 +480,41 @@ impl Pem {
         }
         Ok(roots)
     }
+}
+
+/// What a failed handshake comes down to, in a sentence for whoever set the options `<prefix>.ca`
+/// and so on; `None` when the error is not one of TLS.
+#[must_use]
+pub fn explain(error: &std::io::Error, prefix: &str) -> Option<String> {
+    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
+    let error = error.get_ref()?.downcast_ref::<Error>()?;
+    Some(match error {
+        // The second: of one that has the name of one of ours, and another key.
+        Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
+            format!("its certificate is not of an authority that we trust: see {prefix}.ca")
+        }
+        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            format!("its certificate is for another name: see {prefix}.server_name ({error})")
+        }
+        Error::InvalidCertificate(
+            Bad::Expired
+            | Bad::ExpiredContext { .. }
+            | Bad::NotValidYet
+            | Bad::NotValidYetContext { .. },
+        ) => format!("its certificate is not valid at this time, or our clock is wrong ({error})"),
+        Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            "it does not speak TLS on this port".to_owned()
+        }
+        Error::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnknownCA
+            | Alert::CertificateUnknown
+            | Alert::CertificateExpired
+            | Alert::AccessDenied,
+        ) => format!("it does not accept our certificate: see {prefix}.cert ({error})"),
+        other => other.to_string(),
+    })
 }
 
 /// The authorities that the system trusts; those built in where it has none.

@@ -109,6 +109,29 @@ impl OptionSpec {
     }
 }
 
+/// The options of several lists as one, for a connector that reads what others declare. Lists that
+/// do not have `N` options together do not compile.
+#[must_use]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a constant: what is out of bounds is found by the compiler"
+)]
+pub const fn joined<const N: usize>(lists: &[&[OptionSpec]]) -> [OptionSpec; N] {
+    let mut all = [OptionSpec::new("", OptionKind::Text, ""); N];
+    let (mut list, mut count) = (0, 0);
+    while list < lists.len() {
+        let mut at = 0;
+        while at < lists[list].len() {
+            all[count] = lists[list][at];
+            at += 1;
+            count += 1;
+        }
+        list += 1;
+    }
+    assert!(count == N);
+    all
+}
+
 /// An option whose value has its form and still cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{option}: {problem}")]
@@ -355,21 +378,27 @@ impl Options {
         }
     }
 
-    /// The texts of a list in the order in which they are written; none when it is not set.
+    /// The texts of a list in the order in which they are written; none when it is not set. A text
+    /// is what stands between its commas.
     #[must_use]
-    pub fn list(&self, name: &str) -> &[String] {
-        match self.values.get(name).map(|resolved| &resolved.value) {
-            Some(OptionValue::List(texts)) => texts,
-            _ => &[],
+    pub fn list(&self, name: &str) -> Vec<&str> {
+        match self.value(name) {
+            Some(OptionValue::List(texts)) => texts.iter().map(String::as_str).collect(),
+            Some(OptionValue::Text(text)) => text.split(',').map(str::trim).collect(),
+            Some(OptionValue::Integer(_) | OptionValue::Flag(_) | OptionValue::Number(_))
+            | None => Vec::new(),
         }
     }
 
     /// A number that may have a fraction.
     #[must_use]
     pub fn number(&self, name: &str) -> Option<f64> {
-        match self.values.get(name).map(|resolved| &resolved.value) {
-            Some(OptionValue::Number(number)) => Some(*number),
-            _ => None,
+        match self.value(name)? {
+            OptionValue::Number(number) => Some(*number),
+            OptionValue::Text(_)
+            | OptionValue::Integer(_)
+            | OptionValue::Flag(_)
+            | OptionValue::List(_) => None,
         }
     }
 
