@@ -146,7 +146,7 @@ pub fn page(name: &str) -> Option<String> {
 }
 
 /// The options of the `source`, `sink` or `format` with this name, or of a format for `reading` or
-/// `writing` alone, or of `every` `stream`, `source` or `sink`, in Markdown; `None` when there is no
+/// `writing` alone, or of `every` `stream`, `source` or `sink`, in Markdown; `None` if there is no
 /// such thing.
 #[must_use]
 pub fn table(kind: &str, name: &str) -> Option<String> {
