@@ -132,6 +132,17 @@ pub const fn joined<const N: usize>(lists: &[&[OptionSpec]]) -> [OptionSpec; N] 
     all
 }
 
+/// The same options, the first of them [exclusive](OptionSpec::exclusive): for a connector that
+/// cannot share what others can.
+#[must_use]
+pub const fn first_exclusive<const N: usize>(mut options: [OptionSpec; N]) -> [OptionSpec; N] {
+    let all: &mut [OptionSpec] = &mut options;
+    if let [first, ..] = all {
+        *first = first.exclusive();
+    }
+    options
+}
+
 /// An option whose value has its form and still cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{option}: {problem}")]

@@ -111,7 +111,6 @@ pub fn prepare_all(paths: &[PathBuf], environment: Environment<'_>) -> Result<Pr
         }
         binder.unused(&application, sql_is_right);
         binder.collisions(&application);
-        binder.clashes(&application, &sources);
     }
     let Binder {
         mut faults,
@@ -299,17 +298,6 @@ impl Binder<'_> {
             let names: Vec<&str> = streams.map(|stream| stream.name.as_str()).collect();
             self.faults
                 .extend(config::unknown_streams(self.settings, &names));
-        }
-    }
-
-    /// What sources find out about each other, once all their options are right.
-    fn clashes(&mut self, application: &Application, sources: &[Connector<Source>]) {
-        for (index, later) in sources.iter().enumerate() {
-            let mut earlier = sources.iter().take(index);
-            let clash = earlier.find_map(|earlier| later.ready.clash(&earlier.ready));
-            if let (Some(fault), Some(stream)) = (clash, application.stream(later.stream)) {
-                self.unusable::<()>(stream, &[], &later.options, &fault);
-            }
         }
     }
 

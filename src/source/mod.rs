@@ -235,16 +235,6 @@ impl Source {
         }
     }
 
-    /// Why this source cannot run beside `other`, where connectors find that out themselves: the
-    /// option, and the problem.
-    #[must_use]
-    pub fn clash(&self, other: &Source) -> Option<OptionFault> {
-        match (self, other) {
-            (Source::Serial(one), Source::Serial(other)) => one.clash(other),
-            _ => None,
-        }
-    }
-
     /// Reads until told to stop, or until the pipeline is gone.
     pub async fn run(self, context: Context) {
         match self {
