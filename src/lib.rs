@@ -12,9 +12,17 @@ pub mod pace;
 
 pub mod report;
 
+pub mod tls;
+
+pub mod http;
+
 pub mod mqtt;
 
+pub mod serial;
+
 pub mod source;
+
+pub mod framing;
 
 pub mod decode;
 

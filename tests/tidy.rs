@@ -27,13 +27,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("mqtt", &["event", "config", "pace", "tls"]),
     ("demo", &["mqtt", "event"]),
     ("tls", &["config"]),
+    ("http", &["event", "config", "pace", "tls"]),
     (
         "source",
         &[
-            "event", "config", "mqtt", "tls", "decode", "pace", "clock", "report", "serial",
+            "event", "config", "mqtt", "tls", "http", "decode", "pace", "clock", "report",
+            "serial", "framing",
         ],
     ),
     ("decode", &["event", "config", "mqtt"]),
+    ("framing", &["config", "decode"]),
+    ("serial", &["config"]),
     ("store", &[]),
     ("wal", &["event", "store"]),
     // Options of streams that shape the plan are declared and checked as all others are.
@@ -41,11 +45,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["event", "sql"]),
     ("checkpoint", &["event", "store"]),
     ("outbox", &["event", "store"]),
-    ("encode", &["event", "config"]),
+    ("encode", &["event", "config", "diagnostic"]),
     (
         "sink",
         &[
-            "event", "config", "mqtt", "tls", "encode", "pace", "clock", "report", "serial",
+            "event", "config", "mqtt", "tls", "http", "encode", "pace", "clock", "report",
+            "serial", "framing",
         ],
     ),
     ("observe", &["source", "sink", "engine"]),

@@ -1,6 +1,6 @@
 //! `run`: the daemon, until it is told to stop.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crossbeam::channel::bounded;
 use crossbeam::select;
@@ -14,8 +14,8 @@ use crate::daemon::DaemonError;
 use crate::pipeline::PipelineError;
 use crate::store::StoreError;
 
-pub(super) fn run(app: &Path, store: Option<PathBuf>, terminal: &mut Terminal<'_>) -> Exit {
-    let mut prepared = match prepare(app, terminal) {
+pub(super) fn run(files: &[PathBuf], store: Option<PathBuf>, terminal: &mut Terminal<'_>) -> Exit {
+    let mut prepared = match prepare(files, terminal) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };

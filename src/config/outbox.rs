@@ -137,11 +137,10 @@ pub(super) fn ttl_of(written_ms: i64) -> Option<i64> {
 
 /// A number in the bounds of the key with the same name.
 fn within(options: &Options, name: &str) -> Result<Option<i64>, OptionFault> {
-    let range = keys::find(name).and_then(|key| key.range.clone());
-    match (options.integer(name), range) {
-        (Some(number), Some(range)) if !range.contains(&number) => {
-            let kind = keys::find(name).map_or(OptionKind::Bytes, |key| key.option.kind);
-            let expected = value::expected(kind, Some(&range));
+    let key = keys::find(name);
+    match (options.integer(name), key.and_then(|key| key.range)) {
+        (Some(number), Some((min, max))) if !(min..=max).contains(&number) => {
+            let expected = key.map(value::expected).unwrap_or_default();
             Err(OptionFault::new(name, format!("it must be {expected}")))
         }
         (number, _) => Ok(number),

@@ -4,13 +4,15 @@
 //! [`prepare`] does everything that can fail because of what somebody wrote, and touches nothing:
 //! no store, no connection. [`Prepared::run`] opens, runs and drains.
 
+pub mod catalogue;
+mod collisions;
 mod prepare;
 mod reports;
 mod run;
 
 use std::time::Duration;
 
-pub use prepare::{Connector, Failure, Prepared, prepare};
+pub use prepare::{Connector, Failure, Prepared, prepare, prepare_all};
 
 use crate::pipeline::PipelineError;
 use crate::store::StoreError;

@@ -5,7 +5,10 @@
 //! whose rows carry their time, and dead letters for such a domain. These are brought in one after
 //! the other, when what has caused them is done.
 
+use std::sync::Arc;
+
 use super::reorder::{Refusal, Verdict, Waiting};
+use super::table::RefusedRow;
 use super::{Arrival, Engine, Outputs, Source};
 use crate::event::{Batch, Rejected, Row, Rows, Seq, Stamp, Timestamp, Value, render_json};
 use crate::sql::plan::{LOG, StreamId};
@@ -354,6 +357,9 @@ impl Engine {
 
     /// Brings in what is on its way to an entrance.
     fn bring_in(&mut self, to: &mut dyn Outputs) {
+        if self.makes_letters {
+            self.collect_refused();
+        }
         if self.bringing || self.arrivals.is_empty() {
             return;
         }
@@ -436,15 +442,49 @@ impl Engine {
         self.letter(stream, &event, refusal.reason, &refusal.message, seq);
     }
 
+    /// What tables have refused becomes dead letters, where they make such.
+    fn collect_refused(&mut self) {
+        let plan = Arc::clone(&self.plan);
+        let stores = Arc::clone(&self.stores.tables);
+        for (table, shared) in plan.tables.iter().zip(stores.iter()) {
+            let Some(letters) = table.letters else {
+                continue;
+            };
+            let refused = shared.lock().take_refused();
+            for RefusedRow { stamp, row, why } in refused {
+                let mut event = Vec::new();
+                render_json(&table.schema, &row, &mut event);
+                let event = String::from_utf8_lossy(&event);
+                let (reason, message) = why.words();
+                self.write_letter(letters, &table.name, [&event, reason, message], stamp.seq);
+            }
+        }
+    }
+
     /// Writes a dead letter about input of a stream.
     fn letter(&mut self, stream: StreamId, event: &str, reason: &str, message: &str, seq: Seq) {
+        let plan = Arc::clone(&self.plan);
+        let Some(definition) = plan.stream(stream) else {
+            return;
+        };
+        if let Some(letters) = definition.dead_letters {
+            self.write_letter(
+                letters.stream,
+                &definition.name,
+                [event, reason, message],
+                seq,
+            );
+        }
+    }
+
+    fn write_letter(
+        &mut self,
+        letters: StreamId,
+        about: &str,
+        [event, reason, message]: [&str; 3],
+        seq: Seq,
+    ) {
         let time = self.clock();
-        let Some(definition) = self.plan.stream(stream) else {
-            return;
-        };
-        let Some(letters) = definition.dead_letters else {
-            return;
-        };
         self.counts.dead_letters += 1;
         let values = [
             Value::text(event),
@@ -452,12 +492,12 @@ impl Engine {
             Value::text(reason),
             Value::Int(time.0),
             Value::Int(1),
-            Value::text(&definition.name),
+            Value::text(about),
         ];
         let mut rows = Batch::new(values.len());
         rows.push(Stamp { seq, time }, values);
         self.arrivals.push_back(Arrival {
-            stream: letters.stream,
+            stream: letters,
             rows,
             unseen: true,
         });

@@ -85,7 +85,8 @@ pub struct Engine {
     /// Streams from which two ways lead to one place: their rows go one by one, since batches
     /// would overtake each other.
     one_by_one: Vec<bool>,
-    /// Streams whose rows queries can bring to the entrance of another domain.
+    /// Streams whose rows queries can bring to the entrance of another domain, or to a table that
+    /// makes dead letters of what it refuses.
     enters: Vec<bool>,
     /// What says to which readers of a stream rows are given, by stream.
     screens: Screens,
@@ -113,6 +114,8 @@ pub struct Engine {
     forsaken: Vec<u64>,
     /// How many savings of changes there were.
     savings: u64,
+    /// Whether a table makes dead letters of what it refuses.
+    makes_letters: bool,
     /// Rows on their way to the entrance of a domain.
     arrivals: VecDeque<Arrival>,
     /// Whether arrivals are being brought in.
@@ -186,6 +189,7 @@ impl Engine {
             timed,
             delays_ms,
             one_by_one: reaches.iter().map(|reach| reach.meets).collect(),
+            makes_letters: plan.tables.iter().any(|table| table.letters.is_some()),
             enters: reaches.iter().map(|reach| reach.enters).collect(),
             deadline_of: vec![None; nodes.len()],
             operators: operators(&plan, &nodes),

@@ -13,7 +13,8 @@ use crate::sql::plan::{Access, Eviction, Input, Store, StreamId};
 pub(super) struct Reach {
     /// Whether two ways lead to one place.
     pub(super) meets: bool,
-    /// Whether queries bring them to the entrance of another domain.
+    /// Whether queries bring them to the entrance of another domain, or to a table that may refuse
+    /// them into a stream.
     pub(super) enters: bool,
     /// The queries and aggregations on the way.
     pub(super) stops: BTreeSet<Stop>,
@@ -80,6 +81,10 @@ pub(super) fn reach(
                 continue;
             }
             stores.extend(query.stores());
+            reach.enters |= query
+                .target_table()
+                .and_then(|table| plan.tables.get(table.0))
+                .is_some_and(|table| table.letters.is_some());
             let Some(target) = query.target_stream() else {
                 continue;
             };

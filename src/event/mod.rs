@@ -13,6 +13,7 @@ mod report;
 mod schema;
 mod state;
 mod time;
+mod time_format;
 mod value;
 
 pub use batch::{Batch, Row, Rows, Stamp};
@@ -25,6 +26,7 @@ pub use report::{EVENTS_COLUMNS, EVENTS_STREAM, Report, ReportKind};
 pub use schema::{Field, Schema, Type};
 pub use state::{GrowingState, Place, State, StateChanges};
 pub use time::{DURATION_UNITS, Timestamp, format_duration_ms, parse_duration_ms, unit_ms};
+pub use time_format::{TIME_FORMATS, TimeFormat};
 pub use value::Value;
 pub(crate) use value::same_bytes;
 

@@ -18,6 +18,8 @@ pub mod mqtt;
 mod outage;
 mod policy;
 mod priority;
+mod refusal;
+pub mod serial;
 mod writing;
 
 pub use crate::event::{render_json, render_json_with};
@@ -262,6 +264,7 @@ pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
     ("http", http::OPTIONS),
     ("file", file::OPTIONS),
     ("log", log::OPTIONS),
+    ("serial", serial::OPTIONS),
 ];
 
 /// The format that a sink writes when nothing is said.
@@ -284,6 +287,8 @@ pub enum Sink {
     File(file::File),
     /// Writes lines for people.
     Log(log::Log),
+    /// Writes to a serial port.
+    Serial(serial::Serial),
 }
 
 impl Sink {
@@ -297,6 +302,7 @@ impl Sink {
             "http" => Ok(Sink::Http(http::Http::new(definition)?)),
             "log" => Ok(Sink::Log(log::Log::new(definition)?)),
             "file" => Ok(Sink::File(file::File::new(definition)?)),
+            "serial" => Ok(Sink::Serial(serial::Serial::new(definition)?)),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
                 let problem = format!("`{other}` is not a sink: use {}", known.join(", "));
@@ -312,6 +318,7 @@ impl Sink {
             Sink::Http(http) => http.run(context).await,
             Sink::File(file) => file.run(context).await,
             Sink::Log(log) => log.run(context).await,
+            Sink::Serial(serial) => serial.run(context).await,
         }
     }
 }

@@ -58,7 +58,7 @@ pub fn explain(application: &Application) -> String {
     }
     out.push_str(&show_domains(application));
     for table in &application.tables {
-        let _ = writeln!(out, "{}", show_table(table));
+        let _ = writeln!(out, "{}", show_table(table, application));
     }
     for trigger in &application.triggers {
         let name = stream_name(application, trigger.stream);
@@ -156,7 +156,7 @@ fn show_domains(application: &Application) -> String {
     out
 }
 
-fn show_table(table: &Table) -> String {
+fn show_table(table: &Table, application: &Application) -> String {
     let columns = |columns: &[usize]| {
         let fields = table.schema.fields();
         let names = columns.iter().filter_map(|column| fields.get(*column));
@@ -176,6 +176,9 @@ fn show_table(table: &Table) -> String {
     }
     if let Some(ttl_ms) = table.ttl_ms {
         let _ = write!(out, " each for {}", format_duration_ms(ttl_ms));
+    }
+    if let Some(letters) = table.letters {
+        let _ = write!(out, " refused to {}", stream_name(application, letters));
     }
     out
 }

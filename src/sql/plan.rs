@@ -26,9 +26,7 @@ pub use relation::{
     Partition, PartitionKey, Side, Source, Store, Table, TableId, Target, Trigger, TriggerAt,
     Write,
 };
-pub use time::{
-    DEAD_LETTER_COLUMNS, DeadLetters, EventTime, Full, Future, Late, TIME_FORMATS, TimeFormat,
-};
+pub use time::{DEAD_LETTER_COLUMNS, DeadLetters, EventTime, Full, Future, Late};
 
 pub use window::{Condition, UniqueBound, Window};
 
@@ -222,6 +220,15 @@ impl Query {
         match self.target {
             Target::Stream(stream) => Some(stream),
             Target::Table { .. } => None,
+        }
+    }
+
+    /// The table that it writes.
+    #[must_use]
+    pub fn target_table(&self) -> Option<TableId> {
+        match self.target {
+            Target::Stream(_) => None,
+            Target::Table { table, .. } => Some(table),
         }
     }
 

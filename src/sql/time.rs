@@ -6,13 +6,15 @@ use std::path::Path;
 
 use super::plan::{
     Application, DEAD_LETTER_COLUMNS, DeadLetters, Domains, EventTime, Full, Future, Late, Query,
-    Role, Stream, StreamId, TimeFormat,
+    Role, Stream, StreamId, TableId,
 };
 use crate::config::options::{Layer, OptionKind, OptionSpec, OptionValue, Options};
 use crate::config::{
-    self, Expander, OUTBOX_DEAD_LETTER, OUTBOX_OPTIONS, Property, StreamDefinition,
+    self, ERROR_LETTERS as LETTERS, ERROR_STRATEGY as STRATEGY, Expander, OUTBOX_DEAD_LETTER,
+    OUTBOX_OPTIONS, OnRefusal, Property, SINK_ERROR_OPTIONS, StreamDefinition,
 };
-use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::diagnostic::{Diagnostic, Place, did_you_mean};
+use crate::event::{TIME_FORMATS, TimeFormat};
 
 const FIELD: &str = "timestamp.field";
 const FORMAT: &str = "timestamp.format";
@@ -23,8 +25,6 @@ const FUTURE_MAX: &str = "timestamp.future_max";
 const FUTURE: &str = "timestamp.future";
 const ROWS_MAX: &str = "timestamp.rows_max";
 const FULL: &str = "timestamp.full";
-const STRATEGY: &str = "error.strategy";
-const LETTERS: &str = "error.dlq.stream";
 
 /// The options of every stream but sinks.
 pub const OPTIONS: &[OptionSpec] = &[
@@ -94,8 +94,9 @@ pub const OPTIONS: &[OptionSpec] = &[
         STRATEGY,
         OptionKind::Choice(&["drop", "dlq", "retry", "fail"]),
         Some("drop"),
-        "What becomes of input that cannot be decoded: dropped (and counted), or to the dead \
-         letters. `retry` and `fail` are for sinks.",
+        "What becomes of input that cannot be decoded: dropped (and counted), to the dead letters, \
+         or the source ends without taking it (`fail`). `retry` is for sinks: what cannot be \
+         decoded does not become better.",
     ),
     option(
         LETTERS,
@@ -112,12 +113,8 @@ const fn option(
     doc: &'static str,
 ) -> OptionSpec {
     OptionSpec {
-        name,
-        kind,
         default,
-        required: false,
-        secret: false,
-        doc,
+        ..OptionSpec::new(name, kind, doc)
     }
 }
 
@@ -187,7 +184,7 @@ fn resolved(
             continue;
         }
         let specs: &[&[OptionSpec]] = match stream.role {
-            Role::Sink => &[OUTBOX_OPTIONS],
+            Role::Sink => &[OUTBOX_OPTIONS, SINK_ERROR_OPTIONS],
             Role::Internal | Role::Source => &[OPTIONS],
         };
         let definition = StreamDefinition {
@@ -233,7 +230,8 @@ pub fn settle(
         };
         let dead_letters = reader.dead_letters(*id);
         let event_time = reader.event_time(*id, dead_letters.is_some());
-        let settings = settings(options, dead_letters.is_some());
+        let is_sink = stream.role == Role::Sink;
+        let settings = settings(options, dead_letters.is_some(), is_sink);
         if let Some(stream) = application.streams.get_mut(id.0) {
             stream.dead_letters = dead_letters;
             stream.event_time = event_time;
@@ -247,16 +245,20 @@ pub fn settle(
 }
 
 /// What must be known to make the same plan again.
-fn settings(options: &Options, has_letters: bool) -> Vec<(String, String)> {
+fn settings(options: &Options, has_letters: bool, is_sink: bool) -> Vec<(String, String)> {
     let ours = options.iter().filter(|(name, _, layer)| {
         let ours = OPTIONS.iter().any(|option| option.name == *name)
             || (*name == OUTBOX_DEAD_LETTER && has_letters);
+        // What else is set for a sink about errors does not shape the plan.
+        let ours = ours && (!is_sink || !name.starts_with("error.") || *name == LETTERS);
         ours && *layer != Layer::Default
     });
     let text = |value: &OptionValue| match value {
         OptionValue::Text(text) => text.clone(),
         OptionValue::Integer(number) => number.to_string(),
         OptionValue::Flag(flag) => flag.to_string(),
+        OptionValue::Number(number) => number.to_string(),
+        OptionValue::List(texts) => texts.join(", "),
     };
     ours.map(|(name, value, _)| (name.to_owned(), text(value)))
         .collect()
@@ -264,10 +266,9 @@ fn settings(options: &Options, has_letters: bool) -> Vec<(String, String)> {
 
 /// What streams cannot do together.
 fn entangled(application: &Application) -> Option<Diagnostic> {
-    if let Some(stream) = circle(application) {
-        let name = &stream.name;
+    if let Some((name, path, place)) = circle(application) {
         let message = format!("the dead letters of '{name}' lead back into it: a circle");
-        return Some(Diagnostic::error(&stream.path, stream.place, message));
+        return Some(Diagnostic::error(path, place, message));
     }
     let domains = Domains::new(application);
     let query = domains.waits_for_itself(application)?;
@@ -280,29 +281,50 @@ fn entangled(application: &Application) -> Option<Diagnostic> {
     Some(Diagnostic::error(&query.path, query.place, message).with_hint(hint))
 }
 
-/// A stream that its own dead letters reach.
-fn circle(application: &Application) -> Option<&Stream> {
-    let letters = |id: StreamId| Some(application.stream(id)?.dead_letters?.stream);
-    let begins = (0..application.streams.len()).map(StreamId);
-    let circling = begins.filter(|begin| {
-        let mut reached: BTreeSet<StreamId> = letters(*begin).into_iter().collect();
-        let mut open: Vec<StreamId> = reached.iter().copied().collect();
-        while let Some(stream) = open.pop() {
-            let reads = |query: &&Query| {
-                let mut inputs = query.input.streams().into_iter();
-                inputs.any(|input| input.stream == stream)
-            };
-            let queries = application.queries.iter().filter(reads);
-            let targets = queries.filter_map(Query::target_stream);
-            for next in targets.chain(letters(stream)) {
-                if reached.insert(next) {
-                    open.push(next);
-                }
+/// A stream or a table that its own dead letters reach: its name and where it is.
+fn circle(application: &Application) -> Option<(&str, &str, Place)> {
+    let of_streams = application.streams.iter().zip((0..).map(StreamId));
+    let mut of_streams = of_streams.filter(|(stream, id)| {
+        let letters = stream.dead_letters.map(|letters| letters.stream);
+        letters.is_some_and(|letters| reached(application, letters).0.contains(id))
+    });
+    let of_tables = application.tables.iter().zip((0..).map(TableId));
+    let mut of_tables = of_tables.filter(|(table, id)| {
+        let letters = table.letters;
+        letters.is_some_and(|letters| reached(application, letters).1.contains(id))
+    });
+    match of_streams.next() {
+        Some((one, _)) => Some((&one.name, &one.path, one.place)),
+        None => of_tables
+            .next()
+            .map(|(one, _)| (one.name.as_str(), one.path.as_str(), one.place)),
+    }
+}
+
+/// The streams and tables that rows of a stream reach, by queries and as dead letters.
+fn reached(application: &Application, from: StreamId) -> (BTreeSet<StreamId>, BTreeSet<TableId>) {
+    let mut streams = BTreeSet::from([from]);
+    let mut tables = BTreeSet::new();
+    let mut open = vec![from];
+    while let Some(stream) = open.pop() {
+        let reads = |query: &&Query| {
+            let mut inputs = query.input.streams().into_iter();
+            inputs.any(|input| input.stream == stream)
+        };
+        let mut next: Vec<StreamId> = Vec::new();
+        for query in application.queries.iter().filter(reads) {
+            next.extend(query.target_stream());
+            if let Some(table) = query.target_table() {
+                tables.insert(table);
+                let table = application.tables.get(table.0);
+                next.extend(table.and_then(|table| table.letters));
             }
         }
-        reached.contains(begin)
-    });
-    circling.filter_map(|id| application.stream(id)).next()
+        let letters = application.stream(stream).and_then(|one| one.dead_letters);
+        next.extend(letters.map(|letters| letters.stream));
+        open.extend(next.into_iter().filter(|next| streams.insert(*next)));
+    }
+    (streams, tables)
 }
 
 struct Reader<'a> {
@@ -318,26 +340,24 @@ impl Reader<'_> {
         self.faults.push(fault.with_hint_if(hint));
     }
 
-    /// Whether an option is about this stream, not about all that know it.
-    fn is_own(&self, option: &str) -> bool {
-        matches!(self.options.layer(option), Some(Layer::Sql | Layer::Stream))
-    }
-
     fn dead_letters(&mut self, own: StreamId) -> Option<DeadLetters> {
         if self.stream.role == Role::Sink {
-            // What is set for all sinks is not meant for the one that takes the letters.
-            let takes_them = self.options.text(OUTBOX_DEAD_LETTER) == Some(&self.stream.name);
-            if takes_them && !self.is_own(OUTBOX_DEAD_LETTER) {
-                return None;
-            }
-            let stream = self.takes_letters(OUTBOX_DEAD_LETTER, own)?;
-            let rejected = false;
-            return Some(DeadLetters { stream, rejected });
+            return self.letters_of_sink(own);
         }
         let strategy = self.options.text(STRATEGY).unwrap_or("drop");
-        if let "retry" | "fail" = strategy {
-            let problem = format!("'{strategy}' is for sinks; this stream has 'drop' and 'dlq'");
-            self.fault(STRATEGY, &problem, None);
+        let problem = match (strategy, self.stream.role) {
+            ("retry", Role::Source) => {
+                "'retry' is for sinks: what cannot be decoded does not become better; a source has \
+                 'drop', 'dlq' and 'fail'"
+            }
+            ("retry", _) => "'retry' is for sinks; this stream has 'drop' and 'dlq'",
+            ("fail", Role::Internal) if self.options.is_own(STRATEGY) => {
+                "'fail' is for sources and sinks: this stream has 'drop' and 'dlq'"
+            }
+            _ => "",
+        };
+        if !problem.is_empty() {
+            self.fault(STRATEGY, problem, None);
             return None;
         }
         let rejected = strategy == "dlq";
@@ -352,11 +372,28 @@ impl Reader<'_> {
             return None;
         }
         let used = rejected || self.options.has(FIELD);
-        if !used && self.is_own(LETTERS) {
+        if !used && self.options.is_own(LETTERS) {
             let problem = format!("it has no effect without '{STRATEGY}' = 'dlq'");
             self.fault(LETTERS, &problem, None);
         }
         let stream = self.takes_letters(LETTERS, own)?;
+        Some(DeadLetters { stream, rejected })
+    }
+
+    fn letters_of_sink(&mut self, own: StreamId) -> Option<DeadLetters> {
+        if let Err(fault) = OnRefusal::of_sink(self.options) {
+            self.fault(&fault.option, &fault.problem, None);
+            return None;
+        }
+        let named = [OUTBOX_DEAD_LETTER, LETTERS].into_iter();
+        let option = named.max_by_key(|option| self.options.layer(option))?;
+        // What is set for all sinks is not meant for the one that takes the letters.
+        let takes_them = self.options.text(option) == Some(&self.stream.name);
+        if takes_them && !self.options.is_own(option) {
+            return None;
+        }
+        let stream = self.takes_letters(option, own)?;
+        let rejected = false;
         Some(DeadLetters { stream, rejected })
     }
 
@@ -381,7 +418,7 @@ impl Reader<'_> {
         let Some(field) = self.options.text(FIELD) else {
             for option in OPTIONS {
                 let name = option.name;
-                if name.starts_with("timestamp.") && self.is_own(name) {
+                if name.starts_with("timestamp.") && self.options.is_own(name) {
                     let problem = format!("it has no effect without '{FIELD}'");
                     self.fault(name, &problem, None);
                 }
@@ -443,7 +480,7 @@ impl Reader<'_> {
         let format = match TimeFormat::named(name) {
             Ok(format) => format,
             Err(problem) => {
-                let hint = did_you_mean(name, super::plan::TIME_FORMATS);
+                let hint = did_you_mean(name, TIME_FORMATS);
                 self.fault(FORMAT, &problem, hint);
                 return None;
             }
@@ -477,7 +514,7 @@ fn columns() -> String {
 }
 
 /// Why a stream cannot take dead letters.
-fn unfit(letters: &Stream, own: bool) -> Option<String> {
+pub(super) fn unfit(letters: &Stream, own: bool) -> Option<String> {
     let name = &letters.name;
     if own {
         return Some("a stream cannot take its own dead letters".to_owned());

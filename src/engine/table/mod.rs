@@ -47,6 +47,16 @@ pub(super) struct Table {
     changed: Option<usize>,
     /// The last number given.
     number: u64,
+    /// Whether refused rows are to be dead letters, and those that are not yet.
+    writes_letters: bool,
+    refused: Vec<RefusedRow>,
+}
+
+/// A row that was refused.
+pub(super) struct RefusedRow {
+    pub(super) stamp: Stamp,
+    pub(super) row: Vec<Value>,
+    pub(super) why: Refused,
 }
 
 /// What a table knows besides its rows.
@@ -55,9 +65,27 @@ struct TableState {
     number: u64,
 }
 
-/// A change that was refused: a key that is taken or not complete, or no room.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refused;
+/// Why a change was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// Another row has its key.
+    DuplicateKey,
+    /// A part of its key is NULL.
+    NullKey,
+    /// There is no room.
+    Full,
+}
+
+impl Refused {
+    /// A word, and a sentence.
+    pub(super) fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Refused::DuplicateKey => ("duplicate_key", "the table has a row with this key"),
+            Refused::NullKey => ("null_key", "a column of the primary key is NULL"),
+            Refused::Full => ("table_full", "the table has reached its max_rows"),
+        }
+    }
+}
 
 impl Table {
     fn new(plan: &plan::Table) -> Table {
@@ -86,7 +114,22 @@ impl Table {
             used: used.map(|order| order + 1),
             changed: changed.map(|order| order + 1),
             number: 0,
+            writes_letters: plan.letters.is_some(),
+            refused: Vec::new(),
         }
+    }
+
+    /// Keeps a row that was refused, where that is of interest.
+    fn note_refused(&mut self, row: &[Value], stamp: Stamp, why: Refused) {
+        if self.writes_letters {
+            let row = row.iter().take(self.width()).cloned().collect();
+            self.refused.push(RefusedRow { stamp, row, why });
+        }
+    }
+
+    /// The rows that were refused since the last call, in that order.
+    pub(super) fn take_refused(&mut self) -> Vec<RefusedRow> {
+        std::mem::take(&mut self.refused)
     }
 
     /// Columns per row.
@@ -127,8 +170,11 @@ impl Table {
     pub(super) fn insert(&mut self, row: &[Value], stamp: Stamp) -> Result<(), Refused> {
         if let Some((columns, index)) = &self.key {
             let key = columns.iter().filter_map(|column| row.get(*column));
-            if key.clone().any(Value::is_null) || self.rows.any(*index, key).is_some() {
-                return Err(Refused);
+            if key.clone().any(Value::is_null) {
+                return Err(Refused::NullKey);
+            }
+            if self.rows.any(*index, key).is_some() {
+                return Err(Refused::DuplicateKey);
             }
         }
         if self.rows.len() >= self.rows_max {
@@ -137,7 +183,7 @@ impl Table {
                 Eviction::Fifo => self.rows.first(0),
                 Eviction::Lru => self.used.and_then(|order| self.rows.first(order)),
             };
-            self.rows.remove(last.ok_or(Refused)?);
+            self.rows.remove(last.ok_or(Refused::Full)?);
         }
         self.number += 1;
         let row = row.iter().take(self.width()).cloned();
@@ -155,8 +201,11 @@ impl Table {
         if let Some((columns, index)) = &self.key {
             let mut key = columns.iter().filter_map(|column| row.get(*column));
             let known = self.rows.any(*index, key.clone());
-            if key.any(Value::is_null) || known.is_some_and(|known| known != slot) {
-                return Err(Refused);
+            if key.any(Value::is_null) {
+                return Err(Refused::NullKey);
+            }
+            if known.is_some_and(|known| known != slot) {
+                return Err(Refused::DuplicateKey);
             }
         }
         self.rows.change(slot, stamp, row);

@@ -6,7 +6,7 @@ use super::super::expr::{Compiled, Cx, Env, Operand, compile, predicate};
 use super::super::group::NULL;
 use super::super::rows::Slot;
 use super::{Refused, Seek, SharedTable, Table};
-use crate::event::{Row, Rows, Value};
+use crate::event::{Row, Rows, Stamp, Value};
 use crate::sql::plan::{Expr, ExprKind, Match, Write};
 
 /// A query's way of writing to a table.
@@ -103,7 +103,7 @@ impl TableWrite {
             let mut table = self.table.lock();
             for row in rows.iter() {
                 table.purge(row.stamp.time);
-                count(table.insert(row.values, row.stamp), faults);
+                insert(&mut table, row, faults);
             }
         } else {
             let action = std::mem::replace(&mut self.action, Action::Insert);
@@ -123,10 +123,10 @@ impl TableWrite {
                 self.find(on, row, faults);
                 let mut table = self.table.lock();
                 if self.found.is_empty() {
-                    count(table.insert(row.values, row.stamp), faults);
+                    insert(&mut table, row, faults);
                 }
                 for slot in &self.found {
-                    count(table.change(*slot, row.values, row.stamp), faults);
+                    change(&mut table, *slot, row.values, row.stamp, faults);
                 }
             }
             Action::Update(on, set) => {
@@ -160,7 +160,7 @@ impl TableWrite {
         let mut table = self.table.lock();
         let width = table.width();
         for (slot, changed) in self.found.iter().zip(self.changed.chunks_exact(width)) {
-            count(table.change(*slot, changed, row.stamp), faults);
+            change(&mut table, *slot, changed, row.stamp, faults);
         }
     }
 
@@ -212,8 +212,19 @@ fn put_together(both: &mut Vec<Value>, row: Row<'_>, table: &SharedTable, slot: 
     both.extend_from_slice(table.lock().row(slot));
 }
 
-fn count(result: Result<(), Refused>, faults: &Cell<u64>) {
-    if result.is_err() {
-        faults.set(faults.get() + 1);
+fn insert(table: &mut Table, row: Row<'_>, faults: &Cell<u64>) {
+    if let Err(why) = table.insert(row.values, row.stamp) {
+        refused(table, row.values, row.stamp, why, faults);
     }
+}
+
+fn change(table: &mut Table, slot: Slot, row: &[Value], stamp: Stamp, faults: &Cell<u64>) {
+    if let Err(why) = table.change(slot, row, stamp) {
+        refused(table, row, stamp, why, faults);
+    }
+}
+
+fn refused(table: &mut Table, row: &[Value], stamp: Stamp, why: Refused, faults: &Cell<u64>) {
+    faults.set(faults.get() + 1);
+    table.note_refused(row, stamp, why);
 }

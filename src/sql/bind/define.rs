@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::ast::{CreateStream, CreateTable, CreateTrigger, CreateWindow, Name, Properties};
-use super::super::plan::{Eviction, Property, Role, Stream, StreamId, Table, Trigger};
+use super::super::plan::{Eviction, Property, Role, Stream, StreamId, Table, TableId, Trigger};
+use super::super::time::unfit;
 use super::Binder;
+use crate::config::{ERROR_LETTERS, ERROR_STRATEGY};
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
 use crate::event::{Field, Schema, Type, parse_duration_ms};
 
@@ -128,6 +130,7 @@ impl Binder<'_> {
             rows_max: None,
             eviction: Eviction::Lru,
             ttl_ms: None,
+            letters: None,
             path: path.to_owned(),
             place: create.name.place,
             schema,
@@ -142,6 +145,7 @@ impl Binder<'_> {
             table.primary_key.extend(column);
         }
         self.table_properties(path, &create.properties, &mut table);
+        self.table_letters(path, &create.properties);
         self.application.tables.push(table);
     }
 
@@ -162,7 +166,6 @@ impl Binder<'_> {
     }
 
     fn table_properties(&mut self, path: &str, properties: &Properties, table: &mut Table) {
-        const KNOWN: [&str; 6] = ["type", "extension", "index", "max_rows", "eviction", "ttl"];
         let mut seen = BTreeSet::new();
         for (name, value) in properties {
             if !seen.insert(name.text.as_str()) {
@@ -170,57 +173,13 @@ impl Binder<'_> {
                 self.diagnostics
                     .push(Diagnostic::error(path, name.place, message));
             }
-            let text = value.text.trim();
-            let wanted = match name.text.as_str() {
-                "type" if text == "table" => None,
-                "type" => Some("'table'"),
-                "extension" if text == "inMemory" => None,
-                "extension" => Some("'inMemory'"),
-                "index" => {
-                    let columns: Vec<_> = text
-                        .split(',')
-                        .map(|column| self.column_of(path, table, column.trim(), value.place))
-                        .collect();
-                    let single = columns.into_iter().flatten().map(|column| vec![column]);
-                    table.indexes.extend(single);
-                    None
-                }
-                "max_rows" => {
-                    table.rows_max = text.parse().ok().filter(|rows| *rows > 0);
-                    table
-                        .rows_max
-                        .is_none()
-                        .then_some("a number of rows, at least 1")
-                }
-                "eviction" => match text {
-                    "lru" => None,
-                    "fifo" => {
-                        table.eviction = Eviction::Fifo;
-                        None
-                    }
-                    "reject" => {
-                        table.eviction = Eviction::Reject;
-                        None
-                    }
-                    _ => Some("lru, fifo or reject"),
-                },
-                "ttl" => {
-                    table.ttl_ms = parse_duration_ms(text).filter(|ttl| *ttl > 0);
-                    table
-                        .ttl_ms
-                        .is_none()
-                        .then_some("a span of time such as '1 h'")
-                }
-                other => {
-                    let message = format!("unknown property '{other}' of a table");
-                    let hint = did_you_mean(other, KNOWN);
-                    self.diagnostics
-                        .push(Diagnostic::error(path, name.place, message).with_hint_if(hint));
-                    None
-                }
-            };
+            let wanted = self.table_property(path, (name, value), table);
             if let Some(wanted) = wanted {
-                let message = format!("'{}' takes {wanted}, not '{text}'", name.text);
+                let message = format!(
+                    "'{}' takes {wanted}, not '{}'",
+                    name.text,
+                    value.text.trim()
+                );
                 self.diagnostics
                     .push(Diagnostic::error(path, value.place, message));
             }
@@ -229,6 +188,128 @@ impl Binder<'_> {
             let message = "'eviction' says what happens at 'max_rows', which is not set";
             self.diagnostics
                 .push(Diagnostic::error(path, table.place, message));
+        }
+    }
+
+    /// Takes one property; what it takes instead, when it cannot take this value.
+    fn table_property(
+        &mut self,
+        path: &str,
+        (name, value): (&Name, &Name),
+        table: &mut Table,
+    ) -> Option<&'static str> {
+        const KNOWN: [&str; 8] = [
+            "type",
+            "extension",
+            "index",
+            "max_rows",
+            "eviction",
+            "ttl",
+            ERROR_STRATEGY,
+            ERROR_LETTERS,
+        ];
+        let text = value.text.trim();
+        match name.text.as_str() {
+            "type" if text == "table" => None,
+            "type" => Some("'table'"),
+            "extension" if text == "inMemory" => None,
+            "extension" => Some("'inMemory'"),
+            "index" => {
+                let columns: Vec<_> = text
+                    .split(',')
+                    .map(|column| self.column_of(path, table, column.trim(), value.place))
+                    .collect();
+                let single = columns.into_iter().flatten().map(|column| vec![column]);
+                table.indexes.extend(single);
+                None
+            }
+            "max_rows" => {
+                table.rows_max = text.parse().ok().filter(|rows| *rows > 0);
+                table
+                    .rows_max
+                    .is_none()
+                    .then_some("a number of rows, at least 1")
+            }
+            "eviction" => match text {
+                "lru" => None,
+                "fifo" => {
+                    table.eviction = Eviction::Fifo;
+                    None
+                }
+                "reject" => {
+                    table.eviction = Eviction::Reject;
+                    None
+                }
+                _ => Some("lru, fifo or reject"),
+            },
+            "ttl" => {
+                table.ttl_ms = parse_duration_ms(text).filter(|ttl| *ttl > 0);
+                table
+                    .ttl_ms
+                    .is_none()
+                    .then_some("a span of time such as '1 h'")
+            }
+            ERROR_STRATEGY => match text {
+                "drop" | "dlq" => None,
+                _ => Some("drop or dlq"),
+            },
+            ERROR_LETTERS => None,
+            other => {
+                let message = format!("unknown property '{other}' of a table");
+                let hint = did_you_mean(other, KNOWN);
+                self.diagnostics
+                    .push(Diagnostic::error(path, name.place, message).with_hint_if(hint));
+                None
+            }
+        }
+    }
+
+    /// Where the rows go that the table, which is the next one, refuses: found when all streams are
+    /// known.
+    fn table_letters(&mut self, path: &str, properties: &Properties) {
+        let of = |name: &str| properties.iter().find(|(known, _)| known.text == name);
+        let strategy = of(ERROR_STRATEGY);
+        let wanted = strategy.is_some_and(|(_, value)| value.text.trim() == "dlq");
+        match (wanted, strategy, of(ERROR_LETTERS)) {
+            (true, _, Some((_, stream))) => {
+                let table = TableId(self.application.tables.len());
+                self.table_letters
+                    .push((table, path.to_owned(), stream.clone()));
+            }
+            (true, Some((_, value)), None) => {
+                let message = format!("'dlq' needs '{ERROR_LETTERS}', the stream that takes them");
+                self.diagnostics
+                    .push(Diagnostic::error(path, value.place, message));
+            }
+            (false, _, Some((name, _))) => {
+                let message =
+                    format!("'{ERROR_LETTERS}' has no effect without '{ERROR_STRATEGY}' = 'dlq'");
+                self.diagnostics
+                    .push(Diagnostic::error(path, name.place, message));
+            }
+            (true, None, None) | (false, _, None) => {}
+        }
+    }
+
+    /// Every stream is known: those that take what tables refuse are looked up.
+    pub(super) fn settle_table_letters(&mut self) {
+        for (table, path, name) in std::mem::take(&mut self.table_letters) {
+            let text = name.text.trim();
+            let problem = match self.application.stream_named(text) {
+                Some((id, stream)) => match unfit(stream, false) {
+                    Some(problem) => problem,
+                    None => {
+                        if let Some(table) = self.application.tables.get_mut(table.0) {
+                            table.letters = Some(id);
+                        }
+                        continue;
+                    }
+                },
+                None => format!("unknown stream '{text}'"),
+            };
+            let message = format!("'{ERROR_LETTERS}': {problem}");
+            self.diagnostics
+                .push(Diagnostic::error(&path, name.place, message));
         }
     }
 

@@ -40,6 +40,7 @@ pub(crate) fn bind(
         windows: BTreeMap::new(),
         partitions: Vec::new(),
         failed: BTreeSet::new(),
+        table_letters: Vec::new(),
         diagnostics,
     };
     let mut work = Vec::new();
@@ -49,6 +50,7 @@ pub(crate) fn bind(
         }
     }
     binder.work_off(work);
+    binder.settle_table_letters();
     binder.partition_keys();
     binder.refuse_cycles();
     binder.application
@@ -62,6 +64,8 @@ struct Binder<'a> {
     partitions: Vec<(usize, String, ast::Partition)>,
     /// What would exist if its definition were right: what reads it is not reported.
     failed: BTreeSet<String>,
+    /// Tables whose refused rows go to a stream, with its name as written.
+    table_letters: Vec<(TableId, String, ast::Name)>,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
 

@@ -276,6 +276,8 @@ pub struct Table {
     pub eviction: Eviction,
     /// How long a row lives behind its last change, in milliseconds.
     pub ttl_ms: Option<i64>,
+    /// The stream that takes the rows which it refuses; none: they are counted only.
+    pub letters: Option<StreamId>,
     /// The file that defines it.
     pub path: String,
     /// Where in it.
