@@ -300,9 +300,9 @@ impl Sink {
         match definition.extension {
             "mqtt" => Ok(Sink::Mqtt(mqtt::Mqtt::new(definition)?)),
             "http" => Ok(Sink::Http(http::Http::new(definition)?)),
+            "serial" => Ok(Sink::Serial(serial::Serial::new(definition)?)),
             "log" => Ok(Sink::Log(log::Log::new(definition)?)),
             "file" => Ok(Sink::File(file::File::new(definition)?)),
-            "serial" => Ok(Sink::Serial(serial::Serial::new(definition)?)),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
                 let problem = format!("`{other}` is not a sink: use {}", known.join(", "));
