@@ -221,7 +221,8 @@ impl Binder<'_> {
     fn sink(&mut self, id: StreamId, stream: &Stream) -> Option<Connector<Sink>> {
         let extension = stream.connector.as_deref().unwrap_or_default();
         let specs = self.known(stream, "sink 'extension'", extension, sink::EXTENSIONS);
-        let format = stream.format.as_deref().unwrap_or("json");
+        let format = stream.format.as_deref();
+        let format = format.unwrap_or_else(|| sink::default_format(extension));
         let formats = self.known(stream, "'format'", format, encode::FORMATS);
         let specs = [
             specs?,

@@ -104,24 +104,41 @@ mod tests {
     use super::super::tests::{encoder, message};
     use super::*;
 
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Read {
+        #[serde(rename = "_id")]
+        id: String,
+        device: String,
+        temp: f64,
+        ok: bool,
+        count: i64,
+        gone: Option<String>,
+        doc: serde_json::Value,
+        bytes: Value,
+    }
+
     #[test]
     fn maps_and_arrays() {
         let encoder = encoder("cbor", &[("cbor.id", "_id")]).unwrap();
         let (mut one, mut two) = (Vec::new(), Vec::new());
         message(|message| encoder.encode(message, &mut one));
         message(|message| encoder.encode_all(&[*message, *message], &mut two));
-        let read: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_value(from_cbor(&one)).unwrap();
-        let expected = serde_json::json!({
-            "_id": "ab-7-0-0", "device": "press \"3\"", "temp": 81.0, "ok": true, "count": 7,
-            "gone": null, "doc": {"a": 1}, "bytes": [1, 2],
-        });
-        assert_eq!(serde_json::Value::Object(read), expected);
+        let read: Read = cbor::decode(&one).unwrap();
+        assert_eq!(
+            read,
+            Read {
+                id: "ab-7-0-0".to_owned(),
+                device: "press \"3\"".to_owned(),
+                temp: 81.0,
+                ok: true,
+                count: 7,
+                gone: None,
+                doc: serde_json::json!({"a": 1}),
+                bytes: Value::from([1, 2].as_slice()),
+            }
+        );
         // An array of two (major type 4).
         assert_eq!(two, [&[0x82], one.as_slice(), &one].concat());
-    }
-
-    fn from_cbor(bytes: &[u8]) -> serde_json::Value {
-        cbor::decode(bytes).unwrap()
     }
 }

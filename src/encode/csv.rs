@@ -1,6 +1,7 @@
 //! Rows as lines of comma-separated values (RFC 4180, but for the line end, which is a line feed).
 //!
-//! NULL is an empty field, or what `csv.null` says; a text that would read the same is quoted.
+//! NULL is an empty field, or what `csv.null` says; a text that would read the same is quoted. A
+//! zero byte in a text becomes a space.
 
 use super::Message;
 use super::extra::{self, Extras};
@@ -125,7 +126,8 @@ impl Encoder {
     }
 
     fn text(&self, text: &str, into: &mut Vec<u8>) {
-        let is_special = |byte: u8| byte == self.delimiter || matches!(byte, b'"' | b'\n' | b'\r');
+        let is_special =
+            |byte: u8| byte == self.delimiter || matches!(byte, b'"' | b'\n' | b'\r' | 0);
         // Blanks at an end are lost on some readers.
         let is_null = text.is_empty() || text == self.null;
         if !is_null && text.trim() == text && !text.bytes().any(is_special) {
@@ -137,7 +139,7 @@ impl Encoder {
             if byte == b'"' {
                 into.push(b'"');
             }
-            into.push(byte);
+            into.push(if byte == 0 { b' ' } else { byte });
         }
         into.push(b'"');
     }

@@ -8,6 +8,7 @@ mod csv;
 mod extra;
 mod json;
 mod plain;
+mod readable;
 mod template;
 
 pub use template::{Filled, NAMES, Template};
@@ -43,6 +44,7 @@ pub const FORMATS: &[(&str, &[OptionSpec])] = &[
     ("cbor", cbor::OPTIONS),
     ("text", plain::TEXT_OPTIONS),
     ("raw", plain::RAW_OPTIONS),
+    ("readable", &[]),
 ];
 
 /// Writes the outputs of one stream.
@@ -58,14 +60,16 @@ pub enum Encoder {
     Text(plain::Text),
     /// What one column holds.
     Raw(plain::Raw),
+    /// Lines for people.
+    Readable(readable::Encoder),
 }
 
 /// How records stand one behind another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// Each ends with a line feed, which stands nowhere else.
+    /// Each ends with a line feed, which stands nowhere else; none holds a zero byte.
     Lines,
-    /// Each ends with a line feed, which stands elsewhere inside of double quotes only.
+    /// The same, but inside of double quotes a line feed may stand, too.
     QuotedLines,
     /// Each says itself how long it is: a CBOR sequence (RFC 8742).
     Items,
@@ -85,6 +89,7 @@ impl Encoder {
             "cbor" => Encoder::Cbor(cbor::Encoder::new(options, schema)?),
             "text" => Encoder::Text(plain::Text::new(options, schema)?),
             "raw" => Encoder::Raw(plain::Raw::new(options, schema)?),
+            "readable" => Encoder::Readable(readable::Encoder::default()),
             other => {
                 let known: Vec<&str> = FORMATS.iter().map(|(name, _)| *name).collect();
                 let known = known.join(", ");
@@ -102,6 +107,7 @@ impl Encoder {
             Encoder::Cbor(encoder) => encoder.encode(message, into),
             Encoder::Text(encoder) => encoder.encode(message, into),
             Encoder::Raw(encoder) => encoder.encode(message, into),
+            Encoder::Readable(encoder) => encoder.encode(message, into),
         }
     }
 
@@ -111,7 +117,7 @@ impl Encoder {
         match self {
             Encoder::Json(encoder) => encoder.encode_all(messages, into),
             Encoder::Cbor(encoder) => encoder.encode_all(messages, into),
-            Encoder::Csv(_) | Encoder::Text(_) | Encoder::Raw(_) => {
+            Encoder::Csv(_) | Encoder::Text(_) | Encoder::Raw(_) | Encoder::Readable(_) => {
                 if let Some(first) = messages.first() {
                     self.encode_head(first.schema, into);
                 }
@@ -126,7 +132,11 @@ impl Encoder {
     pub fn encode_head(&self, schema: &Schema, into: &mut Vec<u8>) {
         match self {
             Encoder::Csv(encoder) => encoder.header(schema, into),
-            Encoder::Json(_) | Encoder::Cbor(_) | Encoder::Text(_) | Encoder::Raw(_) => {}
+            Encoder::Json(_)
+            | Encoder::Cbor(_)
+            | Encoder::Text(_)
+            | Encoder::Raw(_)
+            | Encoder::Readable(_) => {}
         }
     }
 
@@ -146,7 +156,7 @@ impl Encoder {
     #[must_use]
     pub fn framing(&self) -> Framing {
         match self {
-            Encoder::Json(_) | Encoder::Text(_) => Framing::Lines,
+            Encoder::Json(_) | Encoder::Text(_) | Encoder::Readable(_) => Framing::Lines,
             Encoder::Csv(_) => Framing::QuotedLines,
             Encoder::Cbor(_) => Framing::Items,
             Encoder::Raw(raw) if raw.is_text() => Framing::Lines,
@@ -161,7 +171,7 @@ impl Encoder {
             Encoder::Json(_) => "application/json",
             Encoder::Csv(_) => "text/csv",
             Encoder::Cbor(_) => "application/cbor",
-            Encoder::Text(_) => "text/plain; charset=utf-8",
+            Encoder::Text(_) | Encoder::Readable(_) => "text/plain; charset=utf-8",
             Encoder::Raw(raw) if raw.is_text() => "text/plain; charset=utf-8",
             Encoder::Raw(_) => "application/octet-stream",
         }
@@ -176,7 +186,8 @@ impl Encoder {
             | Encoder::Csv(_)
             | Encoder::Cbor(_)
             | Encoder::Text(_)
-            | Encoder::Raw(_) => self.content_type(),
+            | Encoder::Raw(_)
+            | Encoder::Readable(_) => self.content_type(),
         }
     }
 }
@@ -272,7 +283,7 @@ pub(crate) mod tests {
         let fault = encoder("xml", &[]).unwrap_err();
         assert_eq!(
             fault.to_string(),
-            "format: unknown format `xml` of a sink: use json, csv, cbor, text, raw"
+            "format: unknown format `xml` of a sink: use json, csv, cbor, text, raw, readable"
         );
     }
 }

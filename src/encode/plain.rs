@@ -99,12 +99,12 @@ impl Raw {
     }
 }
 
-/// Appends what `encode` writes as one line: line breaks in it become spaces.
+/// Appends what `encode` writes as one line: line breaks and zero bytes in it become spaces.
 pub(super) fn line(into: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
     let begin = into.len();
     encode(into);
     for byte in into.iter_mut().skip(begin) {
-        if matches!(*byte, b'\n' | b'\r') {
+        if matches!(*byte, b'\n' | b'\r' | 0) {
             *byte = b' ';
         }
     }

@@ -18,7 +18,9 @@ fn options(text: &str) -> Options {
             OptionKind::Integer { .. } | OptionKind::Bytes | OptionKind::Duration => {
                 OptionValue::Integer(value.parse().unwrap())
             }
-            OptionKind::Text | OptionKind::Flag => OptionValue::Text(value.to_owned()),
+            OptionKind::Text | OptionKind::Flag | OptionKind::Number { .. } | OptionKind::List => {
+                OptionValue::Text(value.to_owned())
+            }
             OptionKind::Choice(words) => {
                 assert!(words.contains(&value), "{value}");
                 OptionValue::Text(value.to_owned())
