@@ -210,7 +210,7 @@ pub enum Source {
     /// Listens for HTTP requests.
     Http(http::Http),
     /// Asks an HTTP server again and again.
-    HttpPoll(http::Poll),
+    HttpPoll(Box<http::Poll>),
 }
 
 impl Source {
@@ -226,7 +226,7 @@ impl Source {
             "timer" => Ok(Source::Timer(timer::Timer::new(definition)?)),
             "simulator" => Ok(Source::Simulator(simulator::Simulator::new(definition)?)),
             "http" => Ok(Source::Http(http::Http::new(definition)?)),
-            "http_poll" => Ok(Source::HttpPoll(http::Poll::new(definition)?)),
+            "http_poll" => Ok(Source::HttpPoll(Box::new(http::Poll::new(definition)?))),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
                 let problem = format!("`{other}` is not a source: use {}", known.join(", "));
