@@ -20,7 +20,6 @@ use crate::sql::{self, Application, SqlText};
 pub type Failure = config::Failure;
 
 /// A source or a sink that is ready to run.
-#[derive(Debug)]
 pub struct Connector<T> {
     /// Which stream.
     pub stream: StreamId,
@@ -29,6 +28,16 @@ pub struct Connector<T> {
     /// What is set for it.
     pub options: Options,
     pub(super) ready: T,
+}
+
+impl<T> std::fmt::Debug for Connector<T> {
+    /// The options, which know what is a secret; the connector that has taken them does not.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Connector")
+            .field("name", &self.name)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A configuration in which nothing is wrong, nothing started yet.
