@@ -226,7 +226,7 @@ pub enum Source {
     /// Listens for HTTP requests.
     Http(http::Http),
     /// Asks an HTTP server again and again.
-    HttpPoll(http::Poll),
+    HttpPoll(Box<http::Poll>),
 }
 
 impl Source {
@@ -245,7 +245,7 @@ impl Source {
             "tcp" => Ok(Source::Tcp(tcp::Tcp::new(definition)?)),
             "udp" => Ok(Source::Udp(udp::Udp::new(definition)?)),
             "http" => Ok(Source::Http(http::Http::new(definition)?)),
-            "http_poll" => Ok(Source::HttpPoll(http::Poll::new(definition)?)),
+            "http_poll" => Ok(Source::HttpPoll(Box::new(http::Poll::new(definition)?))),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
                 let problem = format!("`{other}` is not a source: use {}", known.join(", "));
