@@ -14,12 +14,12 @@
 #[path = "common/wait.rs"]
 mod wait;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam::channel::bounded;
+use crossbeam::channel::{bounded, never};
 use eventflux::event::{Batch, DeliveryMark, OutputKey, Stamp, Value};
 use eventflux::observe::PipelineMetrics;
 use eventflux::outbox;
@@ -171,13 +171,17 @@ fn lives_through(failure: Option<Failure>) -> (u64, Arc<PipelineMetrics>) {
     drop(confirm);
     let metrics: Arc<PipelineMetrics> = Arc::default();
     let handles = Handles {
-        sources: vec![SourceHandle {
-            stream: StreamId(0),
-            released,
-        }],
+        sources: BTreeMap::from([(
+            0,
+            SourceHandle {
+                stream: StreamId(0),
+                released,
+            },
+        )]),
         arrivals,
         feeds,
         confirmed,
+        commands: never(),
         stopping,
         drained,
         metrics: Arc::clone(&metrics),

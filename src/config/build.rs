@@ -8,7 +8,7 @@ use super::options::Options;
 use super::outbox::ttl_of;
 use super::settings::{
     ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability, LogLevel,
-    LogSettings, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
+    LogSettings, OnFail, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
     ShutdownSettings, SimulatorSettings, SqlText, StatePolicy, StoreSettings, TurnSettings,
 };
 use crate::diagnostic::{Diagnostic, Place};
@@ -44,6 +44,10 @@ pub(super) fn settings(
                 "keep_or_fail" => StatePolicy::KeepOrFail,
                 "discard" => StatePolicy::Discard,
                 _ => StatePolicy::KeepCompatible,
+            },
+            on_fail: match keys.text("application.on_fail")? {
+                "exit" => OnFail::Exit,
+                _ => OnFail::Continue,
             },
             options: written.application,
         },

@@ -106,7 +106,10 @@ impl OnRefusal {
                 return Err(OptionFault::new(option, problem));
             }
         }
-        let both = (options.text(ERROR_LETTERS), options.text(OUTBOX_DEAD_LETTER));
+        let both = (
+            options.text(ERROR_LETTERS),
+            options.text(OUTBOX_DEAD_LETTER),
+        );
         if let (Some(one), Some(other)) = both {
             let same = options.layer(ERROR_LETTERS) == options.layer(OUTBOX_DEAD_LETTER);
             if one != other && same {
@@ -163,7 +166,12 @@ mod tests {
             }
             OnRefusal::of_sink(&options)
         };
-        let once = |then| Ok(OnRefusal { retries: None, then });
+        let once = |then| {
+            Ok(OnRefusal {
+                retries: None,
+                then,
+            })
+        };
         assert_eq!(of(&[]), once(Then::GiveUp));
         assert_eq!(of(&[(ERROR_STRATEGY, "fail")]), once(Then::Fail));
         let letters = (ERROR_LETTERS, "Bad");

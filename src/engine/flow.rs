@@ -468,7 +468,12 @@ impl Engine {
             return;
         };
         if let Some(letters) = definition.dead_letters {
-            self.write_letter(letters.stream, &definition.name, [event, reason, message], seq);
+            self.write_letter(
+                letters.stream,
+                &definition.name,
+                [event, reason, message],
+                seq,
+            );
         }
     }
 

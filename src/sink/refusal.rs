@@ -48,7 +48,10 @@ impl Refusals {
     /// The far side has refused an output at the `attempts`-th time of asking, and says `why`.
     pub(super) fn judge(&mut self, context: &Context, why: &str, attempts: u32) -> Judgement {
         let stream = context.name.as_str();
-        let more = self.policy.retries.filter(|all| attempts < all.attempts_max);
+        let more = self
+            .policy
+            .retries
+            .filter(|all| attempts < all.attempts_max);
         if let (Some(_), Some(pace)) = (more, &mut self.pace) {
             count(&context.metrics.retries);
             let wait = pace.wait();
