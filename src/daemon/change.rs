@@ -513,11 +513,20 @@ fn tell_all(findings: &[Diagnostic], texts: &BTreeMap<String, String>) {
 fn first_of(failure: &Failure) -> String {
     let errors = failure.diagnostics.iter();
     let mut errors = errors.filter(|fault| fault.severity == Severity::Error);
-    let first = errors.next();
-    let message = first.map_or("it is faulty", |fault| fault.message.as_str());
-    let path = first.map_or("", |fault| fault.path.as_str());
+    let Some(Diagnostic {
+        path,
+        place,
+        message,
+        ..
+    }) = errors.next()
+    else {
+        return "it is faulty".to_owned();
+    };
+    let place = place.map_or(String::new(), |place| {
+        format!("{}:{}:", place.line, place.column)
+    });
     match errors.count() {
-        0 => format!("{path}: {message}"),
-        more => format!("{path}: {message}; and {more} more"),
+        0 => format!("{path}:{place} {message}"),
+        more => format!("{path}:{place} {message}; and {more} more"),
     }
 }
