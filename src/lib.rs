@@ -14,9 +14,13 @@ pub mod report;
 
 pub mod tls;
 
+pub mod http;
+
 pub mod mqtt;
 
 pub mod source;
+
+pub mod framing;
 
 pub mod decode;
 

@@ -131,7 +131,7 @@ fn start(url: &str, more: &[(&str, OptionValue)]) -> Delivering {
     let context = Context {
         name: "Alerts".to_owned(),
         sink: 0,
-        deliveries,
+        deliveries: deliveries.into(),
         settled: is_settled,
         confirmed: confirm,
         stop: stopped,
@@ -170,6 +170,7 @@ impl Delivering {
             key: key(number),
             id: format!("ab-{number}-0-0"),
             time: Timestamp(0),
+            made: Timestamp(0),
             schema: Arc::new(schema()),
             row: vec![Value::Int(i64::try_from(number).unwrap())],
         };

@@ -594,7 +594,7 @@ impl Delivering {
         let context = sink::Context {
             name: "Alerts".to_owned(),
             sink: 3,
-            deliveries,
+            deliveries: deliveries.into(),
             settled: is_settled,
             confirmed: confirm,
             stop: stopped,
@@ -622,6 +622,7 @@ impl Delivering {
             key: key(number),
             id: format!("ab-{number}-0-0"),
             time: Timestamp(1_000),
+            made: Timestamp(1_000),
             schema: Arc::new(schema()),
             row: vec![
                 Value::Int(i64::try_from(number).unwrap()),

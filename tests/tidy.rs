@@ -27,13 +27,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("mqtt", &["event", "config", "pace", "tls"]),
     ("demo", &["mqtt", "event"]),
     ("tls", &["config"]),
+    ("http", &["event", "config", "pace", "tls"]),
     (
         "source",
         &[
-            "event", "config", "mqtt", "tls", "decode", "pace", "clock", "report", "serial",
+            "event", "config", "mqtt", "tls", "http", "decode", "pace", "clock", "report",
+            "serial", "framing",
         ],
     ),
     ("decode", &["event", "config", "mqtt"]),
+    ("framing", &["config", "decode"]),
+    ("serial", &["config"]),
     ("store", &[]),
     ("wal", &["event", "store"]),
     // Options of streams that shape the plan are declared and checked as all others are.
@@ -45,7 +49,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "sink",
         &[
-            "event", "config", "mqtt", "tls", "encode", "pace", "clock", "report", "serial",
+            "event", "config", "mqtt", "tls", "http", "encode", "pace", "clock", "report",
+            "serial", "framing",
         ],
     ),
     ("observe", &["source", "sink", "engine"]),

@@ -1,15 +1,17 @@
 //! `check`: everything that can be known without starting anything.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::{Exit, Terminal, prepare};
 
-pub(super) fn check(app: &Path, terminal: &mut Terminal<'_>) -> Exit {
-    match prepare(app, terminal) {
+pub(super) fn check(files: &[PathBuf], terminal: &mut Terminal<'_>) -> Exit {
+    match prepare(files, terminal) {
         Ok(prepared) => {
+            let names = files.iter().map(|file| file.display().to_string());
+            let names: Vec<String> = names.collect();
             terminal.say(format_args!(
                 "{}: {} streams ({} sources, {} sinks), {} queries: all right",
-                app.display(),
+                names.join(", "),
                 prepared.application.streams.len(),
                 prepared.sources.len(),
                 prepared.sinks.len(),

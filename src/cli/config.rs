@@ -1,26 +1,39 @@
-//! `config list`: every value that holds, and where it came from.
+//! `config`: what holds and where it came from, and what a configuration may hold at all.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::{Exit, Terminal, prepare};
 use crate::config::options::Options;
+use crate::daemon::catalogue::{ANY_STREAM, all_options};
 
-pub(super) fn list(app: &Path, terminal: &mut Terminal<'_>) -> Exit {
-    let prepared = match prepare(app, terminal) {
+/// Every value that holds, and where it came from.
+pub(super) fn list(files: &[PathBuf], json: bool, terminal: &mut Terminal<'_>) -> Exit {
+    let prepared = match prepare(files, terminal) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
-    let sources = prepared
-        .sources
-        .iter()
-        .map(|source| (source.name.as_str(), &source.options));
-    let sinks = prepared
-        .sinks
-        .iter()
-        .map(|sink| (sink.name.as_str(), &sink.options));
-    let streams: Vec<(&str, &Options)> = sources.chain(sinks).collect();
+    let streams = prepared.options.iter();
+    let streams: Vec<(&str, &Options)> = streams
+        .map(|(name, options)| (name.as_str(), options))
+        .collect();
     for value in crate::config::list(&prepared.settings, &streams) {
-        terminal.say(value);
+        match json {
+            true => terminal.say(value.json()),
+            false => terminal.say(value),
+        }
     }
+    Exit::Success
+}
+
+/// Every key with its default.
+pub(super) fn reference(terminal: &mut Terminal<'_>) -> Exit {
+    terminal.say(crate::config::reference(ANY_STREAM));
+    Exit::Success
+}
+
+/// JSON Schema.
+pub(super) fn schema(terminal: &mut Terminal<'_>) -> Exit {
+    let schema = crate::config::schema(&all_options());
+    terminal.say(format_args!("{schema:#}"));
     Exit::Success
 }

@@ -27,9 +27,9 @@ pub(super) struct Whose {
     /// The folder of the state [default: what --config says, else /var/lib/eventflux]
     #[arg(long, value_name = "FOLDER", global = true)]
     store: Option<PathBuf>,
-    /// The configuration (.toml) whose store it is
-    #[arg(long, value_name = "APP", global = true, conflicts_with = "store")]
-    config: Option<PathBuf>,
+    /// The configuration (.toml) whose store it is; more of them, as for `run`
+    #[arg(long, value_name = "FILE", global = true, conflicts_with = "store")]
+    config: Vec<PathBuf>,
     /// Look at the damaged store that was set aside under this number
     #[arg(long, value_name = "N", global = true)]
     quarantine: Option<u64>,
@@ -175,8 +175,8 @@ pub(super) fn inspect(whose: &Whose, question: &Question, terminal: &mut Termina
 impl Whose {
     /// The state directory.
     fn folder(&self, terminal: &mut Terminal<'_>) -> Result<PathBuf, Exit> {
-        if let Some(app) = &self.config {
-            return Ok(prepare(app, terminal)?.settings.store.path);
+        if !self.config.is_empty() {
+            return Ok(prepare(&self.config, terminal)?.settings.store.path);
         }
         Ok(self.store.clone().unwrap_or_else(|| PathBuf::from(STORE)))
     }

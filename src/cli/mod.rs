@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod connectors;
 mod exit;
 mod explain;
 mod functions;
@@ -15,7 +16,7 @@ mod test;
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::diagnostic::Severity;
 
@@ -37,7 +38,9 @@ Examples:
   eventflux inspect ls                              what lies in the daemon's store
   eventflux inspect cat log --from 2026-11-21       the events themselves, a line each
 
-APP is a configuration (.toml) or a file of SQL (.sql).";
+APP is a configuration (.toml) or a file of SQL (.sql). What differs from site to site may stand in
+further configurations, each over those before it:
+  eventflux run base.toml --config site.toml";
 
 /// What was asked for.
 #[derive(Debug, Parser)]
@@ -47,6 +50,25 @@ struct Arguments {
     command: Command,
 }
 
+/// Which configuration.
+#[derive(Debug, Args)]
+struct App {
+    /// The configuration (.toml) or SQL (.sql)
+    #[arg(required_unless_present = "config")]
+    app: Option<PathBuf>,
+    /// A further configuration (.toml): each value that it has holds over that of APP and of those
+    /// before it. May be given several times, and without APP
+    #[arg(long, value_name = "FILE")]
+    config: Vec<PathBuf>,
+}
+
+impl App {
+    /// The files, the strongest last.
+    fn files(self) -> Vec<PathBuf> {
+        self.app.into_iter().chain(self.config).collect()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon until it is told to stop
@@ -54,16 +76,16 @@ enum Command {
     /// The first SIGINT or SIGTERM stops it in order: sources, pipeline, sinks, a checkpoint.
     /// A second one ends it at once, which loses nothing either.
     Run {
-        /// The configuration (.toml) or SQL (.sql)
-        app: PathBuf,
+        #[command(flatten)]
+        app: App,
         /// Keep the state here instead of where the configuration says
         #[arg(long, value_name = "FOLDER")]
         store: Option<PathBuf>,
     },
     /// Check configuration and SQL completely, and start nothing
     Check {
-        /// The configuration (.toml) or SQL (.sql)
-        app: PathBuf,
+        #[command(flatten)]
+        app: App,
     },
     /// Run case files, each straight, with restarts, and as a replay of its log
     Test {
@@ -76,8 +98,8 @@ enum Command {
     /// Each line of the input is {"stream": …, "ts": …, "event": {…}} or {"advance_to": …}; each
     /// line of the output has the first form.
     Replay {
-        /// The configuration (.toml) or SQL (.sql)
-        app: PathBuf,
+        #[command(flatten)]
+        app: App,
         /// The events; - for the standard input
         #[arg(long, value_name = "FILE")]
         input: PathBuf,
@@ -87,8 +109,8 @@ enum Command {
     },
     /// Show the plan of the SQL as a tree
     Explain {
-        /// The configuration (.toml) or SQL (.sql)
-        app: PathBuf,
+        #[command(flatten)]
+        app: App,
         /// Show its patterns instead, as a graph for Graphviz
         #[arg(long)]
         dot: bool,
@@ -109,8 +131,8 @@ enum Command {
     /// never come. The log keeps these all the same, and what has been sent stays sent. It can be
     /// undone with the number that is printed, and is tried out with --dry-run.
     Restore {
-        /// The configuration (.toml) or SQL (.sql)
-        app: PathBuf,
+        #[command(flatten)]
+        app: App,
         /// The last input that counts, by its number or by time (2026-11-21T10:00:00Z)
         #[arg(long, value_name = "SEQ|TIME", value_parser = point::parse)]
         at: crate::pipeline::Target,
@@ -126,6 +148,11 @@ enum Command {
     },
     /// List the functions of the dialect
     Functions,
+    /// List connectors and formats, or the options of one, as Markdown
+    Connectors {
+        /// The connector or format
+        name: Option<String>,
+    },
     /// Show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -135,11 +162,16 @@ enum Command {
 enum ConfigCommand {
     /// Every value that holds, and which layer it came from; secrets are hidden
     List {
-        /// The configuration (.toml) or SQL (.sql)
-        app: PathBuf,
+        #[command(flatten)]
+        app: App,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
     },
     /// Every key of the configuration file, with its default, as Markdown
     Reference,
+    /// What a configuration may hold, as JSON Schema, for editors and other checkers
+    Schema,
 }
 
 /// Where a command writes.
@@ -190,13 +222,13 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
         }
     };
     match arguments.command {
-        Command::Run { app, store } => run::run(&app, store, &mut terminal),
-        Command::Check { app } => check::check(&app, &mut terminal),
+        Command::Run { app, store } => run::run(&app.files(), store, &mut terminal),
+        Command::Check { app } => check::check(&app.files(), &mut terminal),
         Command::Test { paths } => test::test(&paths, &mut terminal),
         Command::Replay { app, input, output } => {
-            replay::replay(&app, &input, &output, &mut terminal)
+            replay::replay(&app.files(), &input, &output, &mut terminal)
         }
-        Command::Explain { app, dot } => explain::explain(&app, dot, &mut terminal),
+        Command::Explain { app, dot } => explain::explain(&app.files(), dot, &mut terminal),
         Command::Inspect { whose, question } => inspect::inspect(&whose, &question, &mut terminal),
         Command::Restore {
             app,
@@ -206,7 +238,7 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
             tmp,
         } => {
             let request = restore::Request {
-                app: &app,
+                files: &app.files(),
                 store,
                 at,
                 dry_run,
@@ -215,11 +247,12 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
             restore::restore(request, &mut terminal)
         }
         Command::Functions => functions::functions(&mut terminal),
-        Command::Config(ConfigCommand::List { app }) => config::list(&app, &mut terminal),
-        Command::Config(ConfigCommand::Reference) => {
-            terminal.say(crate::config::reference(crate::sql::time::OPTIONS));
-            Exit::Success
+        Command::Connectors { name } => connectors::connectors(name.as_deref(), &mut terminal),
+        Command::Config(ConfigCommand::List { app, json }) => {
+            config::list(&app.files(), json, &mut terminal)
         }
+        Command::Config(ConfigCommand::Reference) => config::reference(&mut terminal),
+        Command::Config(ConfigCommand::Schema) => config::schema(&mut terminal),
     }
 }
 
@@ -230,10 +263,10 @@ fn environment(name: &str) -> Option<String> {
 
 /// Prepares an application; what is wrong with it is told.
 fn prepare(
-    app: &std::path::Path,
+    files: &[PathBuf],
     terminal: &mut Terminal<'_>,
 ) -> Result<crate::daemon::Prepared, Exit> {
-    match crate::daemon::prepare(app, &environment) {
+    match crate::daemon::prepare_all(files, &environment) {
         Ok(prepared) => {
             for warning in &prepared.warnings {
                 let text = prepared.texts.get(&warning.path).map_or("", String::as_str);

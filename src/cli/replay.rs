@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -33,12 +33,12 @@ struct Line<'a> {
 }
 
 pub(super) fn replay(
-    app: &Path,
+    files: &[PathBuf],
     input: &Path,
     output: &[String],
     terminal: &mut Terminal<'_>,
 ) -> Exit {
-    let prepared = match prepare(app, terminal) {
+    let prepared = match prepare(files, terminal) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };

@@ -1,6 +1,6 @@
 //! `restore`: brings the state back to what it was, and says what that means.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{Exit, Terminal, exit_of, point, prepare};
 use crate::daemon::Prepared;
@@ -11,7 +11,7 @@ use crate::store::sled::{StoreEvent, StoreOptions, open};
 
 /// What is asked.
 pub(super) struct Request<'a> {
-    pub(super) app: &'a Path,
+    pub(super) files: &'a [PathBuf],
     pub(super) store: Option<PathBuf>,
     pub(super) at: Target,
     pub(super) dry_run: bool,
@@ -19,7 +19,7 @@ pub(super) struct Request<'a> {
 }
 
 pub(super) fn restore(request: Request<'_>, terminal: &mut Terminal<'_>) -> Exit {
-    let mut prepared = match prepare(request.app, terminal) {
+    let mut prepared = match prepare(request.files, terminal) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
@@ -174,10 +174,12 @@ fn tell(went: &WentBack, prepared: &Prepared, dry_run: bool, terminal: &mut Term
         return;
     }
     terminal.say(format_args!("the log says so in its record {at}"));
+    let files = prepared.settings.files.iter();
+    let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
     terminal.say(format_args!(
         "to undo it: eventflux restore {} --at {}, as long as `inspect ls` shows a checkpoint \
          between {to} and {}",
-        prepared.settings.path,
+        files.join(" --config "),
         forgotten.last,
         forgotten.last.plus(1)
     ));

@@ -1,6 +1,6 @@
 //! `run`: the daemon, until it is told to stop. SIGHUP has it read its configuration anew.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crossbeam::channel::{Receiver, bounded};
 use crossbeam::select;
@@ -17,7 +17,7 @@ use crate::daemon::{DaemonError, Door, Failure, Orders, Prepared};
 use crate::pipeline::PipelineError;
 use crate::store::StoreError;
 
-pub(super) fn run(app: &Path, store: Option<PathBuf>, terminal: &mut Terminal<'_>) -> Exit {
+pub(super) fn run(files: &[PathBuf], store: Option<PathBuf>, terminal: &mut Terminal<'_>) -> Exit {
     // Before anything else, so that no signal is taken for something else.
     let signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -26,7 +26,7 @@ pub(super) fn run(app: &Path, store: Option<PathBuf>, terminal: &mut Terminal<'_
             return Exit::Failure;
         }
     };
-    let mut prepared = match prepare(app, terminal) {
+    let mut prepared = match prepare(files, terminal) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
@@ -70,8 +70,8 @@ pub(super) fn run(app: &Path, store: Option<PathBuf>, terminal: &mut Terminal<'_
                 if told {
                     tracing::warn!("the configuration is not reloaded: the daemon is stopping");
                 } else {
-                    let (app, store) = (app.to_owned(), store.clone());
-                    door.knock(move || prepare_anew(&app, store));
+                    let (files, store) = (files.to_owned(), store.clone());
+                    door.knock(move || prepare_anew(&files, store));
                 }
             }
             recv(ended) -> result => return match result {
@@ -97,8 +97,8 @@ pub(super) fn run(app: &Path, store: Option<PathBuf>, terminal: &mut Terminal<'_
 }
 
 /// The same configuration as at the start, as it is written now.
-fn prepare_anew(app: &Path, store: Option<PathBuf>) -> Result<Prepared, Failure> {
-    let mut prepared = crate::daemon::prepare(app, &super::environment)?;
+fn prepare_anew(files: &[PathBuf], store: Option<PathBuf>) -> Result<Prepared, Failure> {
+    let mut prepared = crate::daemon::prepare_all(files, &super::environment)?;
     if let Some(store) = store {
         prepared.settings.store.path = store;
     }

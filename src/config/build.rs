@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::options::Options;
 use super::outbox::ttl_of;
@@ -15,28 +15,48 @@ use crate::diagnostic::{Diagnostic, Place};
 
 /// Everything that a configuration says.
 pub(super) struct Written<'a> {
-    pub(super) name: &'a str,
-    pub(super) folder: &'a Path,
+    /// The files that were asked for.
+    pub(super) paths: Vec<PathBuf>,
+    /// What paths are relative to, by the file in which they are written.
+    pub(super) folders: BTreeMap<&'a str, &'a Path>,
     pub(super) keys: Options,
     pub(super) application: OptionTable,
     pub(super) streams: BTreeMap<String, OptionTable>,
     pub(super) sql: Vec<SqlText>,
 }
 
-/// `None` when a key has no value, which is told already.
+impl Written<'_> {
+    /// A path, relative to the file that says it.
+    fn path(&self, key: &str) -> Option<PathBuf> {
+        let file = self.keys.origin(key).map_or("", |(path, _)| path);
+        let folder = self.folders.get(file).copied().unwrap_or(Path::new(""));
+        Some(folder.join(self.keys.text(key)?))
+    }
+
+    fn name(&self) -> String {
+        let first = self.paths.first();
+        first.map_or_else(String::new, |path| path.display().to_string())
+    }
+}
+
+/// `None` when a key has no value, which is told already. `sql_is_whole`: nothing is missing.
 pub(super) fn settings(
     written: Written<'_>,
-    faults: &mut Vec<Diagnostic>,
-    warnings: &mut Vec<Diagnostic>,
+    sql_is_whole: bool,
+    findings: &mut Vec<Diagnostic>,
 ) -> Option<Settings> {
     let keys = &written.keys;
+    let faults = findings;
     check_name(keys, faults);
     check_checkpoints(keys, faults);
-    warn(&written, warnings);
+    warn(&written, sql_is_whole, faults);
+    let store_path = written.path("store.path")?;
+    let secrets_path = written.path("secrets.path")?;
     let broker = keys.has("broker.listen").then(|| broker(keys, faults));
     let simulator = keys.has("simulator.seed").then(|| simulator(keys));
     Some(Settings {
-        path: written.name.to_owned(),
+        path: written.name(),
+        files: written.paths.clone(),
         application: ApplicationSettings {
             name: keys.text("application.name")?.to_owned(),
             sql: written.sql,
@@ -52,7 +72,7 @@ pub(super) fn settings(
             options: written.application,
         },
         store: StoreSettings {
-            path: written.folder.join(keys.text("store.path")?),
+            path: store_path,
             cache_bytes: number(keys, "store.cache_bytes")?,
             durability: match keys.text("store.durability")? {
                 "always" => Durability::Always,
@@ -87,9 +107,7 @@ pub(super) fn settings(
         shutdown: ShutdownSettings {
             deadline_ms: number(keys, "shutdown.deadline")?,
         },
-        secrets: SecretsSettings {
-            path: written.folder.join(keys.text("secrets.path")?),
-        },
+        secrets: SecretsSettings { path: secrets_path },
         broker: broker.flatten(),
         simulator: simulator.flatten(),
         streams: written.streams,
@@ -163,7 +181,7 @@ fn simulator(keys: &Options) -> Option<SimulatorSettings> {
     })
 }
 
-fn warn(written: &Written<'_>, warnings: &mut Vec<Diagnostic>) {
+fn warn(written: &Written<'_>, sql_is_whole: bool, warnings: &mut Vec<Diagnostic>) {
     let durability = written.keys.text("store.durability").unwrap_or("");
     if durability != "interval" {
         let message =
@@ -176,11 +194,11 @@ fn warn(written: &Written<'_>, warnings: &mut Vec<Diagnostic>) {
             &message,
         ));
     }
-    if written.sql.is_empty() && !written.keys.has("application.sql") {
+    if sql_is_whole && written.sql.is_empty() && !written.keys.has("application.sql") {
         let message = "there is no SQL, so nothing runs";
         warnings.push(Diagnostic {
             place: None,
-            ..Diagnostic::warning(written.name, Place::default(), message)
+            ..Diagnostic::warning(&written.name(), Place::default(), message)
                 .with_hint("name a file: [application] sql = \"…\"")
         });
     }

@@ -21,6 +21,8 @@ pub(super) enum Raw {
     Text(String),
     Integer(i64),
     Flag(bool),
+    /// A number with a fraction; finite.
+    Number(f64),
     /// A list of texts, each with its span.
     Texts(Vec<(String, Range<usize>)>),
     /// Anything else, by what it is.
@@ -49,6 +51,8 @@ pub(super) struct Section {
 /// The whole text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Document {
+    /// Whether it is TOML at all; without that, nothing is known of what is in it.
+    pub(super) is_toml: bool,
     pub(super) sections: Vec<Section>,
     /// `[streams.<name>]`.
     pub(super) streams: Vec<Section>,
@@ -61,7 +65,10 @@ pub(super) fn read(text: &NamedText<'_>, faults: &mut Vec<Diagnostic>) -> Docume
         faults.extend(syntax_faults(text, &errors));
         return Document::default();
     }
-    let mut document = Document::default();
+    let mut document = Document {
+        is_toml: true,
+        ..Document::default()
+    };
     for (key, value) in table.get_ref() {
         match value.get_ref() {
             DeValue::Table(streams) if key.get_ref() == "streams" => {
@@ -151,7 +158,11 @@ fn flatten(prefix: &str, table: &DeTable<'_>, entries: &mut Vec<Entry>) {
             }
             DeValue::Boolean(flag) => Raw::Flag(*flag),
             DeValue::Array(items) => texts(items.iter()),
-            other @ (DeValue::Float(_) | DeValue::Datetime(_)) => Raw::Other(kind_of(other)),
+            DeValue::Float(float) => match float.as_str().parse::<f64>() {
+                Ok(number) if number.is_finite() => Raw::Number(number),
+                Ok(_) | Err(_) => Raw::Other("no finite number"),
+            },
+            other @ DeValue::Datetime(_) => Raw::Other(kind_of(other)),
         };
         entries.push(Entry {
             name,

@@ -3,34 +3,8 @@
 //! Checking, the reference in `docs/config.md`, the suggestions for a mistyped key and `config
 //! list` are all made from [`KEYS`].
 
-use std::ops::RangeInclusive;
-
 use super::options::{OptionKind, OptionSpec};
 use super::settings::OutboxFull;
-
-/// A key of the configuration file.
-#[derive(Clone, Debug)]
-pub struct KeySpec {
-    /// Its name with the table before it (`store.path`), its form, its default and its meaning.
-    pub option: OptionSpec,
-    /// The bounds of a span in milliseconds or a size in bytes.
-    pub range: Option<RangeInclusive<i64>>,
-}
-
-impl KeySpec {
-    /// The table that the key stands in.
-    #[must_use]
-    pub fn section(&self) -> &'static str {
-        self.option.name.split('.').next().unwrap_or("")
-    }
-
-    const fn between(self, min: i64, max: i64) -> KeySpec {
-        KeySpec {
-            range: Some(min..=max),
-            option: self.option,
-        }
-    }
-}
 
 /// What a table of the configuration file is about, in the order in which the reference has them.
 pub const SECTIONS: &[(&str, &str)] = &[
@@ -73,8 +47,8 @@ pub const SECTIONS: &[(&str, &str)] = &[
 /// Tables that only a build with the feature `broker` knows.
 pub(super) const DEMO_SECTIONS: [&str; 2] = ["broker", "simulator"];
 
-/// Every key outside of `[streams.<name>]`.
-pub const KEYS: &[KeySpec] = &[
+/// Every key outside of `[streams.<name>]`, by its name with the table before it (`store.path`).
+pub const KEYS: &[OptionSpec] = &[
     key(
         "application.name",
         OptionKind::Text,
@@ -253,8 +227,23 @@ pub const KEYS: &[KeySpec] = &[
 
 /// The key of this full name.
 #[must_use]
-pub fn find(name: &str) -> Option<&'static KeySpec> {
-    KEYS.iter().find(|key| key.option.name == name)
+pub fn find(name: &str) -> Option<&'static OptionSpec> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The keys of one table, each with its name there.
+pub(super) fn of_section(
+    section: &str,
+) -> impl Iterator<Item = (&'static str, &'static OptionSpec)> {
+    KEYS.iter().filter_map(move |key| match split(key) {
+        (table, name) if table == section => Some((name, key)),
+        _ => None,
+    })
+}
+
+/// The table that a key stands in, and its name there.
+pub(super) fn split(key: &OptionSpec) -> (&'static str, &'static str) {
+    key.name.split_once('.').unwrap_or(("", key.name))
 }
 
 const fn key(
@@ -262,17 +251,10 @@ const fn key(
     kind: OptionKind,
     default: Option<&'static str>,
     doc: &'static str,
-) -> KeySpec {
-    KeySpec {
-        option: OptionSpec {
-            name,
-            kind,
-            default,
-            required: false,
-            secret: false,
-            doc,
-        },
-        range: None,
+) -> OptionSpec {
+    OptionSpec {
+        default,
+        ..OptionSpec::new(name, kind, doc)
     }
 }
 
@@ -284,15 +266,12 @@ mod tests {
     #[test]
     fn every_default_has_its_own_form_and_every_key_its_table() {
         for key in KEYS {
-            let name = key.option.name;
-            let known = SECTIONS
-                .iter()
-                .any(|(section, _)| *section == key.section());
-            assert!(known, "{name}");
-            if let Some(default) = key.option.default {
+            let known = SECTIONS.iter().any(|(section, _)| *section == split(key).0);
+            assert!(known, "{}", key.name);
+            if let Some(default) = key.default {
                 let written = WrittenValue::Text(default.to_owned());
-                let checked = value::check(&key.option, key.range.as_ref(), &written);
-                assert!(checked.is_ok(), "{name}: {checked:?}");
+                let checked = value::check(key, &written);
+                assert!(checked.is_ok(), "{}: {checked:?}", key.name);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Every value in force, with where it came from; secrets stay hidden.
 
 use super::keys::KEYS;
-use super::options::{Layer, Options};
+use super::options::{Layer, OptionValue, Options};
 use super::settings::Settings;
 use crate::diagnostic::Place;
 
@@ -12,10 +12,32 @@ pub struct ListedValue {
     pub name: String,
     /// The value the way it could be written in TOML; a secret reads `[hidden]`.
     pub value_shown: String,
+    /// The value as JSON, spans of time and sizes as they could be written; a secret is `null`.
+    pub value: serde_json::Value,
     /// The layer it came from.
     pub layer: Layer,
     /// The file it is written in, and where; absent for what is built in.
     pub origin: Option<(String, Place)>,
+}
+
+impl ListedValue {
+    /// `{"name": …, "value": …, "secret": …, "layer": …}`, with `file`, `line` and `column` where
+    /// it is written somewhere.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        let mut json = serde_json::json!({
+            "name": self.name,
+            "value": self.value,
+            "secret": self.value_shown == super::HIDDEN,
+            "layer": self.layer.name(),
+        });
+        if let (Some(object), Some((path, place))) = (json.as_object_mut(), &self.origin) {
+            object.insert("file".to_owned(), path.as_str().into());
+            object.insert("line".to_owned(), place.line.into());
+            object.insert("column".to_owned(), place.column.into());
+        }
+        json
+    }
 }
 
 impl std::fmt::Display for ListedValue {
@@ -36,7 +58,7 @@ impl std::fmt::Display for ListedValue {
 pub fn list(settings: &Settings, streams: &[(&str, &Options)]) -> Vec<ListedValue> {
     let mut listed = Vec::new();
     for key in KEYS {
-        listed.extend(values(&settings.keys, "").find(|value| value.name == key.option.name));
+        listed.extend(values(&settings.keys, "").find(|value| value.name == key.name));
     }
     for (name, options) in streams {
         listed.extend(values(options, &format!("streams.{name}.")));
@@ -50,6 +72,18 @@ fn values<'a>(options: &'a Options, prefix: &'a str) -> impl Iterator<Item = Lis
         value_shown: match resolved.hidden {
             true => super::HIDDEN.to_owned(),
             false => resolved.shown.clone(),
+        },
+        value: match (resolved.hidden, &resolved.value) {
+            (true, _) => serde_json::Value::Null,
+            // A span or a size is shown with its unit, in quotes.
+            (false, OptionValue::Integer(number)) => match resolved.shown.strip_prefix('"') {
+                Some(shown) => shown.trim_end_matches('"').into(),
+                None => (*number).into(),
+            },
+            (false, OptionValue::Text(text)) => text.as_str().into(),
+            (false, OptionValue::Flag(flag)) => (*flag).into(),
+            (false, OptionValue::Number(number)) => (*number).into(),
+            (false, OptionValue::List(texts)) => texts.as_slice().into(),
         },
         layer: resolved.layer,
         origin: resolved.origin.clone(),

@@ -1,217 +1,189 @@
-//! From a file to [`Settings`]: reads, expands references, checks every key, and tells all that
-//! is wrong at once.
+//! From texts to [`Settings`]: expands references, checks every key, and notes all that is wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::document::{self, Document, Entry, Raw, Section};
 use super::expand::{Environment, Expander};
-use super::keys::{self, DEMO_SECTIONS, KEYS, KeySpec, SECTIONS};
-use super::options::{Layer, OptionValue, Options, Resolved};
+use super::files::Looked;
+use super::keys::{self, DEMO_SECTIONS, KEYS, SECTIONS};
+use super::options::{Layer, OptionSpec, OptionValue, Options, Resolved};
 use super::resolve::{HIDDEN, built_in};
-use super::settings::{OptionTable, Settings, SqlText, WrittenOption};
+use super::settings::{OptionTable, SqlText, WrittenOption};
 use super::text::NamedText;
 use super::value::{self, WrittenValue};
 use super::{build, sql_texts};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 
-/// No configuration and no SQL file is larger.
-const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// A configuration that can be used.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Loaded {
-    /// What it says.
-    pub settings: Settings,
-    /// What somebody should know.
-    pub warnings: Vec<Diagnostic>,
-    /// Every text that was read, by the path that diagnostics name.
-    pub texts: BTreeMap<String, String>,
+/// A configuration file that has been read.
+pub(super) struct File {
+    /// What diagnostics call it.
+    pub(super) name: String,
+    /// What paths in it are relative to.
+    pub(super) folder: PathBuf,
+    pub(super) text: String,
 }
 
-/// Why a configuration cannot be used.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Failure {
-    /// Everything that is wrong with it, in the order of the places.
-    pub diagnostics: Vec<Diagnostic>,
-    /// Every text that was read, by the path that diagnostics name.
-    pub texts: BTreeMap<String, String>,
-}
-
-impl std::fmt::Display for Failure {
-    /// Every finding with the line it is about.
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for diagnostic in &self.diagnostics {
-            let text = self.texts.get(&diagnostic.path).map_or("", String::as_str);
-            out.write_str(&diagnostic.render(text))?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Failure {}
-
-/// Reads a configuration file, or a file that ends in `.sql`: then everything is as built in, and
-/// the application is that file.
-///
-/// # Errors
-///
-/// All that is wrong with it and with the files that it names.
-pub fn load(path: &Path, environment: Environment<'_>) -> Result<Loaded, Failure> {
-    let name = path.display().to_string();
-    let text = read_file(path).map_err(|why| Failure {
-        diagnostics: vec![whole_file(&name, why)],
-        texts: BTreeMap::new(),
-    })?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    if path.extension().is_some_and(|extension| extension == "sql") {
-        let sql = SqlText {
-            path: name.clone(),
-            text: text.clone(),
-        };
-        return read("", &name, folder, environment).map(|mut loaded| {
-            loaded.settings.application.sql.push(sql);
-            loaded.warnings.clear();
-            loaded.texts.insert(name, text);
-            loaded
-        });
-    }
-    read(&text, &name, folder, environment)
-}
-
-/// Reads a configuration that is a text already. `name` is what diagnostics call it; paths in it
-/// are relative to `folder`.
-///
-/// # Errors
-///
-/// All that is wrong with it and with the files that it names.
-pub fn read(
-    text: &str,
-    name: &str,
-    folder: &Path,
+/// Reads files, later ones over earlier ones. `paths` are all that were asked for, of which some
+/// may have failed already (`findings`); `application` is SQL that was given beside the files.
+pub(super) fn read_all(
+    paths: Vec<PathBuf>,
+    files: &[File],
+    application: Option<SqlText>,
     environment: Environment<'_>,
-) -> Result<Loaded, Failure> {
-    let mut texts = BTreeMap::from([(name.to_owned(), text.to_owned())]);
-    let named = NamedText::new(name, text);
-    let mut faults = Vec::new();
-    let document = document::read(&named, &mut faults);
-    let expander = Expander::new(environment, &secrets_path(&document, folder, environment));
+    mut findings: Vec<Diagnostic>,
+) -> Looked {
+    let mut options_are_whole = findings.is_empty();
+    let named = files
+        .iter()
+        .map(|file| NamedText::new(&file.name, &file.text));
+    let named: Vec<NamedText<'_>> = named.collect();
+    let mut read: Vec<(&File, &NamedText<'_>, Document)> = Vec::new();
+    for (file, text) in files.iter().zip(&named) {
+        let document = document::read(text, &mut findings);
+        options_are_whole &= document.is_toml;
+        read.push((file, text, document));
+    }
+    let nothing = NamedText::new("", "");
     let mut reading = Reading {
-        text: &named,
-        expander,
-        faults,
+        text: &nothing,
+        expander: Expander::new(environment, &secrets_path(&read, environment)),
+        faults: findings,
         keys: Options::default(),
+        present: BTreeSet::new(),
         application: OptionTable::default(),
         streams: BTreeMap::new(),
     };
-    reading.take(&document);
-    let sql = sql_texts::collect(&mut reading, &document, folder, &mut texts);
-    let Reading {
-        mut faults,
-        keys,
-        application,
-        streams,
-        ..
-    } = reading;
+    for (_, text, document) in &read {
+        reading.text = text;
+        reading.take(document);
+    }
+    reading.take_defaults();
+    let texts = files
+        .iter()
+        .map(|file| (file.name.clone(), file.text.clone()));
+    let mut texts: BTreeMap<String, String> = texts.collect();
+    let sql = reading.take_sql(&read, application, &mut texts);
+    let mut order: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    order.extend(sql.iter().flatten().map(|sql| sql.path.clone()));
+    let sql_is_whole = options_are_whole && sql.is_some();
     let written = build::Written {
-        name,
-        folder,
-        keys,
-        application,
-        streams,
-        sql,
+        paths,
+        folders: files
+            .iter()
+            .map(|file| (file.name.as_str(), file.folder.as_path()))
+            .collect(),
+        keys: reading.keys,
+        application: reading.application,
+        streams: reading.streams,
+        sql: sql.unwrap_or_default(),
     };
-    let mut warnings = Vec::new();
-    match build::settings(written, &mut faults, &mut warnings) {
-        Some(settings) if faults.is_empty() => Ok(Loaded {
-            settings,
-            warnings,
-            texts,
-        }),
-        _ => {
-            faults.sort_by(|a, b| (&a.path, a.place).cmp(&(&b.path, b.place)));
-            Err(Failure {
-                diagnostics: faults,
-                texts,
-            })
-        }
-    }
-}
-
-/// The content of a file, or what is wrong with it.
-pub(super) fn read_file(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::InvalidData => format!("'{shown}' is not UTF-8 text"),
-            _ => format!("cannot read '{shown}': {error}"),
-        })?;
-    if u64::try_from(text.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
-        return Err(format!("'{shown}' is larger than 1 MiB"));
-    }
-    Ok(text)
-}
-
-fn whole_file(path: &str, message: String) -> Diagnostic {
-    Diagnostic {
-        place: None,
-        ..Diagnostic::error(path, crate::diagnostic::Place::default(), message)
+    let mut findings = reading.faults;
+    let settings = build::settings(written, sql_is_whole, &mut findings);
+    Looked {
+        settings,
+        findings,
+        texts,
+        order,
+        sql_is_whole,
+        options_are_whole,
     }
 }
 
 /// Where secrets lie must be known before the other values are expanded; what is wrong with the
 /// key itself is told when its turn comes.
 fn secrets_path(
-    document: &Document,
-    folder: &Path,
+    read: &[(&File, &NamedText<'_>, Document)],
     environment: Environment<'_>,
-) -> std::path::PathBuf {
-    let sections = document.sections.iter();
-    let written = sections
-        .filter(|section| section.name == "secrets")
-        .flat_map(|section| &section.entries)
-        .find_map(|entry| match &entry.value {
-            Raw::Text(text) if entry.name == "path" => Some(text.as_str()),
+) -> PathBuf {
+    let written = |document: &Document| {
+        let sections = document.sections.iter();
+        let secrets = sections.filter(|section| section.name == "secrets");
+        let mut entries = secrets.flat_map(|section| section.entries.clone());
+        entries.find_map(|entry| match entry.value {
+            Raw::Text(text) if entry.name == "path" => Some(text),
             _ => None,
-        });
-    let default = keys::find("secrets.path").and_then(|key| key.option.default);
-    let path = written.or(default).unwrap_or("");
+        })
+    };
+    let mut last_first = read.iter().rev();
+    let found = last_first.find_map(|(file, _, document)| Some((file, written(document)?)));
+    let default = keys::find("secrets.path").and_then(|key| key.default);
+    let (folder, path) = match found {
+        Some((file, path)) => (file.folder.as_path(), path),
+        None => (Path::new(""), default.unwrap_or_default().to_owned()),
+    };
     let without_secrets = Expander::new(environment, Path::new(""));
-    match without_secrets.expand(path) {
+    match without_secrets.expand(&path) {
         Ok(expanded) => folder.join(expanded.text),
         Err(_) => folder.to_owned(),
     }
 }
 
-/// A document on its way to [`Settings`].
+/// Documents on their way to [`super::Settings`], one after the other.
 pub(super) struct Reading<'a> {
+    /// The one whose turn it is.
     pub(super) text: &'a NamedText<'a>,
     expander: Expander<'a>,
     pub(super) faults: Vec<Diagnostic>,
     pub(super) keys: Options,
+    /// The tables that any of them has.
+    present: BTreeSet<String>,
     application: OptionTable,
     streams: BTreeMap<String, OptionTable>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
     fn take(&mut self, document: &Document) {
-        let mut present = BTreeSet::new();
         for section in &document.sections {
-            present.insert(section.name.as_str());
+            self.present.insert(section.name.clone());
             self.take_section(section);
         }
         for section in &document.streams {
             let table = self.option_table(section, &section.entries);
-            self.streams.insert(section.name.clone(), table);
+            let known = self.streams.entry(section.name.clone()).or_default();
+            known.replace_by(table);
         }
+    }
+
+    fn take_defaults(&mut self) {
         for key in KEYS {
-            let wanted = !DEMO_SECTIONS.contains(&key.section()) || present.contains(key.section());
-            if let (true, Some(resolved)) = (wanted, built_in(&key.option)) {
-                self.keys.put(key.option.name, resolved);
+            let (section, _) = keys::split(key);
+            let wanted = !DEMO_SECTIONS.contains(&section) || self.present.contains(section);
+            if let (true, Some(resolved)) = (wanted, built_in(key)) {
+                self.keys.put(key.name, resolved);
+            }
+        }
+    }
+
+    /// The SQL that is given, or that the last file names which names any; `None` when some of it
+    /// cannot be read.
+    fn take_sql(
+        &mut self,
+        read: &[(&'a File, &'a NamedText<'a>, Document)],
+        application: Option<SqlText>,
+        texts: &mut BTreeMap<String, String>,
+    ) -> Option<Vec<SqlText>> {
+        let mut last_first = read.iter().rev();
+        let named = last_first
+            .find_map(|(file, text, document)| Some((file, text, sql_texts::entry(document)?)));
+        match (application, named) {
+            (None, None) => Some(Vec::new()),
+            (None, Some((file, text, entry))) => {
+                self.text = text;
+                sql_texts::collect(self, entry, &file.folder, texts)
+            }
+            (Some(sql), named) => {
+                if let Some((_, text, entry)) = named {
+                    let message = format!("the SQL is '{}' already", sql.path);
+                    let fault = text.error(entry.span.clone(), message);
+                    self.faults.push(fault.with_hint("give one or the other"));
+                }
+                texts.insert(sql.path.clone(), sql.text.clone());
+                Some(vec![sql])
             }
         }
     }
@@ -246,16 +218,13 @@ impl Reading<'_> {
             }
         }
         if name == "application" {
-            self.application = self.option_table(section, &options);
+            let table = self.option_table(section, &options);
+            self.application.replace_by(table);
         }
     }
 
     fn unknown_key(&mut self, section: &str, entry: &Entry) {
-        let known: Vec<&str> = KEYS
-            .iter()
-            .filter(|key| key.section() == section)
-            .filter_map(|key| key.option.name.split_once('.').map(|(_, name)| name))
-            .collect();
+        let known: Vec<&str> = keys::of_section(section).map(|(name, _)| name).collect();
         let hint = did_you_mean(&entry.name, known.iter().copied())
             .unwrap_or_else(|| format!("its keys are {}", known.join(", ")));
         let message = format!("unknown key '{}' in [{section}]", entry.name);
@@ -264,34 +233,33 @@ impl Reading<'_> {
     }
 
     /// A key of the table; `application.sql` has its own reader.
-    fn take_key(&mut self, key: &KeySpec, entry: &Entry) {
-        if key.option.name == sql_texts::KEY {
+    fn take_key(&mut self, key: &OptionSpec, entry: &Entry) {
+        if key.name == sql_texts::KEY {
             return;
         }
-        let expected = || value::expected(key.option.kind, key.range.as_ref());
-        let Some((written, hidden)) = self.written(entry, key.option.name, &expected) else {
+        let expected = || value::expected(key);
+        let Some((written, hidden)) = self.written(entry, key.name, &expected) else {
             return;
         };
-        let option = &key.option;
-        if hidden && !option.secret {
-            let message = format!("'{}' cannot be a secret, as it is shown", option.name);
+        if hidden && !key.secret {
+            let message = format!("'{}' cannot be a secret, as it is shown", key.name);
             let fault = self.text.error(entry.span.clone(), message);
             self.faults
                 .push(fault.with_hint("write the value itself, or use ${VAR}"));
             return;
         }
-        match value::check(option, key.range.as_ref(), &written) {
+        match value::check(key, &written) {
             Ok(value) => {
-                let shown = match option.secret {
+                let shown = match key.secret {
                     true => HIDDEN.to_owned(),
-                    false => value::show(option.kind, &value),
+                    false => value::show(key.kind, &value),
                 };
-                self.put(option.name, value, shown, &entry.span);
+                self.put(key.name, value, shown, &entry.span);
             }
             Err(misfit) => {
                 let fault = self
                     .text
-                    .error(entry.span.clone(), misfit.message(option.name));
+                    .error(entry.span.clone(), misfit.message(key.name));
                 self.faults.push(fault.with_hint_if(misfit.hint));
             }
         }
@@ -316,24 +284,27 @@ impl Reading<'_> {
     }
 
     fn option_table(&mut self, section: &Section, entries: &[Entry]) -> OptionTable {
-        let any = || "text in quotes, a whole number, true or false".to_owned();
-        let mut options = Vec::new();
+        let any = || "text in quotes, a number, true, false or a list of texts".to_owned();
+        let mut table = OptionTable {
+            path: self.text.path.to_owned(),
+            place: self.text.place(section.key.clone()),
+            options: Vec::new(),
+            unreadable: Vec::new(),
+        };
         for entry in entries {
-            if let Some((value, hidden)) = self.written(entry, &entry.name, &any) {
-                options.push(WrittenOption {
+            match self.written(entry, &entry.name, &any) {
+                Some((value, hidden)) => table.options.push(WrittenOption {
                     name: entry.name.clone(),
+                    path: self.text.path.to_owned(),
                     key: self.text.place(entry.key.clone()),
                     value,
                     place: self.text.place(entry.span.clone()),
                     hidden,
-                });
+                }),
+                None => table.unreadable.push(entry.name.clone()),
             }
         }
-        OptionTable {
-            path: self.text.path.to_owned(),
-            place: self.text.place(section.key.clone()),
-            options,
-        }
+        table
     }
 
     /// A value with its references expanded, and whether it holds a secret.
@@ -343,20 +314,33 @@ impl Reading<'_> {
         name: &str,
         expected: &dyn Fn() -> String,
     ) -> Option<(WrittenValue, bool)> {
-        let found = match &entry.value {
+        let plain = |value| Some((value, false));
+        match &entry.value {
             Raw::Text(text) => {
                 let (text, hidden) = self.expand(text, &entry.span)?;
-                return Some((WrittenValue::Text(text), hidden));
+                Some((WrittenValue::Text(text), hidden))
             }
-            Raw::Integer(number) => return Some((WrittenValue::Integer(*number), false)),
-            Raw::Flag(flag) => return Some((WrittenValue::Flag(*flag), false)),
-            Raw::Texts(_) => "a list",
-            Raw::Other(found) => found,
-        };
-        let message = format!("'{name}' must be {}, not {found}", expected());
-        self.faults
-            .push(self.text.error(entry.span.clone(), message));
-        None
+            Raw::Integer(number) => plain(WrittenValue::Integer(*number)),
+            Raw::Flag(flag) => plain(WrittenValue::Flag(*flag)),
+            Raw::Number(number) => plain(WrittenValue::Number(*number)),
+            Raw::Texts(texts) => {
+                // Every fault of a list is told, not the first alone.
+                let expanded: Vec<_> = texts
+                    .iter()
+                    .map(|(text, span)| self.expand(text, span))
+                    .collect();
+                let expanded: Vec<_> = expanded.into_iter().collect::<Option<_>>()?;
+                let hidden = expanded.iter().any(|(_, hidden)| *hidden);
+                let texts = expanded.into_iter().map(|(text, _)| text).collect();
+                Some((WrittenValue::Texts(texts), hidden))
+            }
+            Raw::Other(found) => {
+                let message = format!("'{name}' must be {}, not {found}", expected());
+                self.faults
+                    .push(self.text.error(entry.span.clone(), message));
+                None
+            }
+        }
     }
 
     /// Expands a text; what cannot be is a fault at the reference.

@@ -10,6 +10,7 @@ mod definition;
 mod document;
 mod errors;
 mod expand;
+mod files;
 pub mod keys;
 mod list;
 mod load;
@@ -17,6 +18,7 @@ pub mod options;
 mod outbox;
 mod reference;
 mod resolve;
+mod schema;
 mod settings;
 mod sql_texts;
 mod text;
@@ -27,13 +29,15 @@ pub use errors::{
     ERROR_FALLBACK, ERROR_LETTERS, ERROR_STRATEGY, OnRefusal, Retries, SINK_ERROR_OPTIONS, Then,
 };
 pub use expand::{Environment, Expanded, Expander, Unresolved};
+pub use files::{Failure, Loaded, Looked, in_order, load, load_all, look, read};
 pub use list::{ListedValue, list};
-pub use load::{Failure, Loaded, load, read};
-pub use outbox::{OUTBOX_DEAD_LETTER, OUTBOX_OPTIONS};
-pub use reference::reference;
+pub use outbox::{OUTBOX_DEAD_LETTER, OUTBOX_OPTIONS, delivery};
+pub use reference::{option_table, reference};
 pub use resolve::{
-    HIDDEN, Property, StreamDefinition, check_unused, resolve, resolve_alone, unusable,
+    HIDDEN, Property, StreamDefinition, resolve, resolve_alone, unknown_keys, unknown_streams,
+    unusable,
 };
+pub use schema::schema;
 pub use settings::{
     ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability, LogLevel,
     LogSettings, OnFail, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,

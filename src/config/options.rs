@@ -18,8 +18,14 @@ pub struct OptionSpec {
     pub required: bool,
     /// Whether its value must never be shown.
     pub secret: bool,
-    /// One line of documentation.
+    /// One line of documentation, in Markdown.
     pub doc: &'static str,
+    /// The bounds of a span of time in milliseconds or of a size in bytes, both included.
+    pub range: Option<(i64, i64)>,
+    /// What a bare number counts, such as `bit/s`; spans and sizes say it themselves.
+    pub unit: Option<&'static str>,
+    /// Whether two streams must not have the same value, see [`OptionSpec::exclusive`].
+    pub exclusive: bool,
 }
 
 impl OptionSpec {
@@ -33,6 +39,9 @@ impl OptionSpec {
             required: false,
             secret: false,
             doc,
+            range: None,
+            unit: None,
+            exclusive: false,
         }
     }
 
@@ -61,6 +70,42 @@ impl OptionSpec {
             secret: true,
             ..self
         }
+    }
+
+    /// The same for a span of time (milliseconds) or a size (bytes), within bounds that are both
+    /// included.
+    #[must_use]
+    pub const fn between(self, min: i64, max: i64) -> OptionSpec {
+        OptionSpec {
+            range: Some((min, max)),
+            ..self
+        }
+    }
+
+    /// The same for a number, which counts these.
+    #[must_use]
+    pub const fn unit(self, unit: &'static str) -> OptionSpec {
+        OptionSpec {
+            unit: Some(unit),
+            ..self
+        }
+    }
+
+    /// The same, whose value only one stream can have: a port that is opened, an address that is
+    /// listened at. Where a connector marks several options, they are one thing together: two
+    /// streams collide when all of them have values and all of these are the same.
+    #[must_use]
+    pub const fn exclusive(self) -> OptionSpec {
+        OptionSpec {
+            exclusive: true,
+            ..self
+        }
+    }
+
+    /// Whether the name is a family, such as `json.mapping.*`.
+    #[must_use]
+    pub fn is_family(&self) -> bool {
+        self.name.ends_with(".*")
     }
 }
 
@@ -96,6 +141,13 @@ pub enum OptionKind {
         /// The largest allowed.
         max: i64,
     },
+    /// A number, perhaps with a fraction, between two bounds, both included.
+    Number {
+        /// The smallest allowed.
+        min: i64,
+        /// The largest allowed.
+        max: i64,
+    },
     /// A span of time such as `5 s`; at least 0.
     Duration,
     /// A size such as `64 KiB` or a bare number of bytes.
@@ -104,10 +156,12 @@ pub enum OptionKind {
     Flag,
     /// One of a few words.
     Choice(&'static [&'static str]),
+    /// One text or several, none of them empty: `["a", "b"]` in TOML, `a, b` there and in SQL.
+    List,
 }
 
 /// A value of the right form.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum OptionValue {
     /// For [`OptionKind::Text`] and [`OptionKind::Choice`].
     Text(String),
@@ -115,7 +169,14 @@ pub enum OptionValue {
     Integer(i64),
     /// For [`OptionKind::Flag`].
     Flag(bool),
+    /// For [`OptionKind::Number`]; finite.
+    Number(f64),
+    /// For [`OptionKind::List`]; at least one.
+    List(Vec<String>),
 }
+
+// A number is finite, so that every value equals itself.
+impl Eq for OptionValue {}
 
 /// Where a value came from; later ones are stronger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,6 +235,8 @@ impl Options {
             OptionValue::Text(text) => format!("{text:?}"),
             OptionValue::Integer(number) => number.to_string(),
             OptionValue::Flag(flag) => flag.to_string(),
+            OptionValue::Number(number) => format!("{number:?}"),
+            OptionValue::List(texts) => format!("{texts:?}"),
         };
         self.put(
             name,
@@ -208,6 +271,12 @@ impl Options {
             .map(|(name, resolved)| (name.as_str(), resolved))
     }
 
+    /// The option's value, when it has one.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&OptionValue> {
+        self.values.get(name).map(|resolved| &resolved.value)
+    }
+
     /// Where the option's value came from, when it has one.
     #[must_use]
     pub fn layer(&self, name: &str) -> Option<Layer> {
@@ -240,6 +309,34 @@ impl Options {
         Some((path, *place))
     }
 
+    /// Whether nobody may see the option's value: it is a secret, or holds one.
+    #[must_use]
+    pub fn is_hidden(&self, name: &str) -> bool {
+        self.values
+            .get(name)
+            .is_some_and(|resolved| resolved.hidden)
+    }
+
+    /// `problem`, unless a hidden value could be read in it.
+    ///
+    /// Connectors quote what they cannot use, in part or whole, and do not know what is a secret:
+    /// any option may be written with `${secret:name}`.
+    pub(super) fn without_secrets(&self, problem: &str) -> String {
+        let hidden = self.values.values().filter(|resolved| resolved.hidden);
+        let mut texts = hidden.flat_map(|resolved| match &resolved.value {
+            OptionValue::Text(text) => vec![text.clone()],
+            OptionValue::Integer(number) => vec![number.to_string()],
+            OptionValue::Number(number) => vec![number.to_string()],
+            OptionValue::List(texts) => texts.clone(),
+            OptionValue::Flag(_) => Vec::new(),
+        });
+        match texts.any(|secret| shares_a_piece(problem, &secret)) {
+            true => "it cannot be used; what is wrong with it is not shown, as it holds a secret"
+                .to_owned(),
+            false => problem.to_owned(),
+        }
+    }
+
     /// The option's value the way it may be shown: a secret reads `[hidden]`.
     #[must_use]
     pub fn shown(&self, name: &str) -> Option<&str> {
@@ -251,7 +348,28 @@ impl Options {
     pub fn text(&self, name: &str) -> Option<&str> {
         match &self.values.get(name)?.value {
             OptionValue::Text(text) => Some(text),
-            OptionValue::Integer(_) | OptionValue::Flag(_) => None,
+            OptionValue::Integer(_)
+            | OptionValue::Flag(_)
+            | OptionValue::Number(_)
+            | OptionValue::List(_) => None,
+        }
+    }
+
+    /// The texts of a list in the order in which they are written; none when it is not set.
+    #[must_use]
+    pub fn list(&self, name: &str) -> &[String] {
+        match self.values.get(name).map(|resolved| &resolved.value) {
+            Some(OptionValue::List(texts)) => texts,
+            _ => &[],
+        }
+    }
+
+    /// A number that may have a fraction.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<f64> {
+        match self.values.get(name).map(|resolved| &resolved.value) {
+            Some(OptionValue::Number(number)) => Some(*number),
+            _ => None,
         }
     }
 
@@ -260,7 +378,10 @@ impl Options {
     pub fn integer(&self, name: &str) -> Option<i64> {
         match &self.values.get(name)?.value {
             OptionValue::Integer(number) => Some(*number),
-            OptionValue::Text(_) | OptionValue::Flag(_) => None,
+            OptionValue::Text(_)
+            | OptionValue::Flag(_)
+            | OptionValue::Number(_)
+            | OptionValue::List(_) => None,
         }
     }
 
@@ -275,9 +396,20 @@ impl Options {
     pub fn family(&self, prefix: &str) -> impl Iterator<Item = (&str, &str)> {
         self.iter().filter_map(move |(name, value, _)| match value {
             OptionValue::Text(text) => Some((name.strip_prefix(prefix)?, text.as_str())),
-            OptionValue::Integer(_) | OptionValue::Flag(_) => None,
+            OptionValue::Integer(_)
+            | OptionValue::Flag(_)
+            | OptionValue::Number(_)
+            | OptionValue::List(_) => None,
         })
     }
+}
+
+/// Whether `text` holds so many characters of `secret` in a row that they tell something.
+fn shares_a_piece(text: &str, secret: &str) -> bool {
+    const PIECE_CHARS: usize = 4;
+    let secret: Vec<char> = secret.chars().collect();
+    let mut pieces = secret.windows(secret.len().clamp(1, PIECE_CHARS));
+    pieces.any(|piece| text.contains(&piece.iter().collect::<String>()))
 }
 
 impl PartialEq for Options {

@@ -12,42 +12,95 @@ const BYTES_MAX: &str = "outbox.bytes_max";
 const FULL: &str = "outbox.full";
 const TTL: &str = "outbox.ttl";
 
+/// The names of the options that say how a sink delivers, for the sinks.
+pub mod delivery {
+    /// How many outputs in a minute.
+    pub const MESSAGES_PER_MINUTE: &str = "pace.messages_per_minute";
+    /// How many bytes in a minute.
+    pub const BYTES_PER_MINUTE: &str = "pace.bytes_per_minute";
+    /// How much of a pace at once.
+    pub const BURST: &str = "pace.burst";
+    /// In which hours.
+    pub const ACTIVE: &str = "active";
+    /// Whose hours.
+    pub const TIME_ZONE: &str = "active.timezone";
+    /// Before whom.
+    pub const PRIORITY: &str = "priority";
+    /// When an output is no news any more.
+    pub const HISTORICAL_AFTER: &str = "historical.after";
+}
+
+/// The most that a pace may be.
+const MESSAGES_PER_MINUTE_MAX: i64 = 10_000_000;
+
 /// The options of every sink.
 pub const OUTBOX_OPTIONS: &[OptionSpec] = &[
-    option(
+    OptionSpec::new(
         BYTES_MAX,
         OptionKind::Bytes,
         "How much may wait for this sink; else what `[outbox]` says.",
     ),
-    option(
+    OptionSpec::new(
         FULL,
         OptionKind::Choice(OutboxFull::WORDS),
         "What happens at that limit; else what `[outbox]` says.",
     ),
-    option(
+    OptionSpec::new(
         TTL,
         OptionKind::Duration,
         "How long an output may wait for this sink, `0`: as long as it takes; else what \
          `[outbox]` says.",
     ),
-    option(
+    OptionSpec::new(
         OUTBOX_DEAD_LETTER,
         OptionKind::Text,
         "The stream that takes what is given up: beyond the limit, too old, or refused by the far \
          side. Without it that is counted only.",
     ),
+    OptionSpec::new(
+        delivery::MESSAGES_PER_MINUTE,
+        OptionKind::Integer {
+            min: 1,
+            max: MESSAGES_PER_MINUTE_MAX,
+        },
+        "How many outputs are sent in a minute at most, repeated attempts included.",
+    ),
+    OptionSpec::new(
+        delivery::BYTES_PER_MINUTE,
+        OptionKind::Bytes,
+        "How many bytes of payload are sent in a minute at most, repeated attempts included.",
+    ),
+    OptionSpec::new(
+        delivery::BURST,
+        OptionKind::Duration,
+        "How much of such a pace may be saved up and sent at once: what would go in this time.",
+    )
+    .or("10 s"),
+    OptionSpec::new(
+        delivery::ACTIVE,
+        OptionKind::Text,
+        "The hours in which this sink delivers, such as `22:00-06:00, sat-sun 00:00-24:00`. \
+         Without it: always.",
+    ),
+    OptionSpec::new(
+        delivery::TIME_ZONE,
+        OptionKind::Text,
+        "The time zone of these hours: an IANA name such as `Europe/Berlin`, or `local`.",
+    )
+    .or("UTC"),
+    OptionSpec::new(
+        delivery::PRIORITY,
+        OptionKind::Choice(&["high", "normal", "low"]),
+        "Which sinks go first: one yields to those of a higher priority while they deliver.",
+    )
+    .or("normal"),
+    OptionSpec::new(
+        delivery::HISTORICAL_AFTER,
+        OptionKind::Duration,
+        "An output that has waited for so long when it is sent is marked as historical.",
+    )
+    .or("1 min"),
 ];
-
-const fn option(name: &'static str, kind: OptionKind, doc: &'static str) -> OptionSpec {
-    OptionSpec {
-        name,
-        kind,
-        default: None,
-        required: false,
-        secret: false,
-        doc,
-    }
-}
 
 impl OutboxFull {
     pub(super) const WORDS: &[&str] = &["drop_oldest", "drop_newest", "block"];
@@ -84,11 +137,10 @@ pub(super) fn ttl_of(written_ms: i64) -> Option<i64> {
 
 /// A number in the bounds of the key with the same name.
 fn within(options: &Options, name: &str) -> Result<Option<i64>, OptionFault> {
-    let range = keys::find(name).and_then(|key| key.range.clone());
-    match (options.integer(name), range) {
-        (Some(number), Some(range)) if !range.contains(&number) => {
-            let kind = keys::find(name).map_or(OptionKind::Bytes, |key| key.option.kind);
-            let expected = value::expected(kind, Some(&range));
+    let key = keys::find(name);
+    match (options.integer(name), key.and_then(|key| key.range)) {
+        (Some(number), Some((min, max))) if !(min..=max).contains(&number) => {
+            let expected = key.map(value::expected).unwrap_or_default();
             Err(OptionFault::new(name, format!("it must be {expected}")))
         }
         (number, _) => Ok(number),

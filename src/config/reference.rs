@@ -1,65 +1,70 @@
-//! The reference of the configuration file, made from the declarations.
+//! The reference of the configuration file and of options, made from the declarations.
 
 use std::fmt::Write as _;
 
-use super::keys::{KEYS, KeySpec, SECTIONS};
+use super::keys::{SECTIONS, of_section};
 use super::options::{OptionKind, OptionSpec};
-use super::outbox::OUTBOX_OPTIONS;
 use super::value;
 
-const HEAD: &str = "| key | value | default | meaning |\n| --- | --- | --- | --- |\n";
-
-/// Every table and key in Markdown, and the options that streams of any connector have.
+/// Every table and key in Markdown, and the options of streams of any connector: groups of them,
+/// each with a sentence.
 #[must_use]
-pub fn reference(any_stream: &[OptionSpec]) -> String {
+pub fn reference(any_stream: &[(&str, &[OptionSpec])]) -> String {
     let mut out = String::new();
     for (section, doc) in SECTIONS {
-        let _ = writeln!(out, "### `[{section}]`\n\n{doc}\n");
-        out.push_str(HEAD);
-        for key in KEYS.iter().filter(|key| key.section() == *section) {
-            let name = key.option.name;
-            let name = name.split_once('.').map_or(name, |(_, name)| name);
-            out.push_str(&row(name, key));
-        }
-        out.push('\n');
+        let keys = of_section(section).map(|(name, key)| OptionSpec { name, ..*key });
+        let keys: Vec<OptionSpec> = keys.collect();
+        let _ = writeln!(out, "### `[{section}]`\n\n{doc}\n\n{}", option_table(&keys));
     }
     out.push_str(
-        "### `[streams.<name>]`\n\nOptions of every stream but sinks. Those of connectors and \
-         formats stand on their pages.\n\n",
+        "### `[streams.<name>]`\n\nOptions of connectors and formats stand on their pages.\n\n",
     );
-    options(&mut out, any_stream);
-    out.push_str("Options of every sink.\n\n");
-    options(&mut out, OUTBOX_OPTIONS);
+    for (about, options) in any_stream {
+        let _ = writeln!(out, "{about}\n\n{}", option_table(options));
+    }
     out
 }
 
-fn options(out: &mut String, specs: &[OptionSpec]) {
-    out.push_str(HEAD);
-    for option in specs {
-        let key = KeySpec {
-            option: *option,
-            range: None,
+/// A table in Markdown: name, what may be written, default, meaning.
+#[must_use]
+pub fn option_table(options: &[OptionSpec]) -> String {
+    let mut out = String::from("| name | value | default | meaning |\n| --- | --- | --- | --- |\n");
+    for option in options {
+        let default = match option.default {
+            Some(default) => format!("`{default}`"),
+            None if option.required => "required".to_owned(),
+            None => "none".to_owned(),
         };
-        out.push_str(&row(option.name, &key));
+        let secret = match option.secret {
+            true => " Never shown; write it as `${secret:name}`.",
+            false => "",
+        };
+        let doc = option.doc.trim_end_matches('.');
+        let cells = [
+            format!("`{}`", option.name),
+            form(option),
+            default,
+            format!("{doc}.{secret}"),
+        ];
+        let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        let _ = writeln!(out, "| {} |", cells.join(" | "));
     }
-    out.push('\n');
+    out
 }
 
-fn row(name: &str, key: &KeySpec) -> String {
-    let OptionSpec {
-        kind, default, doc, ..
-    } = key.option;
-    let form = match kind {
+/// What may be written, in a cell of a table.
+fn form(option: &OptionSpec) -> String {
+    match option.kind {
         OptionKind::Text => "text".to_owned(),
         OptionKind::Choice(words) => {
             let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
             words.join(", ")
         }
+        OptionKind::List => "texts: `a, b` or `[\"a\", \"b\"]`".to_owned(),
+        OptionKind::Flag => "`true` or `false`".to_owned(),
         OptionKind::Integer { .. }
+        | OptionKind::Number { .. }
         | OptionKind::Duration
-        | OptionKind::Bytes
-        | OptionKind::Flag => value::expected(kind, key.range.as_ref()).replace('\'', "`"),
-    };
-    let default = default.map_or_else(|| "none".to_owned(), |default| format!("`{default}`"));
-    format!("| `{name}` | {form} | {default} | {doc} |\n")
+        | OptionKind::Bytes => value::expected(option).replace('\'', "`"),
+    }
 }

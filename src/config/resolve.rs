@@ -99,15 +99,9 @@ pub fn resolve_alone(
     }
 }
 
-/// Finds what is written in the TOML and never used: a `[streams.<name>]` for which there is no
-/// stream, and an option in `[application]` that is in none of `known` (all options of all
-/// connectors and formats).
+/// Finds every `[streams.<name>]` for which there is no stream.
 #[must_use]
-pub fn check_unused(
-    settings: &Settings,
-    stream_names: &[&str],
-    known: &[&[OptionSpec]],
-) -> Vec<Diagnostic> {
+pub fn unknown_streams(settings: &Settings, stream_names: &[&str]) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     for (name, table) in &settings.streams {
         if stream_names.contains(&name.as_str()) {
@@ -118,18 +112,23 @@ pub fn check_unused(
         let message = format!("there is no stream '{name}'");
         faults.push(Diagnostic::error(&table.path, table.place, message).with_hint_if(hint));
     }
-    let table = &settings.application.options;
-    for option in &table.options {
+    faults
+}
+
+/// Finds every option in `[application]` that is in none of `known` (all options of all connectors
+/// and formats).
+#[must_use]
+pub fn unknown_keys(settings: &Settings, known: &[&[OptionSpec]]) -> Vec<Diagnostic> {
+    let mut faults = Vec::new();
+    for option in &settings.application.options.options {
         if is_sql_only(&option.name) {
-            faults.push(sql_only(&table.path, option));
+            faults.push(sql_only(option));
         } else if find(known, &option.name).is_none() {
-            let keys = super::keys::KEYS
-                .iter()
-                .filter_map(|key| key.option.name.strip_prefix("application."));
+            let keys = super::keys::of_section("application").map(|(name, _)| name);
             let names = known.iter().copied().flatten().map(|spec| spec.name);
             let message = format!("unknown key '{}' in [application]", option.name);
             faults.push(
-                Diagnostic::error(&table.path, option.key, message)
+                Diagnostic::error(&option.path, option.key, message)
                     .with_hint_if(did_you_mean(&option.name, keys.chain(names))),
             );
         }
@@ -138,7 +137,7 @@ pub fn check_unused(
 }
 
 /// The diagnostic for an option whose value has its form and still cannot be used: at the value,
-/// or at the stream when the value is built in.
+/// or at the stream when the value is built in. A problem that quotes a secret is not shown.
 #[must_use]
 pub fn unusable(
     stream: StreamDefinition<'_>,
@@ -149,6 +148,7 @@ pub fn unusable(
     let (path, place) = options
         .origin(option)
         .unwrap_or((stream.path, stream.place));
+    let problem = options.without_secrets(problem);
     let message = format!("'{option}' of stream '{}': {problem}", stream.name);
     Diagnostic::error(path, place, message)
 }
@@ -188,47 +188,50 @@ impl Work<'_> {
             };
             let option = WrittenOption {
                 name: property.name.clone(),
+                path: path.to_owned(),
                 key: property.place,
                 value: WrittenValue::Text(expanded.text),
                 place: property.value_place,
                 hidden: expanded.hidden,
             };
-            self.take(path, &option, Layer::Sql);
+            self.take(&option, Layer::Sql);
         }
     }
 
     fn take_stream_table(&mut self, table: &OptionTable) {
         for option in &table.options {
             if is_sql_only(&option.name) {
-                self.faults.push(sql_only(&table.path, option));
+                self.faults.push(sql_only(option));
             } else {
-                self.take(&table.path, option, Layer::Stream);
+                self.take(option, Layer::Stream);
             }
         }
+        self.written.extend(table.unreadable.iter().cloned());
     }
 
     /// What this stream does not know belongs to another one.
     fn take_application(&mut self, table: &OptionTable) {
         for option in &table.options {
             if find(self.stream.specs, &option.name).is_some() {
-                self.take(&table.path, option, Layer::Application);
+                self.take(option, Layer::Application);
             }
         }
+        self.written.extend(table.unreadable.iter().cloned());
     }
 
-    fn take(&mut self, path: &str, option: &WrittenOption, layer: Layer) {
+    fn take(&mut self, option: &WrittenOption, layer: Layer) {
         self.written.insert(option.name.clone());
         let Some(spec) = find(self.stream.specs, &option.name) else {
-            self.faults.push(self.unknown(path, option));
+            self.faults.push(self.unknown(option));
             return;
         };
-        match checked(spec, path, option, layer) {
+        match checked(spec, option, layer) {
             Ok(resolved) => self.options.put(&option.name, resolved),
             Err(fault) => self.faults.push(fault),
         }
     }
 
-    fn unknown(&self, path: &str, option: &WrittenOption) -> Diagnostic {
+    fn unknown(&self, option: &WrittenOption) -> Diagnostic {
         let names = || {
             self.stream
                 .specs
@@ -248,13 +251,13 @@ impl Work<'_> {
             "unknown option '{}' of stream '{}'",
             option.name, self.stream.name
         );
-        Diagnostic::error(path, option.key, message).with_hint(hint)
+        Diagnostic::error(&option.path, option.key, message).with_hint(hint)
     }
 
     fn take_defaults(&mut self) {
         let stream = self.stream;
         for spec in stream.specs.iter().copied().flatten() {
-            if spec.name.ends_with(".*") || self.options.has(spec.name) {
+            if spec.is_family() || self.options.has(spec.name) {
                 continue;
             }
             if let Some(resolved) = built_in(spec) {
@@ -281,7 +284,7 @@ impl Work<'_> {
 /// When the declaration contradicts itself: its default does not have its own form.
 pub(super) fn built_in(spec: &OptionSpec) -> Option<Resolved> {
     let written = WrittenValue::Text(spec.default?.to_owned());
-    let value = value::check(spec, None, &written).ok();
+    let value = value::check(spec, &written).ok();
     assert!(
         value.is_some(),
         "the default of '{}' has not its own form",
@@ -299,7 +302,6 @@ pub(super) fn built_in(spec: &OptionSpec) -> Option<Resolved> {
 
 fn checked(
     spec: &OptionSpec,
-    path: &str,
     option: &WrittenOption,
     layer: Layer,
 ) -> Result<Resolved, Diagnostic> {
@@ -308,7 +310,7 @@ fn checked(
         secret: hidden,
         ..*spec
     };
-    match value::check(&spec, None, &option.value) {
+    match value::check(&spec, &option.value) {
         Ok(value) => Ok(Resolved {
             shown: match hidden {
                 true => HIDDEN.to_owned(),
@@ -316,13 +318,15 @@ fn checked(
             },
             value,
             layer,
-            origin: Some((path.to_owned(), option.place)),
+            origin: Some((option.path.clone(), option.place)),
             hidden,
         }),
-        Err(misfit) => Err(
-            Diagnostic::error(path, option.place, misfit.message(&option.name))
-                .with_hint_if(misfit.hint),
-        ),
+        Err(misfit) => {
+            Err(
+                Diagnostic::error(&option.path, option.place, misfit.message(&option.name))
+                    .with_hint_if(misfit.hint),
+            )
+        }
     }
 }
 
@@ -342,10 +346,14 @@ fn is_sql_only(name: &str) -> bool {
     SQL_ONLY.contains(&name)
 }
 
-fn sql_only(path: &str, option: &WrittenOption) -> Diagnostic {
+fn sql_only(option: &WrittenOption) -> Diagnostic {
     let name = &option.name;
-    Diagnostic::error(path, option.key, format!("'{name}' stands in SQL only"))
-        .with_hint(format!("write '{name}' = '…' in the stream's WITH (…)"))
+    Diagnostic::error(
+        &option.path,
+        option.key,
+        format!("'{name}' stands in SQL only"),
+    )
+    .with_hint(format!("write '{name}' = '…' in the stream's WITH (…)"))
 }
 
 #[cfg(test)]

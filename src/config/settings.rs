@@ -11,8 +11,10 @@ use crate::diagnostic::Place;
 /// The configuration, checked; everything except the meaning of the SQL and of stream options.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The file it was read from, as it was named.
+    /// The first file it was read from, as it was named.
     pub path: String,
+    /// All of them, in the order in which they hold over each other: the last is the strongest.
+    pub files: Vec<PathBuf>,
     /// `[application]`.
     pub application: ApplicationSettings,
     /// `[store]`.
@@ -233,12 +235,27 @@ pub struct SimulatorSettings {
 /// Options of streams as written in TOML, references expanded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OptionTable {
-    /// The file.
+    /// The last file that has it.
     pub path: String,
-    /// Where the table's name stands.
+    /// Where the table's name stands there.
     pub place: Place,
-    /// The options in the order in which they are written.
+    /// The options, each once, in the order in which they are written.
     pub options: Vec<WrittenOption>,
+    /// The names of those that are written and have no value, which is told already.
+    pub unreadable: Vec<String>,
+}
+
+impl OptionTable {
+    /// What a later file says of the same, over what is known.
+    pub(super) fn replace_by(&mut self, later: OptionTable) {
+        let says = |name: &String| later.options.iter().any(|option| option.name == *name);
+        self.options.retain(|option| !says(&option.name));
+        self.unreadable.retain(|name| !says(name));
+        self.path = later.path;
+        self.place = later.place;
+        self.options.extend(later.options);
+        self.unreadable.extend(later.unreadable);
+    }
 }
 
 /// One option as written in TOML, references expanded.
@@ -246,6 +263,8 @@ pub struct OptionTable {
 pub struct WrittenOption {
     /// The full name, such as `mqtt.topic`.
     pub name: String,
+    /// The file.
+    pub path: String,
     /// Where the last part of the name stands.
     pub key: Place,
     /// The value; its form is not checked yet.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use super::document::{Document, Raw};
-use super::load::{Reading, read_file};
+use super::document::{Document, Entry, Raw};
+use super::files::read_file;
+use super::load::Reading;
 use super::options::OptionValue;
 use super::settings::SqlText;
 use crate::diagnostic::Place;
@@ -13,32 +14,35 @@ use crate::diagnostic::Place;
 /// The key that this module reads.
 pub(super) const KEY: &str = "application.sql";
 
-/// Reads every SQL text that the document names; their contents are added to `texts`.
-pub(super) fn collect(
-    reading: &mut Reading<'_>,
-    document: &Document,
-    folder: &Path,
-    texts: &mut BTreeMap<String, String>,
-) -> Vec<SqlText> {
+/// Where a document says it.
+pub(super) fn entry(document: &Document) -> Option<&Entry> {
     let sections = document.sections.iter();
-    let entry = sections
+    sections
         .filter(|section| section.name == "application")
         .flat_map(|section| &section.entries)
-        .find(|entry| entry.name == "sql");
-    let Some(entry) = entry else {
-        return Vec::new();
-    };
+        .find(|entry| entry.name == "sql")
+}
+
+/// Reads every SQL text that is named there; their contents are added to `texts`. `None` when
+/// there is one that cannot be read.
+pub(super) fn collect(
+    reading: &mut Reading<'_>,
+    entry: &Entry,
+    folder: &Path,
+    texts: &mut BTreeMap<String, String>,
+) -> Option<Vec<SqlText>> {
     let written = match &entry.value {
         Raw::Text(text) => vec![(text.clone(), entry.span.clone())],
         Raw::Texts(texts) => texts.clone(),
-        Raw::Integer(_) | Raw::Flag(_) | Raw::Other(_) => {
+        Raw::Integer(_) | Raw::Flag(_) | Raw::Number(_) | Raw::Other(_) => {
             let message = format!("'{KEY}' must be a file name, a list of them, or SQL text");
             let fault = reading.text.error(entry.span.clone(), message);
             reading.faults.push(fault);
-            return Vec::new();
+            return None;
         }
     };
     let mut found: Vec<SqlText> = Vec::new();
+    let mut is_whole = true;
     for (text, span) in &written {
         let sql = if is_inline(text) {
             Some(inline(reading, text, span, found.len()))
@@ -46,6 +50,7 @@ pub(super) fn collect(
             from_file(reading, text, span, folder)
         };
         let Some((sql, whole)) = sql else {
+            is_whole = false;
             continue;
         };
         if whole.is_some() && found.iter().any(|earlier| earlier.path == sql.path) {
@@ -60,13 +65,13 @@ pub(super) fn collect(
         }
         found.push(sql);
     }
-    let names: Vec<&str> = found.iter().map(|sql| sql.path.as_str()).collect();
-    let shown = match names.as_slice() {
-        [one] => format!("\"{one}\""),
-        several => format!("{several:?}"),
+    let names: Vec<String> = found.iter().map(|sql| sql.path.clone()).collect();
+    let (value, shown) = match names.as_slice() {
+        [one] => (OptionValue::Text(one.clone()), format!("{one:?}")),
+        several => (OptionValue::List(names.clone()), format!("{several:?}")),
     };
-    reading.put(KEY, OptionValue::Text(names.join(" ")), shown, &entry.span);
-    found
+    reading.put(KEY, value, shown, &entry.span);
+    is_whole.then_some(found)
 }
 
 /// A file name never holds a line break, and only a strange one a semicolon.

@@ -1,13 +1,11 @@
 //! The forms that values take: what may be written, what it means, and how it is shown again.
 
-use std::ops::RangeInclusive;
-
 use super::options::{OptionKind, OptionSpec, OptionValue};
 use crate::diagnostic::did_you_mean;
 use crate::event::{format_duration_ms, parse_duration_ms};
 
 /// A value as it stands in TOML or SQL, references expanded, not yet of the right form.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub enum WrittenValue {
     /// Text; the only form that SQL knows.
     Text(String),
@@ -15,7 +13,14 @@ pub enum WrittenValue {
     Integer(i64),
     /// `true` or `false`.
     Flag(bool),
+    /// A number with a fraction; finite.
+    Number(f64),
+    /// `["a", "b"]`.
+    Texts(Vec<String>),
 }
+
+// A number is finite, so that every value equals itself.
+impl Eq for WrittenValue {}
 
 impl std::fmt::Debug for WrittenValue {
     /// Shows the form only, as the text may be a secret.
@@ -24,6 +29,8 @@ impl std::fmt::Debug for WrittenValue {
             WrittenValue::Text(_) => "Text",
             WrittenValue::Integer(_) => "Integer",
             WrittenValue::Flag(_) => "Flag",
+            WrittenValue::Number(_) => "Number",
+            WrittenValue::Texts(_) => "Texts",
         })
     }
 }
@@ -48,86 +55,117 @@ impl Misfit {
     }
 }
 
-/// Gives a written value the form that `spec` asks for. `range` bounds spans and sizes.
-pub(super) fn check(
-    spec: &OptionSpec,
-    range: Option<&RangeInclusive<i64>>,
-    written: &WrittenValue,
-) -> Result<OptionValue, Misfit> {
-    let fitting = match (spec.kind, written) {
-        (OptionKind::Text, WrittenValue::Text(text)) if !text.is_empty() => {
-            Some(OptionValue::Text(text.clone()))
+/// Gives a written value the form that `spec` asks for.
+pub(super) fn check(spec: &OptionSpec, written: &WrittenValue) -> Result<OptionValue, Misfit> {
+    let fitting = match spec.kind {
+        OptionKind::Text => text_of(written)
+            .filter(|text| !text.is_empty())
+            .map(|text| OptionValue::Text(text.to_owned())),
+        OptionKind::Integer { min, max } => {
+            within(amount(written, |text| text.trim().parse().ok()), (min, max))
         }
-        (OptionKind::Integer { min, max }, value) => {
-            let number = match value {
-                WrittenValue::Integer(number) => Some(*number),
-                WrittenValue::Text(text) => text.trim().parse().ok(),
-                WrittenValue::Flag(_) => None,
-            };
-            within(number, Some(&(min..=max)))
-        }
-        (OptionKind::Duration, value) => within(amount(value, parse_duration_ms), range),
-        (OptionKind::Bytes, value) => within(amount(value, parse_bytes), range),
-        (OptionKind::Flag, WrittenValue::Flag(flag)) => Some(OptionValue::Flag(*flag)),
-        (OptionKind::Flag, WrittenValue::Text(text)) => {
-            text.trim().parse().ok().map(OptionValue::Flag)
-        }
-        (OptionKind::Choice(words), WrittenValue::Text(text)) => words
-            .contains(&text.as_str())
-            .then(|| OptionValue::Text(text.clone())),
-        (OptionKind::Text, _)
-        | (OptionKind::Flag, WrittenValue::Integer(_))
-        | (OptionKind::Choice(_), WrittenValue::Integer(_) | WrittenValue::Flag(_)) => None,
+        OptionKind::Number { min, max } => number(written, (min, max)),
+        OptionKind::Duration => within(amount(written, parse_duration_ms), bounds(spec)),
+        OptionKind::Bytes => within(amount(written, parse_bytes), bounds(spec)),
+        OptionKind::Flag => match written {
+            WrittenValue::Flag(flag) => Some(OptionValue::Flag(*flag)),
+            other => text_of(other)
+                .and_then(|text| text.trim().parse().ok())
+                .map(OptionValue::Flag),
+        },
+        OptionKind::Choice(words) => text_of(written)
+            .filter(|text| words.contains(text))
+            .map(|text| OptionValue::Text(text.to_owned())),
+        OptionKind::List => list(written),
     };
     fitting.ok_or_else(|| Misfit {
-        expected: expected(spec.kind, range),
+        expected: expected(spec),
         found: (!spec.secret).then(|| quoted(written)),
-        hint: nearest_choice(spec.kind, written),
+        hint: nearest_choice(spec, written),
     })
+}
+
+fn text_of(written: &WrittenValue) -> Option<&str> {
+    match written {
+        WrittenValue::Text(text) => Some(text),
+        WrittenValue::Integer(_)
+        | WrittenValue::Flag(_)
+        | WrittenValue::Number(_)
+        | WrittenValue::Texts(_) => None,
+    }
+}
+
+/// The bounds of a span or a size.
+fn bounds(spec: &OptionSpec) -> (i64, i64) {
+    spec.range.unwrap_or((0, i64::MAX))
 }
 
 fn amount(written: &WrittenValue, parse: fn(&str) -> Option<i64>) -> Option<i64> {
     match written {
         WrittenValue::Integer(number) => Some(*number),
         WrittenValue::Text(text) => parse(text),
-        WrittenValue::Flag(_) => None,
+        WrittenValue::Flag(_) | WrittenValue::Number(_) | WrittenValue::Texts(_) => None,
     }
 }
 
-fn within(number: Option<i64>, range: Option<&RangeInclusive<i64>>) -> Option<OptionValue> {
-    let number = number?;
-    let allowed = match range {
-        Some(range) => range.contains(&number),
-        None => number >= 0,
+fn within(number: Option<i64>, (min, max): (i64, i64)) -> Option<OptionValue> {
+    let number = number.filter(|number| (min..=max).contains(number))?;
+    Some(OptionValue::Integer(number))
+}
+
+fn number(written: &WrittenValue, (min, max): (i64, i64)) -> Option<OptionValue> {
+    // Through its decimal digits, as a whole number has no exact other way.
+    let float = |whole: i64| whole.to_string().parse::<f64>().ok();
+    let number = match written {
+        WrittenValue::Number(number) => Some(*number),
+        WrittenValue::Integer(whole) => float(*whole),
+        WrittenValue::Text(text) => text.trim().parse().ok(),
+        WrittenValue::Flag(_) | WrittenValue::Texts(_) => None,
+    }?;
+    // Neither an infinity nor what is no number is within.
+    (number >= float(min)? && number <= float(max)? && number.is_finite())
+        .then_some(OptionValue::Number(number))
+}
+
+fn list(written: &WrittenValue) -> Option<OptionValue> {
+    let texts: Vec<String> = match written {
+        WrittenValue::Texts(texts) => texts.clone(),
+        WrittenValue::Text(text) => text.split(',').map(|text| text.trim().to_owned()).collect(),
+        WrittenValue::Integer(_) | WrittenValue::Flag(_) | WrittenValue::Number(_) => return None,
     };
-    allowed.then_some(OptionValue::Integer(number))
+    let usable = !texts.is_empty() && texts.iter().all(|text| !text.is_empty());
+    usable.then_some(OptionValue::List(texts))
 }
 
-fn nearest_choice(kind: OptionKind, written: &WrittenValue) -> Option<String> {
-    match (kind, written) {
-        (OptionKind::Choice(words), WrittenValue::Text(text)) => {
-            did_you_mean(text, words.iter().copied())
-        }
-        _ => None,
-    }
+fn nearest_choice(spec: &OptionSpec, written: &WrittenValue) -> Option<String> {
+    let OptionKind::Choice(words) = spec.kind else {
+        return None;
+    };
+    did_you_mean(text_of(written)?, words.iter().copied())
 }
 
 /// What may be written, as a noun phrase.
-pub(super) fn expected(kind: OptionKind, range: Option<&RangeInclusive<i64>>) -> String {
-    let bounded = |what: &str, show: fn(i64) -> String| match range {
-        Some(range) => format!(
-            "{what} from {} to {}",
-            show(*range.start()),
-            show(*range.end())
-        ),
+pub(super) fn expected(spec: &OptionSpec) -> String {
+    let bounded = |what: &str, show: fn(i64) -> String| match spec.range {
+        Some((min, i64::MAX)) => format!("{what}, at least {}", show(min)),
+        Some((min, max)) => format!("{what} from {} to {}", show(min), show(max)),
         None => what.to_owned(),
     };
-    match kind {
+    let numeric = |what: &str, bounds: (i64, i64)| {
+        let what = match spec.unit {
+            Some(unit) => format!("{what} of {unit}"),
+            None => what.to_owned(),
+        };
+        match bounds {
+            (i64::MIN, i64::MAX) => what,
+            (min, i64::MAX) => format!("{what}, at least {min}"),
+            (min, max) => format!("{what} from {min} to {max}"),
+        }
+    };
+    match spec.kind {
         OptionKind::Text => "text in quotes that is not empty".to_owned(),
-        OptionKind::Integer { min, max } => match (min, max) {
-            (min, i64::MAX) => format!("a whole number, at least {min}"),
-            (min, max) => format!("a whole number from {min} to {max}"),
-        },
+        OptionKind::Integer { min, max } => numeric("a whole number", (min, max)),
+        OptionKind::Number { min, max } => numeric("a number", (min, max)),
         OptionKind::Duration => bounded("a span of time such as '5 s'", format_duration_ms),
         OptionKind::Bytes => bounded("a size such as '64 KiB'", format_bytes),
         OptionKind::Flag => "true or false".to_owned(),
@@ -139,6 +177,7 @@ pub(super) fn expected(kind: OptionKind, range: Option<&RangeInclusive<i64>>) ->
                 None => "nothing".to_owned(),
             }
         }
+        OptionKind::List => "one text or several with commas between them".to_owned(),
     }
 }
 
@@ -148,6 +187,11 @@ fn quoted(written: &WrittenValue) -> String {
         WrittenValue::Text(text) => format!("'{}'", excerpt(text)),
         WrittenValue::Integer(number) => number.to_string(),
         WrittenValue::Flag(flag) => flag.to_string(),
+        WrittenValue::Number(number) => format!("{number:?}"),
+        WrittenValue::Texts(texts) => {
+            let texts = texts.iter().map(|text| format!("'{text}'"));
+            excerpt(&format!("[{}]", texts.collect::<Vec<_>>().join(", ")))
+        }
     }
 }
 
@@ -175,6 +219,8 @@ pub(super) fn show(kind: OptionKind, value: &OptionValue) -> String {
         (_, OptionValue::Text(text)) => format!("{text:?}"),
         (_, OptionValue::Integer(number)) => number.to_string(),
         (_, OptionValue::Flag(flag)) => flag.to_string(),
+        (_, OptionValue::Number(number)) => format!("{number:?}"),
+        (_, OptionValue::List(texts)) => format!("{texts:?}"),
     }
 }
 
@@ -250,68 +296,121 @@ mod tests {
         }
     }
 
+    const QOS: OptionSpec = OptionSpec::new("x", OptionKind::Integer { min: 0, max: 2 }, "");
+    const RATE: OptionSpec = OptionSpec::new(
+        "x",
+        OptionKind::Integer {
+            min: 50,
+            max: 4_000,
+        },
+        "",
+    )
+    .unit("bit/s");
+    const SHARE: OptionSpec = OptionSpec::new("x", OptionKind::Number { min: 0, max: 1 }, "");
+    const TEXT: OptionSpec = OptionSpec::new("x", OptionKind::Text, "");
+    const FLAG: OptionSpec = OptionSpec::new("x", OptionKind::Flag, "");
+    const SPAN: OptionSpec = OptionSpec::new("x", OptionKind::Duration, "");
+    const SIZE: OptionSpec = OptionSpec::new("x", OptionKind::Bytes, "");
+    const WORDS: OptionSpec =
+        OptionSpec::new("x", OptionKind::Choice(&["drop", "retry", "dlq"]), "");
+    const LIST: OptionSpec = OptionSpec::new("x", OptionKind::List, "");
+
     #[test]
     fn every_form_says_what_it_expects() {
-        let spec = |kind, secret| OptionSpec {
-            name: "x",
-            kind,
-            default: None,
-            required: false,
-            secret,
-            doc: "",
-        };
         let text = |text: &str| WrittenValue::Text(text.to_owned());
-        let words = OptionKind::Choice(&["drop", "retry", "dlq"]);
-        let qos = OptionKind::Integer { min: 0, max: 2 };
+        let texts = |texts: &[&str]| {
+            WrittenValue::Texts(texts.iter().map(|text| (*text).to_owned()).collect())
+        };
+        let number = WrittenValue::Integer;
         let table = [
-            (qos, false, text("1"), "ok"),
+            (QOS, text("1"), "1"),
             (
-                qos,
-                false,
-                WrittenValue::Integer(3),
+                QOS,
+                number(3),
                 "'x' must be a whole number from 0 to 2, not 3",
             ),
             (
-                qos,
-                true,
+                QOS,
+                WrittenValue::Number(1.0),
+                "'x' must be a whole number from 0 to 2, not 1.0",
+            ),
+            (
+                QOS.secret(),
                 text("hunter2"),
                 "'x' must be a whole number from 0 to 2",
             ),
             (
-                OptionKind::Text,
-                false,
+                RATE,
+                number(7),
+                "'x' must be a whole number of bit/s from 50 to 4000, not 7",
+            ),
+            (SHARE, text("0.25"), "0.25"),
+            (SHARE, number(1), "1.0"),
+            (
+                SHARE,
+                WrittenValue::Number(1.5),
+                "'x' must be a number from 0 to 1, not 1.5",
+            ),
+            (
+                SHARE,
+                text("NaN"),
+                "'x' must be a number from 0 to 1, not 'NaN'",
+            ),
+            (
+                TEXT,
                 text(""),
                 "'x' must be text in quotes that is not empty, not ''",
             ),
-            (OptionKind::Flag, false, text("true"), "ok"),
+            (FLAG, text("true"), "true"),
+            (FLAG, text("yes"), "'x' must be true or false, not 'yes'"),
+            (SPAN, number(250), "\"250 ms\""),
             (
-                OptionKind::Flag,
-                false,
-                text("yes"),
-                "'x' must be true or false, not 'yes'",
-            ),
-            (
-                OptionKind::Duration,
-                false,
-                WrittenValue::Integer(250),
-                "ok",
-            ),
-            (
-                OptionKind::Duration,
-                false,
-                WrittenValue::Integer(-1),
+                SPAN,
+                number(-1),
                 "'x' must be a span of time such as '5 s', not -1",
             ),
             (
-                words,
-                false,
+                SPAN.between(1_000, 60_000),
+                text("2 min"),
+                "'x' must be a span of time such as '5 s' from 1 s to 1 min, not '2 min'",
+            ),
+            (
+                SIZE.between(1, i64::MAX),
+                number(0),
+                "'x' must be a size such as '64 KiB', at least 1 B, not 0",
+            ),
+            (
+                WORDS,
                 text("dql"),
                 "'x' must be 'drop', 'retry' or 'dlq', not 'dql'",
             ),
+            (LIST, text("a"), "[\"a\"]"),
+            (LIST, text(" a/+ ,b "), "[\"a/+\", \"b\"]"),
+            (LIST, texts(&["a, b", "c"]), "[\"a, b\", \"c\"]"),
+            (
+                LIST,
+                text("a,,b"),
+                "'x' must be one text or several with commas between them, not 'a,,b'",
+            ),
+            (
+                LIST,
+                texts(&["a", ""]),
+                "'x' must be one text or several with commas between them, not ['a', '']",
+            ),
+            (
+                LIST,
+                texts(&[]),
+                "'x' must be one text or several with commas between them, not []",
+            ),
+            (
+                LIST.secret(),
+                texts(&[""]),
+                "'x' must be one text or several with commas between them",
+            ),
         ];
-        for (kind, secret, written, outcome) in table {
-            let message = match check(&spec(kind, secret), None, &written) {
-                Ok(_) => "ok".to_owned(),
+        for (spec, written, outcome) in table {
+            let message = match check(&spec, &written) {
+                Ok(value) => show(spec.kind, &value),
                 Err(misfit) => misfit.message("x"),
             };
             assert_eq!(message, outcome);

@@ -78,6 +78,8 @@ pub(super) struct Crew {
     pub(super) failed: Receiver<String>,
     pub(super) sources: BTreeMap<String, Worker>,
     pub(super) sinks: BTreeMap<String, Worker>,
+    /// What sinks know of each other.
+    siblings: sink::Siblings,
     next: usize,
 }
 
@@ -104,6 +106,7 @@ impl Crew {
             failed,
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
+            siblings: sink::Siblings::default(),
             next,
         }
     }
@@ -172,11 +175,16 @@ impl Crew {
         let ready = sink.take()?;
         let name = &sink.name;
         let metrics = known(&mut self.counted.sinks, name);
+        let outbox = known(&mut self.counted.outboxes, name);
+        // That it is right was found out when it was prepared.
+        let policy = sink::Policy::new(&sink.options).unwrap_or_default();
+        let siblings = &self.siblings;
+        let member = siblings.join(policy.priority(), Arc::clone(&metrics), outbox);
         let (stop, stopped) = watch::channel(false);
         let task = ready.run(sink::Context {
             name: name.clone(),
             sink: number,
-            deliveries,
+            deliveries: sink::Deliveries::new(deliveries, &policy, member),
             settled,
             confirmed,
             stop: stopped,

@@ -4,7 +4,9 @@
 //! [`prepare`] does everything that can fail because of what somebody wrote, and touches nothing:
 //! no store, no connection. [`Prepared::run`] opens, runs and drains.
 
+pub mod catalogue;
 mod change;
+mod collisions;
 mod crew;
 mod prepare;
 mod reports;
@@ -14,7 +16,7 @@ mod store;
 use std::time::Duration;
 
 pub use change::{Parts, Refused, Reloaded};
-pub use prepare::{Connector, Failure, Prepared, prepare};
+pub use prepare::{Connector, Failure, Prepared, prepare, prepare_all};
 
 pub use run::{Door, Orders, Request};
 

@@ -1,9 +1,10 @@
 //! Everything that can be found out before anything starts.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::{catalogue, collisions};
 use crate::config::options::{OptionFault, OptionSpec, Options};
 use crate::config::{self, Environment, Expander, Settings, StreamDefinition};
 use crate::decode;
@@ -88,6 +89,8 @@ pub struct Prepared {
     pub sources: Vec<Connector<Source>>,
     /// Sinks.
     pub sinks: Vec<Connector<Sink>>,
+    /// What is set for each stream that has options, by its name.
+    pub options: BTreeMap<String, Options>,
     pub(super) sql: Vec<SqlText>,
 }
 
@@ -96,11 +99,21 @@ pub struct Prepared {
 /// # Errors
 /// All that is wrong with it and with what it names.
 pub fn prepare(path: &Path, environment: Environment<'_>) -> Result<Prepared, Failure> {
-    let config::Loaded {
-        settings,
-        mut warnings,
-        texts,
-    } = config::load(path, environment)?;
+    prepare_all(&[path.to_owned()], environment)
+}
+
+/// The same with several files, of which later ones hold over earlier ones; see
+/// [`config::load_all`].
+///
+/// # Errors
+/// All that is wrong with them and with what they name: with the files themselves, the SQL, and
+/// the options of streams, as far as one can be judged without the others.
+pub fn prepare_all(paths: &[PathBuf], environment: Environment<'_>) -> Result<Prepared, Failure> {
+    let looked = config::look(paths, environment);
+    let (findings, texts, order) = (looked.findings, looked.texts, looked.order);
+    let Some(settings) = looked.settings else {
+        return Err(failure(findings, texts, &order));
+    };
     let sql: Vec<SqlText> = settings
         .application
         .sql
@@ -110,26 +123,28 @@ pub fn prepare(path: &Path, environment: Environment<'_>) -> Result<Prepared, Fa
             text: text.text.clone(),
         })
         .collect();
-    let (mut application, faults) = sql::compile_what_is_right(&sql);
-    let expander = Expander::new(environment, &settings.secrets.path);
+    let (mut application, faults) = match looked.sql_is_whole {
+        true => sql::compile_what_is_right(&sql),
+        false => (Application::default(), Vec::new()),
+    };
+    let sql_is_right = looked.sql_is_whole && !faults.iter().any(is_error);
     let mut binder = Binder {
         settings: &settings,
-        expander,
-        faults,
-        used: Vec::new(),
+        expander: Expander::new(environment, &settings.secrets.path),
+        faults: findings.into_iter().chain(faults).collect(),
         options: BTreeMap::new(),
     };
     let (mut sources, mut sinks) = (Vec::new(), Vec::new());
-    for (id, stream) in (0..).map(StreamId).zip(&application.streams) {
-        match stream.role {
-            Role::Internal => binder.internal(id, stream),
-            Role::Source => sources.extend(binder.source(id, stream)),
-            Role::Sink => sinks.extend(binder.sink(id, stream)),
+    if looked.options_are_whole {
+        for (id, stream) in (0..).map(StreamId).zip(&application.streams) {
+            match stream.role {
+                Role::Internal => binder.internal(id, stream),
+                Role::Source => sources.extend(binder.source(id, stream)),
+                Role::Sink => sinks.extend(binder.sink(id, stream)),
+            }
         }
-    }
-    let is_error = |fault: &Diagnostic| fault.severity == Severity::Error;
-    if !binder.faults.iter().any(is_error) {
-        binder.unused(&application);
+        binder.unused(&application, sql_is_right);
+        binder.collisions(&application);
     }
     let Binder {
         mut faults,
@@ -138,22 +153,36 @@ pub fn prepare(path: &Path, environment: Environment<'_>) -> Result<Prepared, Fa
     } = binder;
     faults.extend(sql::time::settle(&mut application, &options));
     if faults.iter().any(is_error) {
-        return Err(Failure {
-            diagnostics: faults,
-            texts,
-        });
+        return Err(failure(faults, texts, &order));
     }
-    warnings.extend(faults);
-    let application = Arc::new(application);
+    config::in_order(&mut faults, &order);
+    let name = |id: StreamId| Some(application.stream(id)?.name.clone());
+    let options = options.into_iter();
+    let options = options.filter_map(|(id, options)| Some((name(id)?, options)));
+    let options = options.collect();
     Ok(Prepared {
-        application,
-        warnings,
+        application: Arc::new(application),
+        warnings: faults,
         texts,
         sources,
         sinks,
+        options,
         sql,
         settings,
     })
+}
+
+fn is_error(found: &Diagnostic) -> bool {
+    found.severity == Severity::Error
+}
+
+fn failure(
+    mut diagnostics: Vec<Diagnostic>,
+    texts: BTreeMap<String, String>,
+    order: &[String],
+) -> Failure {
+    config::in_order(&mut diagnostics, order);
+    Failure { diagnostics, texts }
 }
 
 /// Gives streams their options and connectors.
@@ -161,7 +190,6 @@ struct Binder<'a> {
     settings: &'a Settings,
     expander: Expander<'a>,
     faults: Vec<Diagnostic>,
-    used: Vec<&'static [OptionSpec]>,
     /// What shapes the plan is among them.
     options: BTreeMap<StreamId, Options>,
 }
@@ -169,7 +197,6 @@ struct Binder<'a> {
 impl Binder<'_> {
     /// The options of a stream; faults are noted.
     fn options(&mut self, stream: &Stream, specs: &[&'static [OptionSpec]]) -> Option<Options> {
-        self.used.extend(specs);
         let properties = properties(stream);
         let resolved = config::resolve(
             definition(stream, &properties, specs),
@@ -239,7 +266,9 @@ impl Binder<'_> {
         ];
         let options = self.options(stream, &specs)?;
         self.options.insert(id, options.clone());
-        if let Err(fault) = self.settings.outbox.of_sink(&options) {
+        let outbox = self.settings.outbox.of_sink(&options).map(|_| ());
+        let policy = sink::Policy::new(&options).map(|_| ());
+        if let Err(fault) = outbox.and(policy) {
             return self.unusable(stream, &specs, &options, &fault);
         }
         let made_of = self.made_of(stream, (extension, format), &options);
@@ -291,26 +320,47 @@ impl Binder<'_> {
         None
     }
 
-    fn unused(&mut self, application: &Application) {
-        let names: Vec<&str> = application
-            .streams
-            .iter()
-            .map(|stream| stream.name.as_str())
-            .collect();
-        let connectors = source::EXTENSIONS.iter().chain(sink::EXTENSIONS);
-        let known: Vec<&[OptionSpec]> = connectors
-            .chain(decode::FORMATS)
-            .chain(encode::FORMATS)
-            .map(|(_, specs)| *specs)
-            .chain([
-                source::INTAKE_OPTIONS,
-                sql::time::OPTIONS,
-                config::OUTBOX_OPTIONS,
-                config::SINK_ERROR_OPTIONS,
-            ])
-            .collect();
+    /// What is written and nothing reads. Streams are missing where the SQL is wrong.
+    fn unused(&mut self, application: &Application, sql_is_right: bool) {
+        let known = catalogue::all_options();
         self.faults
-            .extend(config::check_unused(self.settings, &names, &known));
+            .extend(config::unknown_keys(self.settings, &known));
+        if sql_is_right {
+            let streams = application.streams.iter();
+            let names: Vec<&str> = streams.map(|stream| stream.name.as_str()).collect();
+            self.faults
+                .extend(config::unknown_streams(self.settings, &names));
+        }
+    }
+
+    /// What several streams cannot have together.
+    fn collisions(&mut self, application: &Application) {
+        let streams = (0..).map(StreamId).zip(&application.streams);
+        let with_options = streams.filter_map(|(id, stream)| {
+            let extension = stream.connector.as_deref()?;
+            let (known, options) = (connectors(stream.role), self.options.get(&id)?);
+            let (_, specs) = known.iter().find(|(name, _)| *name == extension)?;
+            Some((stream, extension, [*specs], options))
+        });
+        let all: Vec<_> = with_options.collect();
+        let all = all
+            .iter()
+            .map(|(stream, extension, specs, options)| collisions::Stream {
+                definition: definition(stream, &[], specs),
+                extension,
+                options,
+            });
+        let all: Vec<_> = all.collect();
+        self.faults.extend(collisions::collisions(&all));
+    }
+}
+
+/// The connectors that a stream can name.
+fn connectors(role: Role) -> &'static [(&'static str, &'static [OptionSpec])] {
+    match role {
+        Role::Internal => &[],
+        Role::Source => source::EXTENSIONS,
+        Role::Sink => sink::EXTENSIONS,
     }
 }
 

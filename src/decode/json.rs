@@ -21,31 +21,24 @@ use crate::event::{Batch, Schema, Type, Value, from_base64, json};
 
 /// What can be set.
 pub const OPTIONS: &[OptionSpec] = &[
-    OptionSpec {
-        name: "json.mapping.*",
-        kind: OptionKind::Text,
-        default: None,
-        required: false,
-        secret: false,
-        doc: "Where a column's value lies, such as $.values.temp or $.readings[0]; \
-              the field of the column's name when left out",
-    },
-    OptionSpec {
-        name: "json.missing",
-        kind: OptionKind::Choice(&["null", "reject"]),
-        default: Some("null"),
-        required: false,
-        secret: false,
-        doc: "What an absent field makes: NULL, or a rejected message",
-    },
-    OptionSpec {
-        name: "json.unknown",
-        kind: OptionKind::Choice(&["ignore", "reject"]),
-        default: Some("ignore"),
-        required: false,
-        secret: false,
-        doc: "What becomes of a field of the object that no column takes",
-    },
+    OptionSpec::new(
+        "json.mapping.*",
+        OptionKind::Text,
+        "Where a column's value lies, such as $.values.temp or $.readings[0]; \
+         the field of the column's name when left out",
+    ),
+    OptionSpec::new(
+        "json.missing",
+        OptionKind::Choice(&["null", "reject"]),
+        "What an absent field makes: NULL, or a rejected message",
+    )
+    .or("null"),
+    OptionSpec::new(
+        "json.unknown",
+        OptionKind::Choice(&["ignore", "reject"]),
+        "What becomes of a field of the object that no column takes",
+    )
+    .or("ignore"),
 ];
 
 const MAPPING: &str = "json.mapping.";

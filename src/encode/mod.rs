@@ -4,6 +4,9 @@
 //! its `historical` mark.
 
 mod json;
+mod template;
+
+pub use template::{Filled, NAMES, Template};
 
 use crate::config::options::{OptionFault, OptionSpec, Options};
 use crate::event::{Schema, Timestamp, Value};
@@ -15,8 +18,10 @@ pub struct Message<'a> {
     pub stream: &'a str,
     /// Its identity, the same at every attempt.
     pub id: &'a str,
-    /// When it arose, on the log's clock.
+    /// The time of its row: when it arose, on the clock of its stream.
     pub time: Timestamp,
+    /// When it was made, on the log's clock.
+    pub made: Timestamp,
     /// How long it has waited, in milliseconds.
     pub age_ms: i64,
     /// Whether it waited for its far side so long that it is no news any more.
@@ -75,5 +80,52 @@ impl Encoder {
         match self {
             Encoder::Json(_) => "application/json",
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::event::{Field, Type};
+
+    /// A column of each kind.
+    pub(crate) fn schema() -> Schema {
+        let field = |(name, ty): (&str, Type)| Field {
+            name: name.to_owned(),
+            ty,
+        };
+        let columns = [
+            ("device", Type::String),
+            ("temp", Type::Double),
+            ("ok", Type::Bool),
+            ("count", Type::Long),
+            ("gone", Type::String),
+            ("doc", Type::Json),
+            ("bytes", Type::Bytes),
+        ];
+        Schema::new(columns.map(field).to_vec())
+    }
+
+    /// A row of it, on its way out.
+    pub(crate) fn message<T>(read: impl FnOnce(&Message<'_>) -> T) -> T {
+        let row = [
+            Value::text("press \"3\""),
+            Value::Float(81.0),
+            Value::Bool(true),
+            Value::Int(7),
+            Value::Null,
+            Value::text("{\"a\":1}"),
+            Value::from([1, 2].as_slice()),
+        ];
+        read(&Message {
+            stream: "Alerts",
+            id: "ab-7-0-0",
+            time: Timestamp(1_000),
+            made: Timestamp(2_000),
+            age_ms: 61_000,
+            historical: true,
+            schema: &schema(),
+            row: &row,
+        })
     }
 }

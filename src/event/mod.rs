@@ -13,16 +13,20 @@ mod report;
 mod schema;
 mod state;
 mod time;
+mod time_format;
 mod value;
 
 pub use batch::{Batch, Row, Rows, Stamp};
 pub use encoding::{from_base64, from_hex, to_base64, to_hex};
 pub use input::{ClockState, DeliveryMark, Rejected};
-pub use render::{render_json, render_json_with};
+pub use render::{
+    render_json, render_json_inside, render_json_text, render_json_value, render_json_with,
+};
 pub use report::{EVENTS_COLUMNS, EVENTS_STREAM, Report, ReportKind};
 pub use schema::{Field, Schema, Type};
 pub use state::{GrowingState, Place, State, StateChanges};
 pub use time::{DURATION_UNITS, Timestamp, format_duration_ms, parse_duration_ms, unit_ms};
+pub use time_format::{TIME_FORMATS, TimeFormat};
 pub use value::Value;
 pub(crate) use value::same_bytes;
 

@@ -22,11 +22,11 @@ pub fn render_json_with(
     let mut is_first = true;
     if let Some((name, text)) = extra {
         name_of(name, &mut is_first, out);
-        string(text, out);
+        render_json_text(text, out);
     }
     for (index, field) in schema.fields().iter().enumerate() {
         name_of(&field.name, &mut is_first, out);
-        value(field.ty, row.get(index).unwrap_or(&Value::Null), out);
+        render_json_value(field.ty, row.get(index).unwrap_or(&Value::Null), out);
     }
     out.push(b'}');
 }
@@ -35,11 +35,12 @@ fn name_of(name: &str, is_first: &mut bool, out: &mut Vec<u8>) {
     if !std::mem::take(is_first) {
         out.push(b',');
     }
-    string(name, out);
+    render_json_text(name, out);
     out.push(b':');
 }
 
-fn value(ty: Type, value: &Value, out: &mut Vec<u8>) {
+/// Appends one value of a column of the type `ty`.
+pub fn render_json_value(ty: Type, value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(true) => out.extend_from_slice(b"true"),
@@ -48,8 +49,8 @@ fn value(ty: Type, value: &Value, out: &mut Vec<u8>) {
         Value::Float(number) if !number.is_finite() => out.extend_from_slice(b"null"),
         Value::Float(number) => float(ty, *number, out),
         Value::Str(text) if ty == Type::Json => out.extend_from_slice(text.as_bytes()),
-        Value::Str(text) => string(text, out),
-        Value::Bytes(bytes) => string(&to_base64(bytes), out),
+        Value::Str(text) => render_json_text(text, out),
+        Value::Bytes(bytes) => render_json_text(&to_base64(bytes), out),
     }
 }
 
@@ -71,8 +72,15 @@ fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
 }
 
-fn string(text: &str, out: &mut Vec<u8>) {
+/// Appends a text in quotes.
+pub fn render_json_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
+    render_json_inside(text, out);
+    out.push(b'"');
+}
+
+/// Appends what stands between the quotes of a text.
+pub fn render_json_inside(text: &str, out: &mut Vec<u8>) {
     for byte in text.bytes() {
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
@@ -84,7 +92,6 @@ fn string(text: &str, out: &mut Vec<u8>) {
             _ => out.push(byte),
         }
     }
-    out.push(b'"');
 }
 
 #[cfg(test)]

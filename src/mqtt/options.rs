@@ -6,14 +6,7 @@ use super::{Login, Settings, Version};
 use crate::config::options::{OptionFault, OptionKind, OptionSpec, Options};
 
 const fn option(name: &'static str, kind: OptionKind, doc: &'static str) -> OptionSpec {
-    OptionSpec {
-        name,
-        kind,
-        default: None,
-        required: false,
-        secret: false,
-        doc,
-    }
+    OptionSpec::new(name, kind, doc)
 }
 
 /// Where the broker listens.

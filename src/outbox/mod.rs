@@ -82,6 +82,15 @@ pub struct Entry {
     pub row: Vec<Value>,
 }
 
+/// An output that waits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiting {
+    /// It itself.
+    pub entry: Entry,
+    /// When it was put into the outbox, on the log's clock.
+    pub made: Timestamp,
+}
+
 /// What to do when a sink's outputs take more than their limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
@@ -451,6 +460,18 @@ impl Outbox {
         rows_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<Entry>, OutboxError> {
+        let waiting = self.read_waiting(sink, after, rows_max, bytes_max)?;
+        Ok(waiting.into_iter().map(|waiting| waiting.entry).collect())
+    }
+
+    /// Like [`Outbox::read`], with the times since when they wait.
+    pub fn read_waiting(
+        &mut self,
+        sink: usize,
+        after: OutputKey,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Waiting>, OutboxError> {
         let target = self
             .sinks
             .get_mut(sink)
@@ -465,10 +486,13 @@ impl Outbox {
             let group = match Group::look(value).and_then(|group| group.under(&target.prefix, key))
             {
                 Ok(group) if group.last <= after => return ControlFlow::Continue(()),
-                Ok(group) => group.entries(unsealer, &mut target.columns),
+                Ok(group) => {
+                    let entries = group.entries(unsealer, &mut target.columns);
+                    entries.map(|entries| (group.time, entries))
+                }
                 Err(damage) => Err(damage),
             };
-            let Ok(group) = group else {
+            let Ok((made, group)) = group else {
                 damaged.push(key.to_vec());
                 return match damaged.len() < DAMAGE_NAMED_MAX {
                     true => ControlFlow::Continue(()),
@@ -480,7 +504,7 @@ impl Outbox {
                     return ControlFlow::Break(());
                 }
                 bytes += memory_of(&entry);
-                entries.push(entry);
+                entries.push(Waiting { entry, made });
             }
             ControlFlow::Continue(())
         })?;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::letters::GivenUp;
 use crate::event::{OutputKey, Seq};
 use crate::observe::OutboxMetrics;
-use crate::outbox::{Counts, Depth, Entry, Outbox, OutboxError, Reason};
+use crate::outbox::{Counts, Depth, Entry, Outbox, OutboxError, Reason, Waiting};
 use crate::pace::Sparse;
 use crate::sink::Delivery;
 
@@ -36,7 +36,7 @@ pub struct Feed {
     /// The last key that the sink was given.
     sent: OutputKey,
     /// Everything behind `sent`, unless `behind`.
-    fresh: VecDeque<Entry>,
+    fresh: VecDeque<Waiting>,
     /// Whether what comes behind `sent` must be read from the outbox.
     behind: bool,
     /// Whether the sink's channel was full when it was last tried.
@@ -138,11 +138,11 @@ impl Feed {
     }
 
     /// New outputs, in the outbox by now.
-    pub fn add(&mut self, entries: Vec<Entry>) {
+    pub fn add(&mut self, waiting: Vec<Waiting>) {
         if self.behind {
             return;
         }
-        self.fresh.extend(entries);
+        self.fresh.extend(waiting);
         if self.fresh.len() > FRESH_MAX {
             self.fresh = VecDeque::new();
             self.behind = true;
@@ -191,13 +191,13 @@ impl Feed {
             while self
                 .fresh
                 .front()
-                .is_some_and(|entry| entry.key.seq <= durable)
+                .is_some_and(|waiting| waiting.entry.key.seq <= durable)
             {
-                let Some(entry) = self.fresh.pop_front() else {
+                let Some(waiting) = self.fresh.pop_front() else {
                     break;
                 };
-                if let Err(entry) = self.send(entry) {
-                    self.fresh.push_front(entry);
+                if let Err(waiting) = self.send(waiting) {
+                    self.fresh.push_front(waiting);
                     return Ok(());
                 }
             }
@@ -211,14 +211,14 @@ impl Feed {
                 self.full = true;
                 return Ok(());
             }
-            let read = outbox.read(self.sink, self.sent, room, READ_BYTES_MAX)?;
+            let read = outbox.read_waiting(self.sink, self.sent, room, READ_BYTES_MAX)?;
             if read.is_empty() {
                 // What lies between `sent` and the last key, if anything did, was given up.
                 self.behind = false;
                 return Ok(());
             }
-            for entry in read {
-                if entry.key.seq > durable || self.send(entry).is_err() {
+            for waiting in read {
+                if waiting.entry.key.seq > durable || self.send(waiting).is_err() {
                     return Ok(());
                 }
             }
@@ -236,21 +236,26 @@ impl Feed {
         self.to = None;
     }
 
-    fn send(&mut self, entry: Entry) -> Result<(), Entry> {
+    fn send(&mut self, waiting: Waiting) -> Result<(), Waiting> {
         let Some(to) = &self.to else {
-            return Err(entry);
+            return Err(waiting);
         };
-        let Entry {
-            key,
-            time,
-            schema,
-            row,
-        } = entry;
+        let Waiting {
+            entry:
+                Entry {
+                    key,
+                    time,
+                    schema,
+                    row,
+                },
+            made,
+        } = waiting;
         let id = format!("{}-{key}", self.id_prefix);
         let delivery = Delivery {
             key,
             id,
             time,
+            made,
             schema,
             row,
         };
@@ -271,18 +276,20 @@ impl Feed {
     }
 }
 
-fn taken_back(delivery: Delivery) -> Entry {
+fn taken_back(delivery: Delivery) -> Waiting {
     let Delivery {
         key,
         time,
+        made,
         schema,
         row,
         ..
     } = delivery;
-    Entry {
+    let entry = Entry {
         key,
         time,
         schema,
         row,
-    }
+    };
+    Waiting { entry, made }
 }

@@ -11,7 +11,7 @@
 
 use super::turn::{Core, Gather, PipelineError, TurnDone, pieces};
 use crate::event::{Batch, OutputKey, Rejected, Stamp, Timestamp};
-use crate::outbox::{Entry, Expired, Reason, dead_letter};
+use crate::outbox::{Entry, Expired, Reason, Waiting, dead_letter};
 use crate::sink::{Confirmed, Refused};
 use crate::sql::plan::{DEAD_LETTER_COLUMNS, StreamId};
 use crate::store::WriteBatch;
@@ -199,7 +199,8 @@ impl Core {
                 Err(error) => done.failed = Some(error),
             }
             if let Some(all) = done.outputs.get_mut(sink) {
-                all.extend(entries);
+                let made = now;
+                all.extend(entries.into_iter().map(|entry| Waiting { entry, made }));
             }
         }
         lost

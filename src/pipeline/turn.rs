@@ -10,7 +10,7 @@ use crate::engine::{Engine, EngineCounts, Outputs, StateError};
 use crate::event::{
     Batch, ClockState, DeliveryMark, OutputKey, Rejected, Seq, StateChanges, Timestamp, Value,
 };
-use crate::outbox::{Entry, Outbox, OutboxError};
+use crate::outbox::{Entry, Outbox, OutboxError, Waiting};
 use crate::sql::Application;
 use crate::sql::plan::StreamId;
 use crate::store::{Store, StoreError, WriteBatch};
@@ -51,7 +51,7 @@ pub struct TurnDone {
     /// The last input of the turn.
     pub last: Seq,
     /// New outputs by sink, those that were given up at once among them.
-    pub outputs: Vec<Vec<Entry>>,
+    pub outputs: Vec<Vec<Waiting>>,
     /// What sinks have given up.
     pub given_up: Vec<GivenUp>,
     /// Why it cannot be written although the log's records are whole: the outbox failed.

@@ -8,6 +8,9 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::mpsc::error::SendError;
+use tokio::sync::mpsc::{Permit, Sender};
+
 use super::{Confirmer, Context, Delivery, Metrics, count};
 use crate::config::options::OptionSpec;
 use crate::event::{OutputKey, Timestamp, Type, Value, to_base64};
@@ -15,6 +18,8 @@ use crate::event::{OutputKey, Timestamp, Type, Value, to_base64};
 /// What can be set: nothing.
 pub const OPTIONS: &[OptionSpec] = &[];
 
+/// Lines that wait for the thread.
+const LINES_MAX: usize = 64;
 /// The widest that a field is padded to.
 const WIDTH_MAX: usize = 32;
 
@@ -56,7 +61,7 @@ impl Log {
         let Context {
             name,
             sink,
-            deliveries,
+            mut deliveries,
             settled,
             confirmed,
             mut stop,
@@ -65,9 +70,11 @@ impl Log {
         } = context;
         let mut confirmer = Confirmer::new(sink, confirmed);
         let (written, mut progress) = tokio::sync::watch::channel(None);
+        let (to, outputs) = tokio::sync::mpsc::channel(LINES_MAX);
+        let (mut to, mut held, mut is_closed) = (Some(to), None, false);
         let lines = Lines {
             name,
-            deliveries,
+            deliveries: outputs,
             settled,
             stop: stop.clone(),
             metrics,
@@ -79,7 +86,24 @@ impl Log {
             return;
         }
         loop {
+            if is_closed {
+                to = None;
+            }
             let more = tokio::select! {
+                delivery = deliveries.recv(), if held.is_none() && to.is_some() => {
+                    match delivery {
+                        Some(_) => drop(deliveries.permit(1, 0)),
+                        None => is_closed = true,
+                    }
+                    held = delivery;
+                    continue;
+                }
+                Some(Ok(room)) = room_in(to.as_ref()), if held.is_some() => {
+                    if let Some(delivery) = held.take() {
+                        room.send(delivery);
+                    }
+                    continue;
+                }
                 changed = progress.changed() => changed.is_ok(),
                 () = tokio::time::sleep(super::CONFIRM_AGAIN), if confirmer.waits() => true,
                 // The thread ends with its channel; what it does not write is in the outbox still.
@@ -94,6 +118,12 @@ impl Log {
             }
         }
     }
+}
+
+async fn room_in(
+    to: Option<&Sender<Delivery>>,
+) -> Option<Result<Permit<'_, Delivery>, SendError<()>>> {
+    Some(to?.reserve().await)
 }
 
 /// What the writing thread works with.
@@ -206,6 +236,7 @@ mod tests {
                 key: OutputKey::default(),
                 id: String::new(),
                 time: Timestamp(1_795_226_400_123),
+                made: Timestamp(1_795_226_400_123),
                 schema: Arc::clone(&schema),
                 row: vec![Value::text(device), Value::Float(temp)],
             };

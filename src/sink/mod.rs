@@ -6,13 +6,23 @@
 //! never take is not confirmed but said to be refused, with the reason, in its place among the
 //! confirmations; what the outbox has given up meanwhile is not delivered.
 
+mod accounts;
+mod bucket;
+mod deliveries;
+mod hours;
 pub mod http;
 mod link;
 pub mod log;
 pub mod mqtt;
+mod policy;
+mod priority;
 mod refusal;
 
 pub use crate::event::{render_json, render_json_with};
+pub use accounts::OutboxMetrics;
+pub use deliveries::{Deliveries, TryRecvError};
+pub use policy::Policy;
+pub use priority::{Member, Priority, Siblings};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,6 +33,7 @@ use crossbeam::channel::{Sender, TrySendError};
 
 use crate::config::Definition;
 use crate::config::options::{OptionFault, OptionSpec};
+use crate::encode::Message;
 use crate::event::{OutputKey, Schema, Timestamp, Value};
 use crate::report::Reporter;
 
@@ -34,12 +45,32 @@ pub struct Delivery {
     /// The identity for the far side: the same for every attempt, different for every output of
     /// every store. `<store id in hex>-<seq>-<query>-<ordinal>`.
     pub id: String,
-    /// When it arose, on the log's clock.
+    /// The time of its row: when it arose, on the clock of its stream.
     pub time: Timestamp,
+    /// When it was made, on the log's clock. It has waited since.
+    pub made: Timestamp,
     /// The columns that the sink's stream had then.
     pub schema: Arc<Schema>,
     /// One value per column.
     pub row: Vec<Value>,
+}
+
+impl Delivery {
+    /// See [`Context::message`]; for a sink that has taken its context to pieces.
+    #[must_use]
+    pub fn message<'a>(&'a self, stream: &'a str, deliveries: &Deliveries) -> Message<'a> {
+        let (age_ms, historical) = deliveries.age_of(self.made);
+        Message {
+            stream,
+            id: &self.id,
+            time: self.time,
+            made: self.made,
+            age_ms,
+            historical,
+            schema: &self.schema,
+            row: &self.row,
+        }
+    }
 }
 
 /// A sink's word that everything up to and including `key` has arrived; or all before it, when
@@ -83,8 +114,8 @@ pub struct Context {
     pub name: String,
     /// Its place among the daemon's sinks.
     pub sink: usize,
-    /// What to deliver. When it is closed the sink delivers the rest and ends.
-    pub deliveries: tokio::sync::mpsc::Receiver<Delivery>,
+    /// What to deliver, and leave to do so. When it is closed the sink delivers the rest and ends.
+    pub deliveries: Deliveries,
     /// Nothing up to this key waits any more. What the sink holds of it was given up, or is
     /// confirmed, and need not be delivered.
     pub settled: tokio::sync::watch::Receiver<OutputKey>,
@@ -101,6 +132,13 @@ pub struct Context {
 }
 
 impl Context {
+    /// An output as it is to be written when it is sent now: its age is that of this moment, so
+    /// it is made for each attempt anew.
+    #[must_use]
+    pub fn message<'a>(&'a self, delivery: &'a Delivery) -> Message<'a> {
+        delivery.message(&self.name, &self.deliveries)
+    }
+
     /// Whether `key` was given up before it was delivered.
     fn passes_over(&self, key: OutputKey) -> bool {
         let is_settled = key <= *self.settled.borrow();

@@ -126,6 +126,7 @@ pub struct Intake {
     link: Option<(bool, Instant)>,
     heard_at: Instant,
     is_silent: bool,
+    last_reject: Option<String>,
     lines: [Sparse; LINES],
 }
 
@@ -150,6 +151,7 @@ impl Intake {
             link: None,
             heard_at: Instant::now(),
             is_silent: false,
+            last_reject: None,
             lines: std::array::from_fn(|_| Sparse::new(LINE_SPAN)),
         }
     }
@@ -178,6 +180,7 @@ impl Intake {
         mark: Option<DeliveryMark>,
     ) -> Result<u64, Failed> {
         self.heard(payload.len());
+        self.last_reject = None;
         let first = self.queue.rows().len();
         let decoded = if payload.len() > self.payload_bytes_max {
             let (bytes, max) = (payload.len(), self.payload_bytes_max);
@@ -207,9 +210,28 @@ impl Intake {
     /// # Errors
     /// The stream fails by it: the source is to end.
     pub fn reject(&mut self, reject: Reject, bytes: &[u8]) -> Result<u64, Failed> {
+        self.refuse(reject, bytes, None)
+    }
+
+    /// The same, of something with a mark: a line that is too long to be read as a whole, say.
+    ///
+    /// # Errors
+    /// The stream fails by it: the source is to end.
+    pub fn refuse(
+        &mut self,
+        reject: Reject,
+        bytes: &[u8],
+        mark: Option<DeliveryMark>,
+    ) -> Result<u64, Failed> {
         self.heard(bytes.len());
-        self.keep(reject, bytes, None)?;
+        self.keep(reject, bytes, mark)?;
         Ok(self.ordinal)
+    }
+
+    /// Why the last message was kept as a reject, if it was: for a far side that can be told.
+    #[must_use]
+    pub fn last_reject(&self) -> Option<&str> {
+        self.last_reject.as_deref()
     }
 
     /// Takes a message that leaves nothing but its mark.
@@ -417,6 +439,7 @@ impl Intake {
             tracing::warn!(stream = self.name, count, "rejected a message: {reject}");
         }
         self.begin(payload.len(), mark);
+        self.last_reject = Some(reject.to_string());
         self.queue.reject(Rejected {
             reason: reject.reason.word().to_owned(),
             detail: reject.detail,

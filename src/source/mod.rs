@@ -4,10 +4,14 @@
 //! work) and offers [`Arrival`]s to the pipeline through a bounded channel. It acknowledges its
 //! far side only up to what [`Released`] says, which is what the log has made durable.
 
+pub mod file;
+pub mod http;
 mod intake;
 pub mod mqtt;
 mod queue;
 pub mod redelivery;
+pub mod simulator;
+pub mod timer;
 
 pub use intake::{Failed, INTAKE_OPTIONS, Intake, Plan};
 
@@ -80,11 +84,18 @@ pub enum Dropped {
     Unmatched,
     /// A retained message, where these are not wanted.
     Retained,
+    /// A frame or a line that its connection or file ended in the middle of.
+    Incomplete,
 }
 
 impl Dropped {
     /// Every reason, in the order in which counters keep them.
-    pub const ALL: [Dropped; 3] = [Dropped::QueueFull, Dropped::Unmatched, Dropped::Retained];
+    pub const ALL: [Dropped; 4] = [
+        Dropped::QueueFull,
+        Dropped::Unmatched,
+        Dropped::Retained,
+        Dropped::Incomplete,
+    ];
 
     /// The word.
     #[must_use]
@@ -93,6 +104,7 @@ impl Dropped {
             Dropped::QueueFull => "queue_full",
             Dropped::Unmatched => "unmatched",
             Dropped::Retained => "retained",
+            Dropped::Incomplete => "incomplete",
         }
     }
 }
@@ -171,13 +183,30 @@ impl Metrics {
 }
 
 /// The extensions that can be read from, each with its options.
-pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[("mqtt", mqtt::OPTIONS)];
+pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
+    ("mqtt", mqtt::OPTIONS),
+    ("file", file::OPTIONS),
+    ("timer", timer::OPTIONS),
+    ("simulator", simulator::OPTIONS),
+    ("http", http::OPTIONS),
+    ("http_poll", http::POLL_OPTIONS),
+];
 
 /// A source, checked and ready to run.
 #[derive(Debug)]
 pub enum Source {
     /// Subscribes at an MQTT broker.
     Mqtt(mqtt::Mqtt),
+    /// Reads the lines of files.
+    File(file::Files),
+    /// Gives the same message again and again.
+    Timer(timer::Timer),
+    /// Makes readings up.
+    Simulator(simulator::Simulator),
+    /// Listens for HTTP requests.
+    Http(http::Http),
+    /// Asks an HTTP server again and again.
+    HttpPoll(http::Poll),
 }
 
 impl Source {
@@ -188,6 +217,11 @@ impl Source {
     pub fn new(definition: &Definition<'_>) -> Result<Source, OptionFault> {
         match definition.extension {
             "mqtt" => Ok(Source::Mqtt(mqtt::Mqtt::new(definition)?)),
+            "file" => Ok(Source::File(file::Files::new(definition)?)),
+            "timer" => Ok(Source::Timer(timer::Timer::new(definition)?)),
+            "simulator" => Ok(Source::Simulator(simulator::Simulator::new(definition)?)),
+            "http" => Ok(Source::Http(http::Http::new(definition)?)),
+            "http_poll" => Ok(Source::HttpPoll(http::Poll::new(definition)?)),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
                 let problem = format!("`{other}` is not a source: use {}", known.join(", "));
@@ -200,6 +234,11 @@ impl Source {
     pub async fn run(self, context: Context) {
         match self {
             Source::Mqtt(mqtt) => mqtt.run(context).await,
+            Source::File(files) => files.run(context).await,
+            Source::Timer(timer) => timer.run(context).await,
+            Source::Simulator(simulator) => simulator.run(context).await,
+            Source::Http(http) => http.run(context).await,
+            Source::HttpPoll(poll) => poll.run(context).await,
         }
     }
 }

@@ -74,12 +74,8 @@ const fn option(
     doc: &'static str,
 ) -> OptionSpec {
     OptionSpec {
-        name,
-        kind,
         default,
-        required: false,
-        secret: false,
-        doc,
+        ..OptionSpec::new(name, kind, doc)
     }
 }
 

@@ -26,9 +26,7 @@ pub use relation::{
     Partition, PartitionKey, Side, Source, Store, Table, TableId, Target, Trigger, TriggerAt,
     Write,
 };
-pub use time::{
-    DEAD_LETTER_COLUMNS, DeadLetters, EventTime, Full, Future, Late, TIME_FORMATS, TimeFormat,
-};
+pub use time::{DEAD_LETTER_COLUMNS, DeadLetters, EventTime, Full, Future, Late};
 
 pub use window::{Condition, UniqueBound, Window};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::plan::{
     Application, DEAD_LETTER_COLUMNS, DeadLetters, Domains, EventTime, Full, Future, Late, Query,
-    Role, Stream, StreamId, TableId, TimeFormat,
+    Role, Stream, StreamId, TableId,
 };
 use crate::config::options::{Layer, OptionKind, OptionSpec, OptionValue, Options};
 use crate::config::{
@@ -14,6 +14,7 @@ use crate::config::{
     OUTBOX_OPTIONS, OnRefusal, Property, SINK_ERROR_OPTIONS, StreamDefinition,
 };
 use crate::diagnostic::{Diagnostic, Place, did_you_mean};
+use crate::event::{TIME_FORMATS, TimeFormat};
 
 const FIELD: &str = "timestamp.field";
 const FORMAT: &str = "timestamp.format";
@@ -112,12 +113,8 @@ const fn option(
     doc: &'static str,
 ) -> OptionSpec {
     OptionSpec {
-        name,
-        kind,
         default,
-        required: false,
-        secret: false,
-        doc,
+        ..OptionSpec::new(name, kind, doc)
     }
 }
 
@@ -260,6 +257,8 @@ fn settings(options: &Options, has_letters: bool, is_sink: bool) -> Vec<(String,
         OptionValue::Text(text) => text.clone(),
         OptionValue::Integer(number) => number.to_string(),
         OptionValue::Flag(flag) => flag.to_string(),
+        OptionValue::Number(number) => number.to_string(),
+        OptionValue::List(texts) => texts.join(", "),
     };
     ours.map(|(name, value, _)| (name.to_owned(), text(value)))
         .collect()
@@ -481,7 +480,7 @@ impl Reader<'_> {
         let format = match TimeFormat::named(name) {
             Ok(format) => format,
             Err(problem) => {
-                let hint = did_you_mean(name, super::plan::TIME_FORMATS);
+                let hint = did_you_mean(name, TIME_FORMATS);
                 self.fault(FORMAT, &problem, hint);
                 return None;
             }

@@ -199,7 +199,8 @@ impl<'a> Life<'a> {
         };
         let names = self.made.sinks.iter().map(|(name, _)| name);
         let came = names.zip(&done.outputs);
-        let lines = came.flat_map(|(name, entries)| entries.iter().map(|entry| line(name, entry)));
+        let lines =
+            came.flat_map(|(name, entries)| entries.iter().map(|one| line(name, &one.entry)));
         let lines = lines.collect();
         self.core.write(done).unwrap();
         lines

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use eventflux::checkpoint::{Job, Report};
 use eventflux::event::{Batch, ClockState, DeliveryMark, OutputKey, Rejected, Seq, Timestamp};
-use eventflux::outbox::{Counts, Depth, Entry, Limits};
+use eventflux::outbox::{Counts, Depth, Entry, Limits, Waiting};
 use eventflux::pipeline::{Ahead, Core, Feed, Input, Open, PipelineError, Recovered, StatePolicy};
 use eventflux::sink::Delivery;
 use eventflux::sql::plan::StreamId;
@@ -175,6 +175,8 @@ impl Daemon {
         } else {
             self.durable
         };
+        let entries = |waiting: Vec<Waiting>| waiting.into_iter().map(|one| one.entry).collect();
+        let outputs = outputs.into_iter().map(entries).collect();
         Ok((outputs, self.release(through)))
     }
 

@@ -7,14 +7,7 @@ use crate::config::options::OptionKind;
 use crate::config::{list, read};
 
 const fn spec(name: &'static str, kind: OptionKind) -> OptionSpec {
-    OptionSpec {
-        name,
-        kind,
-        default: None,
-        required: false,
-        secret: false,
-        doc: "Which messages.",
-    }
+    OptionSpec::new(name, kind, "Which messages.")
 }
 
 const MQTT: &[OptionSpec] = &[
@@ -66,7 +59,8 @@ fn resolved(toml: &str, sql: &[(&str, &str)]) -> Result<Vec<String>, Vec<String>
         specs: &[MQTT, JSON],
     };
     let expander = Expander::new(&environment, &loaded.settings.secrets.path);
-    let unused = check_unused(&loaded.settings, &["Readings"], &[MQTT, JSON, HTTP]);
+    let mut unused = unknown_streams(&loaded.settings, &["Readings"]);
+    unused.extend(unknown_keys(&loaded.settings, &[MQTT, JSON, HTTP]));
     let options = resolve(stream, &loaded.settings, &expander).and_then(|options| {
         if unused.is_empty() {
             Ok(options)

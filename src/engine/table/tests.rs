@@ -45,6 +45,7 @@ fn plan(primary_key: &[usize], indexes: &[&[usize]]) -> plan::Table {
         rows_max: None,
         eviction: Eviction::Reject,
         ttl_ms: None,
+        letters: None,
         path: String::new(),
         place: Default::default(),
     }

@@ -4,7 +4,7 @@ use super::super::letters::GivenUp;
 use super::super::turn::PipelineError;
 use super::{Pipeline, add};
 use crate::event::Timestamp;
-use crate::outbox::Entry;
+use crate::outbox::Waiting;
 
 impl Pipeline<'_> {
     /// Gives sinks what is durable, but for what is to be given up first.
@@ -53,7 +53,7 @@ impl Pipeline<'_> {
     }
 
     /// Outputs are written, and these were given up.
-    pub(super) fn given_up(&mut self, outputs: Vec<Vec<Entry>>, given_up: Vec<GivenUp>) {
+    pub(super) fn given_up(&mut self, outputs: Vec<Vec<Waiting>>, given_up: Vec<GivenUp>) {
         let outbox = self.core.outbox();
         let feeds = self.lasting.handles.feeds.iter_mut();
         for ((sink, feed), outputs) in feeds.enumerate().zip(outputs) {

@@ -227,6 +227,7 @@ fn table_plan(index: &[usize]) -> plan::Table {
         rows_max: None,
         eviction: Eviction::Reject,
         ttl_ms: None,
+        letters: None,
         path: String::new(),
         place: Default::default(),
     }

@@ -1,0 +1,162 @@
+//! Every connector and format with its options: what `check` knows, and what the documentation and
+//! the schema are made from.
+
+use std::fmt::Write as _;
+
+use crate::config::options::OptionSpec;
+use crate::config::{self, option_table};
+use crate::{decode, encode, sink, source, sql};
+
+/// What something of the catalogue is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Use {
+    /// `'type' = 'source', 'extension' = …`.
+    Source,
+    /// `'type' = 'sink', 'extension' = …`.
+    Sink,
+    /// `'format' = …` of a source.
+    Reading,
+    /// `'format' = …` of a sink.
+    Writing,
+}
+
+/// A connector or a format.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// What it is for.
+    pub used: Use,
+    /// The word in SQL.
+    pub name: &'static str,
+    /// What can be set.
+    pub options: &'static [OptionSpec],
+}
+
+/// All of them, the connectors before the formats.
+#[must_use]
+pub fn catalogue() -> Vec<Entry> {
+    let all = [
+        (Use::Source, source::EXTENSIONS),
+        (Use::Sink, sink::EXTENSIONS),
+        (Use::Reading, decode::FORMATS),
+        (Use::Writing, encode::FORMATS),
+    ];
+    let entries = all.into_iter().flat_map(|(used, known)| {
+        known.iter().map(move |(name, options)| Entry {
+            used,
+            name,
+            options,
+        })
+    });
+    entries.collect()
+}
+
+/// Options that do not go by the connector: which streams have them, and the options.
+pub const ANY_STREAM: &[(&str, &[OptionSpec])] = &[
+    ("Options of every stream but sinks.", sql::time::OPTIONS),
+    ("Options of every source.", source::INTAKE_OPTIONS),
+    ("Options of every sink.", config::OUTBOX_OPTIONS),
+    (
+        "Options of every sink, about what its far side refuses.",
+        config::SINK_ERROR_OPTIONS,
+    ),
+];
+
+/// Every table of options that a stream can have.
+#[must_use]
+pub fn all_options() -> Vec<&'static [OptionSpec]> {
+    let connectors = catalogue().into_iter().map(|entry| entry.options);
+    let any = ANY_STREAM.iter().map(|(_, options)| *options);
+    connectors.chain(any).collect()
+}
+
+/// What there is, in Markdown.
+#[must_use]
+pub fn names() -> String {
+    let mut out = String::new();
+    let headings = [
+        (Use::Source, "Sources"),
+        (Use::Sink, "Sinks"),
+        (Use::Reading, "Formats of sources"),
+        (Use::Writing, "Formats of sinks"),
+    ];
+    let catalogue = catalogue();
+    for (used, heading) in headings {
+        let entries = catalogue.iter().filter(|entry| entry.used == used);
+        let names: Vec<String> = entries.map(|entry| format!("`{}`", entry.name)).collect();
+        let _ = writeln!(out, "{heading}: {}\n", names.join(", "));
+    }
+    out.push_str("`eventflux connectors NAME` lists the options of one.\n");
+    out
+}
+
+/// The options of everything with this name, in Markdown; `None` when there is nothing.
+#[must_use]
+pub fn page(name: &str) -> Option<String> {
+    let tables: Vec<(&str, String)> = ["source", "sink", "format"]
+        .into_iter()
+        .filter_map(|kind| Some((kind, table(kind, name)?)))
+        .collect();
+    match tables.as_slice() {
+        [] => None,
+        [(_, table)] => Some(table.clone()),
+        several => {
+            let parts = several.iter().map(|(kind, table)| {
+                let about = match *kind {
+                    "format" => format!("The format `{name}`:"),
+                    kind => format!("As a {kind}:"),
+                };
+                format!("{about}\n\n{table}")
+            });
+            Some(parts.collect::<Vec<_>>().join("\n"))
+        }
+    }
+}
+
+/// The options of the `source`, `sink` or `format` with this name, in Markdown; `None` when there
+/// is no such thing.
+#[must_use]
+pub fn table(kind: &str, name: &str) -> Option<String> {
+    let catalogue = catalogue();
+    let of = |used: Use| {
+        let mut entries = catalogue.iter();
+        let found = entries.find(|entry| entry.used == used && entry.name == name);
+        found.map(|entry| entry.options)
+    };
+    let specs: Vec<OptionSpec> = match kind {
+        "source" => of(Use::Source)?.to_vec(),
+        "sink" => of(Use::Sink)?.to_vec(),
+        "format" => match (of(Use::Reading), of(Use::Writing)) {
+            (Some(reading), Some(writing)) => return Some(both_ways(reading, writing)),
+            (reading, writing) => reading.or(writing)?.to_vec(),
+        },
+        _ => return None,
+    };
+    Some(match specs.is_empty() {
+        true => "It has no options.\n".to_owned(),
+        false => option_table(&specs),
+    })
+}
+
+/// A format that is read and written: what both know, and what one of them knows alone.
+fn both_ways(reading: &[OptionSpec], writing: &[OptionSpec]) -> String {
+    let knows = |specs: &[OptionSpec], name| specs.iter().any(|spec| spec.name == name);
+    let parts = [
+        ("", reading, true, writing),
+        ("For reading:\n\n", reading, false, writing),
+        ("For writing:\n\n", writing, false, reading),
+    ];
+    let mut out = Vec::new();
+    for (about, specs, shared, others) in parts {
+        let some = specs
+            .iter()
+            .filter(|spec| knows(others, spec.name) == shared);
+        let some: Vec<OptionSpec> = some.copied().collect();
+        if !some.is_empty() {
+            out.push(format!("{about}{}", option_table(&some)));
+        }
+    }
+    match out.is_empty() {
+        true => "It has no options.\n".to_owned(),
+        false => out.join("\n"),
+    }
+}

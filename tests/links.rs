@@ -1,0 +1,151 @@
+//! Links that swallow everything: an uplink that is there and does not answer slows nothing else,
+//! and what waits for it arrives when it answers again.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "common/daemon.rs"]
+mod daemon;
+#[path = "common/mosquitto.rs"]
+mod mosquitto;
+#[path = "common/proxy.rs"]
+mod proxy;
+#[path = "common/wait.rs"]
+mod wait;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use daemon::Site;
+use mosquitto::{Mosquitto, wait_until};
+use proxy::Link;
+
+/// What an HTTP server has got: `Idempotency-Key` and body.
+type Posts = Arc<Mutex<Vec<(String, String)>>>;
+
+/// A server that takes everything, and the port where it listens.
+fn server() -> (u16, Posts) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let posts = Posts::default();
+    let shared = Arc::clone(&posts);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let posts = Arc::clone(&shared);
+            std::thread::spawn(move || drop(serve(stream, &posts)));
+        }
+    });
+    (port, posts)
+}
+
+fn serve(mut stream: TcpStream, posts: &Posts) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let (mut length, mut key) = (0, String::new());
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(": ").unwrap_or_default();
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.trim().parse().unwrap(),
+                "idempotency-key" => value.trim().clone_into(&mut key),
+                _ => {}
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        posts
+            .lock()
+            .unwrap()
+            .push((key, String::from_utf8(body).unwrap()));
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+    }
+}
+
+fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|n| format!("{{\"n\":{n}}}")).collect()
+}
+
+#[test]
+fn a_link_that_swallows_everything_slows_nothing() {
+    let field = Mosquitto::new();
+    let cloud = Mosquitto::new();
+    let (port, posts) = server();
+    let (uplink, webhook) = (Link::to(cloud.port), Link::to(port));
+    field.open_mailbox("local");
+    cloud.open_mailbox("alerts");
+    let sql = format!(
+        "CREATE STREAM S (n BIGINT) WITH ('type' = 'source', 'extension' = 'mqtt', \
+           'mqtt.broker' = '{field}', 'mqtt.topic' = 'in', 'mqtt.keep_alive' = '1 s');\n\
+         CREATE STREAM Local (n BIGINT) WITH ('type' = 'sink', 'extension' = 'mqtt', \
+           'mqtt.broker' = '{field}', 'mqtt.topic' = 'local');\n\
+         CREATE STREAM Cloud (n BIGINT) WITH ('type' = 'sink', 'extension' = 'mqtt', \
+           'mqtt.broker' = 'mqtt://127.0.0.1:{}', 'mqtt.topic' = 'alerts', \
+           'mqtt.keep_alive' = '1 s');\n\
+         CREATE STREAM Hook (n BIGINT) WITH ('type' = 'sink', 'extension' = 'http', \
+           'http.url' = 'http://127.0.0.1:{}/', 'http.timeout' = '200 ms', \
+           'http.retry.max' = '200 ms');\n\
+         INSERT INTO Local SELECT n FROM S;\n\
+         INSERT INTO Cloud SELECT n FROM S;\n\
+         INSERT INTO Hook SELECT n FROM S;\n",
+        uplink.port,
+        webhook.port,
+        field = field.url(),
+    );
+    let mut site = Site::new(&sql, "");
+    site.start();
+    field.publish("in", 1, &numbers(0..100));
+    wait_until("the first hundred are everywhere", || {
+        posts.lock().unwrap().len() >= 100
+    });
+    uplink.swallow();
+    webhook.swallow();
+    field.publish("in", 1, &numbers(100..2_000));
+    // Everything that does not go over the dead links goes on as if they were not there.
+    let local = field.collect("local", 2_000, "%p");
+    assert_eq!(local.len(), 2_000);
+    site.wait_for("no connection to the broker");
+    site.wait_for("not delivered: timeout");
+    field.publish("in", 1, &numbers(2_000..2_100));
+    uplink.mend();
+    webhook.mend();
+    wait_until("the rest has arrived too", || {
+        let posts = posts.lock().unwrap();
+        posts
+            .iter()
+            .map(|(key, _)| key)
+            .collect::<BTreeSet<_>>()
+            .len()
+            == 2_100
+    });
+    // What was not acknowledged is sent again; the order of what is new is kept.
+    let (mut seen, mut news) = (BTreeSet::new(), Vec::new());
+    while seen.len() < 2_100 {
+        for message in cloud.collect("alerts", 2_100 - seen.len(), "%p") {
+            let event: serde_json::Value = serde_json::from_str(&message).unwrap();
+            let n = event["n"].as_u64().unwrap();
+            news.extend(seen.insert(n).then_some(n));
+        }
+    }
+    assert!(news.is_sorted(), "{news:?}");
+    let log = site.stop();
+    let made = |stream: &str| {
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("connected to the broker"));
+        lines.filter(|line| line.contains(stream)).count()
+    };
+    assert_eq!(made("\"S\""), 1, "the source's session was lost:\n{log}");
+    assert!(made("\"Cloud\"") >= 2, "the uplink was made anew:\n{log}");
+    assert!(log.contains("source S: received 2100"), "{log}");
+}
