@@ -526,3 +526,64 @@ fn kills_during_reloads_leave_one_configuration_and_lose_nothing() {
         last = last.max(n);
     }
 }
+
+/// A stream that fails at its first line, beside one that is well.
+fn failing(parts: &Parts, folder: &std::path::Path) -> String {
+    let path = folder.join("lines");
+    std::fs::write(&path, "no object\n").unwrap();
+    [
+        readings(parts, ""),
+        format!(
+            "CREATE STREAM Broken (n BIGINT) WITH ('type'='source', 'extension'='file', \
+             'format'='json', 'file.path'='{}', 'file.start'='beginning', \
+             'error.strategy'='fail');\n",
+            path.display()
+        ),
+        sink(parts, "Alerts", "out", ""),
+        COUNT.to_owned(),
+        "INSERT INTO Alerts SELECT n, n AS c FROM Broken;\n".to_owned(),
+    ]
+    .concat()
+}
+
+#[test]
+fn a_stream_that_fails_stands_still_until_a_reload() {
+    const FAILED: &str = "source Broken has failed and stands still";
+    let folder = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(|parts| failing(parts, folder.path()), "");
+    let mut listener = stage.listen("out");
+    stage.wait_for(FAILED, 1);
+    stage.publish("in/a", 0..1);
+    assert_eq!(next_pair(&mut listener), (0, 1));
+    let sql = failing(&stage.parts(), folder.path());
+    let line = stage.change(&sql, "");
+    let parted = "the same SQL; sources kept Readings, restarted Broken";
+    assert!(line.contains(parted), "{line}");
+    stage.wait_for(FAILED, 2);
+    stage.publish("in/a", 1..2);
+    assert_eq!(next_pair(&mut listener), (1, 2));
+    stage.site.stop();
+}
+
+#[test]
+fn a_stream_that_fails_ends_the_daemon_where_that_is_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = format!("mqtt://127.0.0.1:{}", mosquitto::free_port());
+    let parts = Parts {
+        upstream: nowhere.clone(),
+        uplink: nowhere,
+    };
+    let mut site = Site::new(&failing(&parts, folder.path()), "");
+    let path = site.path("app.toml");
+    let toml = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(
+        &path,
+        toml.replace("[store]", "on_fail = \"exit\"\n[store]"),
+    )
+    .unwrap();
+    let (code, said) = site.run_to_end();
+    assert_eq!(code, Some(7), "{said}");
+    let sentence = "source Broken has failed, and 'application.on_fail' is `exit`";
+    assert!(said.contains(sentence), "{said}");
+    assert!(said.contains("stopping"), "{said}");
+}
