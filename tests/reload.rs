@@ -339,13 +339,18 @@ fn what_is_faulty_or_cannot_change_is_refused_and_all_goes_on() {
     );
     assert!(!stage.site.path("other").exists());
     next(&stage, &mut listener, 2);
-    // What can change does, and what waits for the next start is named.
+    // A file that somebody is about to write is not mistaken for the wish that nothing runs.
+    let line = stage.is_refused("", "");
+    assert!(line.contains("there is no stream in its SQL"), "{line}");
+    next(&stage, &mut listener, 3);
+    // What can change does.
     let good = sql(&parts, COUNT);
     let changed = "[log]\nlevel = \"debug\"\n[turn]\nrows_max = 7\n";
     let line = stage.change(&good, changed);
     assert!(line.contains("the same SQL"), "{line}");
     assert!(line.contains("sinks kept Alerts, Log"), "{line}");
-    next(&stage, &mut listener, 3);
+    next(&stage, &mut listener, 4);
+    assert_eq!(next_row(&mut log)["event"], "config.refused");
     assert_eq!(next_row(&mut log)["event"], "config.refused");
     assert_eq!(next_row(&mut log)["event"], "config.changed");
     assert_eq!(stage.connections(), 1);
@@ -502,7 +507,10 @@ fn kills_during_reloads_leave_one_configuration_and_lose_nothing() {
     let (mut changed, mut before) = (0, 500);
     for kill in 1..=KILLS {
         for turn in 0..=random.below(2) {
-            stage.site.configure(&sql(&parts, 10 * kill + turn), busy);
+            // The daemon may be reading the one before.
+            let next = stage.site.path("next.sql");
+            std::fs::write(&next, sql(&parts, 10 * kill + turn)).unwrap();
+            std::fs::rename(&next, stage.site.path("app.sql")).unwrap();
             stage.site.signal("HUP");
             wait::hang(Duration::from_millis(random.below(40)));
         }

@@ -55,6 +55,12 @@ pub enum Refused {
         /// The key.
         key: &'static str,
     },
+    /// It has no stream at all, and there are some: more likely a file that is being written.
+    #[error(
+        "there is no stream in its SQL any more, so that all state would go: if that is meant, \
+         restart the daemon"
+    )]
+    Empty,
     /// The pipeline does not go over to it.
     #[error(transparent)]
     Pipeline(#[from] crate::pipeline::PipelineError),
@@ -158,6 +164,10 @@ impl Running {
         tell_all(&prepared.warnings, &prepared.texts);
         let mut next = InForce::new(prepared);
         if let Some(before) = &self.in_force {
+            let streams = |one: &InForce| one.wanted.application.streams.len();
+            if streams(&next) == 0 && streams(before) > 0 {
+                return Err(Refused::Empty);
+            }
             settle_fixed(&before.settings, &mut next.settings)?;
         }
         self.check_state(&next)?;
