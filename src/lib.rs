@@ -18,6 +18,8 @@ pub mod http;
 
 pub mod mqtt;
 
+pub mod serial;
+
 pub mod source;
 
 pub mod framing;

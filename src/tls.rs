@@ -491,6 +491,41 @@ impl Pem {
     }
 }
 
+/// What a failed handshake comes down to, in a sentence for whoever set the options `<prefix>.ca`
+/// and so on; `None` when the error is not one of TLS.
+#[must_use]
+pub fn explain(error: &std::io::Error, prefix: &str) -> Option<String> {
+    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
+    let error = error.get_ref()?.downcast_ref::<Error>()?;
+    Some(match error {
+        // The second: of one that has the name of one of ours, and another key.
+        Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
+            format!("its certificate is not of an authority that we trust: see {prefix}.ca")
+        }
+        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            format!("its certificate is for another name: see {prefix}.server_name ({error})")
+        }
+        Error::InvalidCertificate(
+            Bad::Expired
+            | Bad::ExpiredContext { .. }
+            | Bad::NotValidYet
+            | Bad::NotValidYetContext { .. },
+        ) => format!("its certificate is not valid at this time, or our clock is wrong ({error})"),
+        Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            "it does not speak TLS on this port".to_owned()
+        }
+        Error::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnknownCA
+            | Alert::CertificateUnknown
+            | Alert::CertificateExpired
+            | Alert::AccessDenied,
+        ) => format!("it does not accept our certificate: see {prefix}.cert ({error})"),
+        other => other.to_string(),
+    })
+}
+
 /// The authorities that the system trusts; those built in where it has none.
 fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();

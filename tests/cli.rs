@@ -199,6 +199,92 @@ fn test_ends_with_the_counts_and_with_1_when_a_case_fails() {
     assert!(out.ends_with("1 passed, 1 failed\n"), "{out}");
 }
 
+#[test]
+fn further_files_hold_over_the_first_and_may_stand_alone() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (base, site) = (
+        "config/examples/plant.toml",
+        "config/examples/site-north.toml",
+    );
+    let both = [base, "--config", site];
+    let (code, out, err) = said(&eventflux(&[&["check"], &both[..]].concat(), here, ""));
+    assert_eq!((code, err.as_str()), (0, ""));
+    let right = format!("{base}, {site}: 2 streams (1 sources, 1 sinks), 1 queries: all right\n");
+    assert_eq!(out, right);
+
+    let list = [&["config", "list"], &both[..]].concat();
+    let (code, out, _) = said(&eventflux(&list, here, ""));
+    assert_eq!(code, 0);
+    let url = "streams.Alerts.http.url = \"https://central.example/north/alerts\"";
+    assert!(
+        out.contains(&format!("{url}  # stream, {site}:12\n")),
+        "{out}"
+    );
+    assert!(out.contains("idle_timeout = \"10 min\"  # stream, config/examples/plant.toml:"));
+    let alone = ["config", "list", "--config", base, "--config", site];
+    assert_eq!(said(&eventflux(&alone, here, "")), (0, out, String::new()));
+
+    let json = [&["config", "list", "--json"], &both[..]].concat();
+    let (code, out, _) = said(&eventflux(&json, here, ""));
+    assert_eq!(code, 0);
+    let objects = out.lines().map(|line| serde_json::from_str(line).unwrap());
+    let objects: Vec<serde_json::Value> = objects.collect();
+    let find = |name: &str| {
+        objects
+            .iter()
+            .find(|object| object["name"] == name)
+            .unwrap()
+    };
+    let expected = serde_json::json!({
+        "name": "store.path", "value": "/media/ssd/eventflux", "secret": false, "layer": "file",
+        "file": site, "line": 4, "column": 8,
+    });
+    assert_eq!(find("store.path"), &expected);
+    assert_eq!(find("checkpoint.keep")["value"], 2);
+    assert_eq!(find("streams.Alerts.outbox.ttl")["value"], "7 d");
+
+    let (code, _, err) = said(&eventflux(&["check"], here, ""));
+    assert_eq!(code, 2, "{err}");
+    let (code, _, err) = said(&eventflux(
+        &["check", base, "--config", "none.toml"],
+        here,
+        "",
+    ));
+    assert_eq!(code, 3);
+    assert!(
+        err.contains("none.toml: error: cannot read 'none.toml'"),
+        "{err}"
+    );
+}
+
+#[test]
+fn connectors_and_the_schema_are_told_by_the_program() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (code, out, _) = said(&eventflux(&["connectors"], here, ""));
+    assert_eq!(code, 0);
+    assert!(out.contains("Sources: `mqtt`"), "{out}");
+    let (code, out, _) = said(&eventflux(&["connectors", "mqtt"], here, ""));
+    assert_eq!(code, 0);
+    for part in [
+        "As a source:",
+        "As a sink:",
+        "| `mqtt.topic` | ",
+        " | required | ",
+    ] {
+        assert!(out.contains(part), "{part} is missing in\n{out}");
+    }
+    let (code, out, err) = said(&eventflux(&["connectors", "mqqt"], here, ""));
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.contains("did you mean 'mqtt'?"), "{err}");
+    let (code, out, _) = said(&eventflux(&["config", "schema"], here, ""));
+    assert_eq!(code, 0);
+    let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        schema["$schema"],
+        "https://json-schema.org/draft/2020-12/schema"
+    );
+}
+
 /// What `make run` shows, but with events of our own and without the broker.
 #[cfg(feature = "broker")]
 #[test]

@@ -12,6 +12,15 @@
     reason = "a test that fails says where"
 )]
 
+#[path = "config/pages.rs"]
+mod pages;
+#[path = "config/schema.rs"]
+mod schema;
+#[path = "config/secrets.rs"]
+mod secrets;
+#[path = "config/together.rs"]
+mod together;
+
 use std::path::{Path, PathBuf};
 
 use eventflux::config::{self, Durability, Environment, Loaded};
@@ -214,6 +223,8 @@ fn the_list_tells_every_value_and_its_layer() {
     let toml = "[application]\nsql = \"x;\"\n[store]\ncache_bytes = 2097152\n\
         path = \"/${PLANT}\"\n[streams.S]\nmqtt.password = \"${secret:where}\"\n";
     let folder = tempfile::tempdir().unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(folder.path(), private).unwrap();
     std::fs::write(folder.path().join("where"), "hunter2").unwrap();
     let environment = |name: &str| match name {
         "CREDENTIALS_DIRECTORY" => Some(folder.path().display().to_string()),

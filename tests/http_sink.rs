@@ -1,4 +1,4 @@
-//! The HTTP sink against a small server that answers as it is told.
+//! The HTTP sink against a server that answers as it is told.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,286 +6,147 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/delivering.rs"]
+mod delivering;
+#[path = "common/http.rs"]
+mod http;
 #[path = "common/wait.rs"]
 mod wait;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use delivering::{json, key, number, sink, start, text};
 use eventflux::config::Definition;
 use eventflux::config::options::{Layer, OptionValue, Options};
-use eventflux::event::{Field, OutputKey, Schema, Seq, Timestamp, Type, Value};
-use eventflux::sink::{Confirmed, Context, Delivery, Metrics, Refused, Sink};
-use tokio::sync::{mpsc, watch};
+use eventflux::event::{Field, ReportKind, Schema, Type};
+use eventflux::sink::Sink;
+use http::{Act, Message, Server, body, free_port, say};
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const PATH: &str = "/alerts?x=1";
 
-/// What the server got.
-struct Request {
-    head: String,
-    body: String,
-    at: Instant,
+fn numbers(requests: &[Message]) -> Vec<Vec<u64>> {
+    requests.iter().map(numbers_of).collect()
 }
 
-impl Request {
-    fn header(&self, name: &str) -> Option<&str> {
-        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        let found = lines.find(|(known, _)| known.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value)
-    }
-}
-
-/// Answers connection after connection with the next status line and headers; an empty answer
-/// closes the connection without one. After the last, it is 204 for ever.
-fn serve(answers: &'static [&'static str]) -> (String, Receiver<Request>) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let url = format!("http://{}/alerts?x=1", listener.local_addr().unwrap());
-    let (to, requests) = sync_channel(1_000);
-    std::thread::spawn(move || {
-        let mut answers = answers.iter();
-        for stream in listener.incoming() {
-            let _ = answer(stream.unwrap(), &mut answers, &to);
-        }
-    });
-    (url, requests)
-}
-
-fn answer(
-    mut stream: TcpStream,
-    answers: &mut std::slice::Iter<'_, &str>,
-    to: &SyncSender<Request>,
-) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head)? == 0 {
-                return Ok(());
-            }
-        }
-        let at = Instant::now();
-        let mut request = Request {
-            head,
-            body: String::new(),
-            at,
-        };
-        let length = request.header("content-length").unwrap().parse().unwrap();
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body)?;
-        request.body = String::from_utf8(body).unwrap();
-        to.send(request).unwrap();
-        match answers.next() {
-            Some(&"") => return Ok(()),
-            Some(&"hang") => wait::hang(Duration::from_millis(600)),
-            Some(answer) => {
-                write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 2\r\n\r\nok")?;
-            }
-            None => write!(stream, "HTTP/1.1 204 No Content\r\n\r\n")?,
-        }
-    }
-}
-
-struct Delivering {
-    to: mpsc::Sender<Delivery>,
-    settled: watch::Sender<OutputKey>,
-    confirmed: crossbeam::channel::Receiver<Confirmed>,
-    stop: watch::Sender<bool>,
-    metrics: Arc<Metrics>,
-    thread: std::thread::JoinHandle<()>,
-}
-
-fn schema() -> Schema {
-    Schema::new(vec![Field {
-        name: "n".to_owned(),
-        ty: Type::Long,
-    }])
-}
-
-fn start(url: &str, more: &[(&str, OptionValue)]) -> Delivering {
-    let text = |text: &str| OptionValue::Text(text.to_owned());
-    let mut options = Options::default();
-    options.set("http.url", text(url), Layer::Sql);
-    options.set("http.header.X-Site", text("plant 7"), Layer::Sql);
-    options.set("http.retry.min", OptionValue::Integer(10), Layer::Sql);
-    for (name, value) in more {
-        options.set(name, value.clone(), Layer::Sql);
-    }
-    let sink = Sink::new(&Definition {
-        stream: "S",
-        extension: "http",
-        format: "json",
-        options: &options,
-        schema: &schema(),
-        client_id: "",
-    })
-    .unwrap();
-    let (to, deliveries) = mpsc::channel(100);
-    let (confirm, confirmed) = crossbeam::channel::bounded(2);
-    let (settled, is_settled) = watch::channel(OutputKey::default());
-    let (stop, stopped) = watch::channel(false);
-    let metrics = Arc::new(Metrics::default());
-    let context = Context {
-        name: "Alerts".to_owned(),
-        sink: 0,
-        deliveries: deliveries.into(),
-        settled: is_settled,
-        confirmed: confirm,
-        stop: stopped,
-        stop_within: Duration::from_millis(200),
-        metrics: Arc::clone(&metrics),
-        reporter: eventflux::report::Reporter::default(),
-    };
-    let thread = std::thread::spawn(move || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(sink.run(context));
-    });
-    Delivering {
-        to,
-        settled,
-        confirmed,
-        stop,
-        metrics,
-        thread,
-    }
-}
-
-fn key(number: u64) -> OutputKey {
-    OutputKey {
-        seq: Seq(number),
-        ..OutputKey::default()
-    }
-}
-
-impl Delivering {
-    fn send(&self, number: u64) {
-        let delivery = Delivery {
-            key: key(number),
-            id: format!("ab-{number}-0-0"),
-            time: Timestamp(0),
-            made: Timestamp(0),
-            schema: Arc::new(schema()),
-            row: vec![Value::Int(i64::try_from(number).unwrap())],
-        };
-        self.to.blocking_send(delivery).unwrap();
-    }
-
-    fn wait_confirmed(&self, number: u64) {
-        loop {
-            let word = self.confirmed.recv_timeout(DEADLINE).unwrap();
-            assert_eq!(word.refused, None);
-            if word.key == key(number) {
-                return;
-            }
-        }
-    }
-
-    fn end(self) -> Arc<Metrics> {
-        drop(self.to);
-        self.thread.join().unwrap();
-        self.metrics
-    }
+fn numbers_of(request: &Message) -> Vec<u64> {
+    let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+    let rows = body.as_array().unwrap().iter();
+    rows.map(|row| row["n"].as_u64().unwrap()).collect()
 }
 
 #[test]
 fn what_may_pass_is_tried_again_with_the_same_id() {
-    let (url, requests) = serve(&[
-        "200 OK",
-        "500 Internal Server Error",
-        "",
-        "503 Service Unavailable",
-        "408 Request Timeout",
-        "429 Too Many Requests\r\nRetry-After: 1",
-        "302 Found\r\nLocation: /elsewhere",
-        "201 Created",
+    let server = Server::new([
+        say("200 OK"),
+        say("500 Internal Server Error"),
+        Act::Close,
+        say("503 Service Unavailable"),
+        say("408 Request Timeout"),
+        Act::Cut("HTTP/1.1 200 O"),
+        Act::Cut("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"),
+        Act::Cut("nonsense\r\n\r\n"),
+        say("429 Too Many Requests\r\nRetry-After: 1"),
+        say(
+            "503 Service Unavailable\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             Retry-After: Sun, 06 Nov 1994 08:49:38 GMT",
+        ),
+        say("302 Found\r\nLocation: /elsewhere"),
+        Act::SayAndClose("425 Too Early".to_owned()),
+        say("201 Created"),
     ]);
-    let sink = start(&url, &[]);
+    let header = [("http.header.X-Site", text("plant 7"))];
+    let sink = start(&server.url(PATH), &header);
     sink.send(1);
     sink.wait_confirmed(1);
     sink.send(2);
     sink.wait_confirmed(2);
-    let requests: Vec<Request> = requests.try_iter().collect();
-    assert_eq!(requests.len(), 8);
+    let requests = server.rest();
+    assert!(requests.len() >= 13, "{}", requests.len());
     for (index, request) in requests.iter().enumerate() {
         let number = if index == 0 { 1 } else { 2 };
-        assert!(
-            request.head.starts_with("POST /alerts?x=1 HTTP/1.1"),
-            "{}",
-            request.head
-        );
-        assert_eq!(request.body, format!("{{\"n\":{number}}}"));
-        assert_eq!(
-            request.header("idempotency-key").unwrap(),
-            format!("ab-{number}-0-0")
-        );
+        assert_eq!(request.line, "POST /alerts?x=1 HTTP/1.1");
+        assert_eq!(request.text(), json(number));
+        let id = format!("ab-{number}-0-0");
+        assert_eq!(request.header("idempotency-key"), Some(id.as_str()));
         assert_eq!(request.header("content-type"), Some("application/json"));
         assert_eq!(request.header("x-site"), Some("plant 7"));
+        assert_eq!(request.header("host").unwrap(), server.at.to_string());
+        assert_eq!(request.header("x-eventflux-historical"), None);
+        let age = request.header("x-eventflux-age-ms").unwrap();
+        assert!(age.parse::<u64>().unwrap() < 20_000, "{age}");
     }
-    let asked_for = requests[6].at - requests[5].at;
-    assert!(asked_for >= Duration::from_secs(1), "{asked_for:?}");
+    let asked_for = requests[10].at - requests[8].at;
+    assert!(asked_for >= Duration::from_secs(2), "{asked_for:?}");
     let metrics = sink.end();
     assert_eq!(metrics.delivered.load(Ordering::Relaxed), 2);
-    assert_eq!(metrics.retries.load(Ordering::Relaxed), 6);
+    // Two found the kept connection closed, and went out again at once.
+    assert_eq!(metrics.retries.load(Ordering::Relaxed), 9);
+    assert_eq!(metrics.connects.load(Ordering::Relaxed), 2);
+    assert_eq!(metrics.disconnects.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_connection_is_kept_as_long_as_the_server_keeps_it() {
+    let server = Server::new([
+        say("200 OK"),
+        say("200 OK"),
+        Act::SayAndClose("200 OK".to_owned()),
+        say("200 OK\r\nConnection: close"),
+        Act::Endless("200 OK"),
+        say("200 OK"),
+    ]);
+    let sink = start(&server.url("/"), &[]);
+    for number in 1..=6 {
+        sink.send(number);
+        sink.wait_confirmed(number);
+    }
+    let connections: Vec<usize> = (0..6).map(|_| server.next().connection).collect();
+    assert_eq!(connections, [1, 1, 1, 2, 3, 4]);
+    assert_eq!(sink.end().retries.load(Ordering::Relaxed), 0);
 }
 
 #[test]
 fn what_is_refused_for_good_is_said_in_its_place() {
-    let (url, requests) = serve(&[
-        "200 OK",
-        "503 Service Unavailable",
-        "400 Bad Request",
-        "404 Not Found",
-        "200 OK",
+    let server = Server::new([
+        say("200 OK"),
+        say("503 Service Unavailable"),
+        body("400 Bad Request", "no such device"),
+        say("404 Not Found"),
+        say("200 OK"),
     ]);
-    let sink = start(&url, &[]);
+    let mut sink = start(&server.url("/"), &[]);
     (1..=4).for_each(|number| sink.send(number));
-    let mut words = Vec::new();
-    while words
-        .last()
-        .is_none_or(|last: &Confirmed| last.key < key(4))
-    {
-        words.push(sink.confirmed.recv_timeout(DEADLINE).unwrap());
-    }
-    let word = |number, refused: Option<(&str, u32)>| Confirmed {
-        sink: 0,
-        key: key(number),
-        refused: refused.map(|(why, attempts)| Refused {
-            why: why.to_owned(),
-            attempts,
-        }),
-    };
-    let all = [
-        word(1, None),
-        word(2, Some(("status 400: ok", 2))),
-        word(3, Some(("status 404: ok", 1))),
-        word(4, None),
+    let refused = [
+        (2, "status 400: no such device".to_owned(), 2),
+        (3, "status 404: ok".to_owned(), 1),
     ];
-    assert_eq!(words, all);
+    assert_eq!(sink.wait_settled(4), refused);
+    assert_eq!(server.rest().len(), 5);
+    let kinds: Vec<ReportKind> = std::iter::from_fn(|| sink.reports.try_recv().ok())
+        .map(|report| report.kind)
+        .collect();
+    let expected = [ReportKind::SinkUp, ReportKind::SinkDown, ReportKind::SinkUp];
+    assert_eq!(kinds, expected);
     let metrics = sink.end();
-    assert_eq!(requests.try_iter().count(), 5);
     assert_eq!(metrics.refused.load(Ordering::Relaxed), 2);
     assert_eq!(metrics.delivered.load(Ordering::Relaxed), 2);
 }
 
 #[test]
 fn a_wrong_token_costs_nothing_but_time() {
-    let (url, requests) = serve(&[
-        "401 Unauthorized",
-        "403 Forbidden",
-        "407 Proxy Authentication Required",
-        "200 OK",
+    let server = Server::new([
+        say("401 Unauthorized"),
+        say("403 Forbidden"),
+        say("407 Proxy Authentication Required"),
+        say("200 OK"),
     ]);
-    let sink = start(&url, &[]);
+    let sink = start(&server.url("/"), &[("http.bearer", text("old"))]);
     sink.send(1);
     sink.wait_confirmed(1);
-    assert_eq!(requests.try_iter().count(), 4);
+    let requests = server.rest();
+    assert_eq!(requests.len(), 4);
+    assert_eq!(requests[0].header("authorization"), Some("Bearer old"));
     let metrics = sink.end();
     assert_eq!(metrics.retries.load(Ordering::Relaxed), 3);
     assert_eq!(metrics.refused.load(Ordering::Relaxed), 0);
@@ -294,37 +155,36 @@ fn a_wrong_token_costs_nothing_but_time() {
 #[test]
 fn what_was_given_up_is_not_delivered_any_more() {
     // The first is tried once, and given up before it is tried again.
-    let (url, requests) = serve(&["503 Service Unavailable"]);
-    let sink = start(&url, &[("http.retry.min", OptionValue::Integer(200))]);
+    let server = Server::new([say("503 Service Unavailable")]);
+    let sink = start(&server.url("/"), &[("http.retry.min", number(200))]);
     (1..=4).for_each(|number| sink.send(number));
-    let first = requests.recv_timeout(DEADLINE).unwrap();
-    assert_eq!(first.body, "{\"n\":1}");
+    assert_eq!(server.next().text(), json(1));
     sink.settled.send_replace(key(3));
     sink.wait_confirmed(4);
-    let rest: Vec<String> = requests.try_iter().map(|request| request.body).collect();
-    assert_eq!(rest, ["{\"n\":4}"]);
+    let rest: Vec<Message> = server.rest();
+    let rest: Vec<&str> = rest.iter().map(Message::text).collect();
+    assert_eq!(rest, [json(4)]);
     let metrics = sink.end();
     assert_eq!(metrics.passed_over.load(Ordering::Relaxed), 3);
 }
 
 #[test]
 fn an_answer_that_does_not_come_is_no_answer() {
-    let (url, requests) = serve(&["hang", "200 OK"]);
-    let sink = start(&url, &[("http.timeout", OptionValue::Integer(300))]);
+    let hang = || Act::Hang(Duration::from_secs(2));
+    let server = Server::new([hang(), hang(), say("200 OK")]);
+    let sink = start(&server.url("/"), &[("http.timeout", number(100))]);
+    let begin = Instant::now();
     sink.send(1);
     sink.wait_confirmed(1);
-    assert_eq!(requests.try_iter().count(), 2);
-    assert_eq!(sink.end().retries.load(Ordering::Relaxed), 1);
+    assert!(begin.elapsed() < Duration::from_secs(2));
+    assert_eq!(server.rest().len(), 3);
+    assert_eq!(sink.end().retries.load(Ordering::Relaxed), 2);
 }
 
 #[test]
 fn nobody_there_confirms_nothing_and_stops_at_once() {
-    let port = {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        listener.local_addr().unwrap().port()
-    };
-    let url = format!("http://127.0.0.1:{port}/");
-    let sink = start(&url, &[("http.retry.min", OptionValue::Integer(60_000))]);
+    let url = format!("http://127.0.0.1:{}/", free_port());
+    let sink = start(&url, &[("http.retry.min", number(60_000))]);
     sink.send(1);
     wait::wait_until("a first attempt", || {
         sink.metrics.retries.load(Ordering::Relaxed) > 0
@@ -341,16 +201,11 @@ fn nobody_there_confirms_nothing_and_stops_at_once() {
 
 #[test]
 fn many_in_order_with_a_slow_reader_of_confirmations() {
-    let (url, requests) = serve(&[]);
-    let sink = start(&url, &[]);
+    let server = Server::new([]);
+    let sink = start(&server.url("/"), &[]);
     (1..=50).for_each(|number| sink.send(number));
-    let bodies: Vec<String> = (0..50)
-        .map(|_| requests.recv_timeout(DEADLINE).unwrap().body)
-        .collect();
-    let expected: Vec<String> = (1..=50)
-        .map(|number| format!("{{\"n\":{number}}}"))
-        .collect();
-    assert_eq!(bodies, expected);
+    let bodies: Vec<String> = (0..50).map(|_| server.next().text().to_owned()).collect();
+    assert_eq!(bodies, (1..=50).map(json).collect::<Vec<String>>());
     // Two places hold the confirmations of fifty.
     sink.wait_confirmed(50);
     sink.end();
@@ -358,52 +213,204 @@ fn many_in_order_with_a_slow_reader_of_confirmations() {
 
 #[test]
 fn refusals_do_not_merge_while_nobody_listens() {
-    let (url, requests) = serve(&["422 Unprocessable Entity"; 9]);
-    let sink = start(&url, &[]);
+    let server = Server::new((0..9).map(|_| say("422 Unprocessable Content")));
+    let sink = start(&server.url("/"), &[]);
     (1..=12).for_each(|number| sink.send(number));
     for _ in 0..12 {
-        requests.recv_timeout(DEADLINE).unwrap();
+        server.next();
     }
-    let mut words: Vec<(u64, bool)> = Vec::new();
-    while words.last().is_none_or(|(last, _)| *last < 12) {
-        let word = sink.confirmed.recv_timeout(DEADLINE).unwrap();
-        words.push((word.key.seq.0, word.refused.is_some()));
-    }
-    let refused: Vec<u64> = words
-        .iter()
-        .filter(|word| word.1)
-        .map(|word| word.0)
-        .collect();
+    let refused = sink.wait_settled(12);
+    let refused: Vec<u64> = refused.iter().map(|word| word.0).collect();
     assert_eq!(refused, (1..=9).collect::<Vec<u64>>());
+    sink.end();
+}
+
+/// So many in one request, and so many bytes; each request a list, of one too.
+#[test]
+fn several_go_together() {
+    // What comes first waits for the server, so that the rest is there together.
+    let server = Server::new([say("503 Service Unavailable\r\nRetry-After: 1")]);
+    let one = i64::try_from(json(1).len()).unwrap();
+    let options = [
+        ("http.batch.messages_max", number(4)),
+        ("http.batch.bytes_max", number(3 * one + 5)),
+    ];
+    let sink = start(&server.url("/"), &options);
+    sink.send(1);
+    server.next();
+    (2..=8).for_each(|number| sink.send(number));
+    sink.wait_confirmed(8);
+    let requests = server.rest();
+    let expected = [vec![1], vec![2, 3, 4], vec![5, 6, 7], vec![8]];
+    assert_eq!(numbers(&requests), expected);
+    let keys: Vec<&str> = requests
+        .iter()
+        .map(|request| request.header("idempotency-key").unwrap())
+        .collect();
+    let expected = [
+        "ab-1-0-0",
+        "ab-2-0-0..ab-4-0-0",
+        "ab-5-0-0..ab-7-0-0",
+        "ab-8-0-0",
+    ];
+    assert_eq!(keys, expected);
+    assert_eq!(requests[1].header("x-eventflux-count"), Some("3"));
+    assert_eq!(sink.end().delivered.load(Ordering::Relaxed), 8);
+}
+
+#[test]
+fn a_request_waits_for_more_and_not_for_ever() {
+    let server = Server::new([]);
+    let options = [
+        ("http.batch.messages_max", number(3)),
+        ("http.batch.linger", number(300)),
+    ];
+    let sink = start(&server.url("/"), &options);
+    let begin = Instant::now();
+    (1..=4).for_each(|number| sink.send(number));
+    assert_eq!(numbers_of(&server.next()), [1, 2, 3]);
+    let full = begin.elapsed();
+    assert_eq!(numbers_of(&server.next()), [4]);
+    assert!(full < Duration::from_millis(250), "{full:?}");
+    assert!(begin.elapsed() >= Duration::from_millis(300));
+    sink.end();
+}
+
+/// A server that refuses every list with a 3 or a 6 in it.
+#[test]
+fn only_the_culprits_among_several_are_refused() {
+    let server = Server::new([say("503 Service Unavailable\r\nRetry-After: 1")]);
+    let options = [("http.batch.messages_max", number(8))];
+    let sink = start(&server.url("/"), &options);
+    sink.send(1);
+    server.next();
+    let lists: [&[u64]; 10] = [
+        &[1],
+        &[2, 3, 4, 5, 6, 7, 8, 9],
+        &[2, 3, 4, 5],
+        &[2, 3],
+        &[2],
+        &[3],
+        &[4, 5],
+        &[6, 7, 8, 9],
+        &[6, 7],
+        &[6],
+    ];
+    for list in lists {
+        let is_bad = list.contains(&3) || list.contains(&6);
+        server.then(say(if is_bad { "400 Bad Request" } else { "200 OK" }));
+    }
+    (2..=9).for_each(|number| sink.send(number));
+    let refused = sink.wait_settled(9);
+    let refused: Vec<(u64, u32)> = refused.iter().map(|word| (word.0, word.2)).collect();
+    assert_eq!(refused, [(3, 1), (6, 1)]);
+    let requests = numbers(&server.rest());
+    assert_eq!(requests[..10], lists);
+    assert_eq!(requests[10..], [vec![7], vec![8, 9]]);
+    assert_eq!(sink.end().delivered.load(Ordering::Relaxed), 7);
+}
+
+/// What is about the address is not searched for among the outputs.
+#[test]
+fn a_wrong_address_refuses_all_at_once() {
+    let server = Server::new([
+        say("503 Service Unavailable\r\nRetry-After: 1"),
+        say("200 OK"),
+        say("404 Not Found"),
+    ]);
+    let options = [("http.batch.messages_max", number(8))];
+    let sink = start(&server.url("/"), &options);
+    sink.send(1);
+    server.next();
+    (2..=9).for_each(|number| sink.send(number));
+    let refused = sink.wait_settled(9);
+    assert_eq!(refused.len(), 8);
+    assert_eq!(server.rest().len(), 2);
+    assert_eq!(sink.end().refused.load(Ordering::Relaxed), 8);
+}
+
+#[test]
+fn placeholders_packing_and_methods() {
+    let server = Server::new([]);
+    let options = [
+        ("http.method", text("PUT")),
+        ("http.header.X-Site", text("at {{site}}")),
+        ("http.header.Content-Type", text("application/x-rows+json")),
+        ("http.compression", text("gzip")),
+        ("http.batch.messages_max", number(100)),
+        ("http.batch.linger", number(50)),
+    ];
+    let url = format!("http://{}/sites/{{{{site}}}}?id={{{{n}}}}", server.at);
+    let sink = start(&url, &options);
+    sink.send_of(1, "a/b c");
+    // No header has a line feed in it: that one is refused, the others go on.
+    sink.send_of(2, "a\nb");
+    sink.send_of(3, &"x".repeat(1_000));
+    let refused = sink.wait_settled(3);
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].0, 2);
+    assert!(refused[0].1.contains("x-site"), "{}", refused[0].1);
+    let requests = server.rest();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0].line, "PUT /sites/a%2Fb%20c?id=1 HTTP/1.1");
+    assert_eq!(requests[0].header("x-site"), Some("at a/b c"));
+    let kind = requests[0].header("content-type");
+    assert_eq!(kind, Some("application/x-rows+json"));
+    // Packed only where that is less.
+    assert_eq!(requests[0].header("content-encoding"), None);
+    assert_eq!(requests[1].header("content-encoding"), Some("gzip"));
+    let mut plain = String::new();
+    let mut gzip = flate2::read::GzDecoder::new(requests[1].body.as_slice());
+    std::io::Read::read_to_string(&mut gzip, &mut plain).unwrap();
+    assert!(plain.starts_with("[{\"n\":3,"), "{plain}");
     sink.end();
 }
 
 #[test]
 fn bad_options_are_named() {
-    for (name, value) in [
-        ("http.url", "ftp://x"),
-        ("http.url", "/path"),
-        ("http.url", "http://"),
-        ("http.header.a b", "x"),
-        ("http.header.X", "a\nb"),
-    ] {
-        let mut options = Options::default();
-        let text = |text: &str| OptionValue::Text(text.to_owned());
-        options.set("http.url", text("http://localhost"), Layer::Default);
-        options.set(name, text(value), Layer::Sql);
-        let schema = Schema::new(Vec::new());
-        assert_eq!(
-            Sink::new(&Definition {
-                stream: "S",
-                extension: "http",
-                format: "json",
-                options: &options,
-                schema: &schema,
-                client_id: ""
-            })
-            .unwrap_err()
-            .option,
-            name
-        );
+    let cases: [(&str, OptionValue, &[(&str, OptionValue)]); 16] = [
+        ("http.url", text("ftp://x"), &[]),
+        ("http.url", text("/path"), &[]),
+        ("http.url", text("http://"), &[]),
+        ("http.url", text("http://me:secret@x/"), &[]),
+        ("http.url", text("http://x/{{none}}"), &[]),
+        ("http.header.a b", text("x"), &[]),
+        ("http.header.Host", text("x"), &[]),
+        ("http.header.X", text("{{none}}"), &[]),
+        ("http.header.x", text("a\nb"), &[]),
+        ("http.timeout", number(0), &[]),
+        ("http.password", text("x"), &[]),
+        ("http.bearer", text("x"), &[("http.username", text("me"))]),
+        (
+            "http.header.Authorization",
+            text("x"),
+            &[("http.bearer", text("y"))],
+        ),
+        ("http.oauth2.url", text("http://x/token"), &[]),
+        ("http.oauth2.scope", text("x"), &[]),
+        ("http.tls.ca", text("/no/such/file"), &[]),
+    ];
+    for (name, value, more) in cases {
+        let mut options = vec![(name, value)];
+        options.extend(more.iter().cloned());
+        let fault = sink("http://localhost", &options).unwrap_err();
+        assert_eq!(fault.option, name, "{fault}");
     }
+    let schema = Schema::new(vec![Field {
+        name: "bytes".to_owned(),
+        ty: Type::Bytes,
+    }]);
+    let mut options = Options::default();
+    options.set("http.url", text("http://localhost"), Layer::Sql);
+    options.set("http.batch.messages_max", number(2), Layer::Sql);
+    options.set("raw.column", text("bytes"), Layer::Sql);
+    let fault = Sink::new(&Definition {
+        stream: "S",
+        extension: "http",
+        format: "raw",
+        options: &options,
+        schema: &schema,
+        client_id: "",
+    });
+    assert_eq!(fault.unwrap_err().option, "http.batch.messages_max");
 }

@@ -6,201 +6,34 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "mqtt/ends.rs"]
+mod ends;
+#[path = "mqtt/exactly_once.rs"]
+mod exactly_once;
 #[path = "common/mosquitto.rs"]
 mod mosquitto;
+#[path = "mqtt/proxy.rs"]
+mod proxy;
+#[path = "mqtt/rough.rs"]
+mod rough;
+#[path = "mqtt/tls.rs"]
+mod tls;
 #[path = "common/wait.rs"]
 mod wait;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Receiver;
-use eventflux::config::Definition;
-use eventflux::config::options::{Layer, OptionValue, Options};
 use eventflux::decode::Reason;
-use eventflux::event::{
-    DeliveryMark, Field, OutputKey, Rejected, Schema, Seq, Timestamp, Type, Value,
-};
-use eventflux::sink::{self, Confirmed, Delivery, Sink};
-use eventflux::source::{self, Arrival, Dropped, Source};
-use tokio::sync::{mpsc, oneshot, watch};
+use eventflux::event::Value;
+use eventflux::sink;
+use eventflux::source::{self, Dropped};
 
+use crate::ends::{Delivering, Running, VERSIONS, key, numbered};
 use crate::mosquitto::{DEADLINE, Mosquitto, wait_until};
-
-const VERSIONS: [&str; 2] = ["3.1.1", "5"];
-
-fn schema() -> Schema {
-    let field = |name: &str, ty| Field {
-        name: name.to_owned(),
-        ty,
-    };
-    Schema::new(vec![field("n", Type::Long), field("text", Type::String)])
-}
-
-fn options(all: &[(&str, &str)]) -> Options {
-    let mut options = Options::default();
-    for (name, text) in all {
-        let value = match text.parse() {
-            Ok(number) if *name != "mqtt.version" => OptionValue::Integer(number),
-            _ => OptionValue::Text((*text).to_owned()),
-        };
-        options.set(name, value, Layer::Sql);
-    }
-    options
-}
-
-/// A source on a thread and a runtime of its own, as in the daemon.
-struct Running {
-    arrivals: Receiver<Arrival>,
-    released: watch::Sender<u64>,
-    stop: watch::Sender<bool>,
-    kill: Option<oneshot::Sender<()>>,
-    metrics: Arc<source::Metrics>,
-    thread: JoinHandle<()>,
-}
-
-impl Running {
-    fn start(broker: &Mosquitto, more: &[(&str, &str)], tail: Vec<DeliveryMark>) -> Running {
-        Running::with_capacity(broker, more, tail, 64)
-    }
-
-    fn with_capacity(
-        broker: &Mosquitto,
-        more: &[(&str, &str)],
-        tail: Vec<DeliveryMark>,
-        capacity: usize,
-    ) -> Running {
-        let running = Running::at(&broker.url(), more, tail, capacity);
-        // The subscription is written right after; the broker logs it.
-        wait_until("the source is subscribed", || {
-            broker.log().contains("plant/#") || broker.log().contains("other/#")
-        });
-        running
-    }
-
-    fn at(url: &str, more: &[(&str, &str)], tail: Vec<DeliveryMark>, capacity: usize) -> Running {
-        let mut all = vec![("mqtt.broker", url), ("mqtt.topic", "plant/#")];
-        all.extend(more);
-        let source = Source::new(&Definition {
-            stream: "S",
-            extension: "mqtt",
-            format: "json",
-            options: &options(&all),
-            schema: &schema(),
-            client_id: "tester",
-        })
-        .unwrap();
-        let (to, arrivals) = crossbeam::channel::bounded(capacity);
-        let (released, was_released) = watch::channel(0);
-        let (stop, stopped) = watch::channel(false);
-        let (kill, killed) = oneshot::channel::<()>();
-        let metrics = Arc::new(source::Metrics::default());
-        let context = source::Context {
-            name: "Readings".to_owned(),
-            source: 0,
-            arrivals: to,
-            released: was_released,
-            tail,
-            stop: stopped,
-            stop_within: Duration::from_secs(5),
-            metrics: Arc::clone(&metrics),
-            reporter: eventflux::report::Reporter::default(),
-        };
-        let thread = on_a_thread(source.run(context), killed);
-        let running = Running {
-            arrivals,
-            released,
-            stop,
-            kill: Some(kill),
-            metrics,
-            thread,
-        };
-        wait_until("the source is connected", || {
-            running.metrics.connected.load(Ordering::Relaxed)
-        });
-        running
-    }
-
-    /// Everything that arrives until there are `count` rows and rejects.
-    fn receive(&self, count: usize) -> Received {
-        let mut received = Received::default();
-        while received.rows.len() + received.rejected.len() < count {
-            let arrival = self
-                .arrivals
-                .recv_timeout(DEADLINE)
-                .expect("an arrival in time");
-            received.add(arrival);
-        }
-        received
-    }
-
-    fn release(&self, through: u64) {
-        self.released.send_replace(through);
-    }
-
-    /// As kill -9 does: no farewell.
-    fn kill(mut self) {
-        self.kill.take().unwrap().send(()).unwrap();
-        self.thread.join().unwrap();
-    }
-
-    /// In an orderly way.
-    fn stop(self) -> Vec<Arrival> {
-        self.stop.send_replace(true);
-        self.thread.join().unwrap();
-        self.arrivals.try_iter().collect()
-    }
-
-    fn duplicates(&self) -> u64 {
-        self.metrics.duplicates.load(Ordering::Relaxed)
-    }
-}
-
-fn on_a_thread(
-    task: impl Future<Output = ()> + Send + 'static,
-    killed: oneshot::Receiver<()>,
-) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_all().build().unwrap().block_on(async {
-            tokio::select! {
-                () = task => {}
-                Ok(()) = killed => {}
-            }
-        });
-    })
-}
-
-#[derive(Default)]
-struct Received {
-    rows: Vec<i64>,
-    rejected: Vec<Rejected>,
-    marks: Vec<DeliveryMark>,
-    through: u64,
-}
-
-impl Received {
-    fn add(&mut self, arrival: Arrival) {
-        let rows = arrival.rows.rows();
-        self.rows
-            .extend(rows.iter().map(|row| row.values[0].as_int().unwrap()));
-        self.rejected.extend(arrival.rejected);
-        self.marks.extend(arrival.marks);
-        assert!(arrival.through > self.through, "ordinals grow");
-        self.through = arrival.through;
-    }
-}
-
-fn numbered(range: std::ops::Range<i64>) -> Vec<String> {
-    range
-        .map(|n| format!("{{\"n\":{n},\"text\":\"a text of some length\"}}"))
-        .collect()
-}
 
 #[test]
 fn nothing_is_acknowledged_before_it_is_released() {
@@ -349,8 +182,8 @@ fn a_pipeline_that_is_behind_loses_no_qos_1_message() {
         let broker = Mosquitto::start_with("max_inflight_messages 1000");
         let more = [
             ("mqtt.version", version),
-            ("mqtt.queue_bytes_max", "4096"),
-            ("mqtt.batch_rows_max", "4"),
+            ("queue.bytes_max", "4096"),
+            ("queue.batch_rows_max", "4"),
         ];
         let source = Running::with_capacity(&broker, &more, Vec::new(), 1);
         broker.publish("plant/a", 1, &numbered(0..300));
@@ -381,8 +214,8 @@ fn qos_0_beyond_the_queue_is_dropped_and_counted() {
     let broker = Mosquitto::new();
     let more = [
         ("mqtt.qos", "0"),
-        ("mqtt.queue_bytes_max", "4096"),
-        ("mqtt.batch_rows_max", "4"),
+        ("queue.bytes_max", "4096"),
+        ("queue.batch_rows_max", "4"),
     ];
     let source = Running::with_capacity(&broker, &more, Vec::new(), 1);
     broker.publish("plant/a", 0, &numbered(0..300));
@@ -437,9 +270,12 @@ fn a_retained_message_can_be_ignored() {
         );
         let more = [("mqtt.version", *version), ("mqtt.retained", choice)];
         let source = Running::start(&broker, &more, Vec::new());
-        wait_until("it comes", || {
-            source.metrics.received.load(Ordering::Relaxed) == 1
-        });
+        // A broker that speaks MQTT 5 is told not to send it.
+        if (*version, choice) != ("5", "ignore") {
+            wait_until("it comes", || {
+                source.metrics.received.load(Ordering::Relaxed) == 1
+            });
+        }
         broker.publish("plant/a", 1, &numbered(8..9));
         let expected: &[i64] = if choice == "accept" { &[7, 8] } else { &[8] };
         let received = source.receive(expected.len());
@@ -563,95 +399,6 @@ fn a_sink_passes_over_what_was_given_up() {
     );
 }
 
-/// A sink on a thread and a runtime of its own.
-struct Delivering {
-    to: mpsc::Sender<Delivery>,
-    settled: watch::Sender<OutputKey>,
-    confirmed: Receiver<Confirmed>,
-    stop: watch::Sender<bool>,
-    metrics: Arc<sink::Metrics>,
-    thread: JoinHandle<()>,
-}
-
-impl Delivering {
-    fn start(url: &str, more: &[(&str, &str)]) -> Delivering {
-        let mut all = vec![("mqtt.broker", url), ("mqtt.topic", "alerts")];
-        all.extend(more);
-        let sink = Sink::new(&Definition {
-            stream: "S",
-            extension: "mqtt",
-            format: "json",
-            options: &options(&all),
-            schema: &schema(),
-            client_id: "sink",
-        })
-        .unwrap();
-        let (to, deliveries) = mpsc::channel(1_000);
-        let (confirm, confirmed) = crossbeam::channel::bounded(4);
-        let (settled, is_settled) = watch::channel(OutputKey::default());
-        let (stop, stopped) = watch::channel(false);
-        let metrics = Arc::new(sink::Metrics::default());
-        let context = sink::Context {
-            name: "Alerts".to_owned(),
-            sink: 3,
-            deliveries: deliveries.into(),
-            settled: is_settled,
-            confirmed: confirm,
-            stop: stopped,
-            stop_within: Duration::from_secs(2),
-            metrics: Arc::clone(&metrics),
-            reporter: eventflux::report::Reporter::default(),
-        };
-        let thread = on_a_thread(sink.run(context), oneshot::channel().1);
-        Delivering {
-            to,
-            settled,
-            confirmed,
-            stop,
-            metrics,
-            thread,
-        }
-    }
-
-    fn send(&self, number: u64) {
-        self.send_text(number, "x");
-    }
-
-    fn send_text(&self, number: u64, text: &str) {
-        let delivery = Delivery {
-            key: key(number),
-            id: format!("ab-{number}-0-0"),
-            time: Timestamp(1_000),
-            made: Timestamp(1_000),
-            schema: Arc::new(schema()),
-            row: vec![
-                Value::Int(i64::try_from(number).unwrap()),
-                Value::text(text),
-            ],
-        };
-        self.to.blocking_send(delivery).unwrap();
-    }
-
-    /// Waits for the confirmation of `number`; the keys grow on the way.
-    fn wait_confirmed(&self, number: u64) {
-        let mut last = OutputKey::default();
-        while last < key(number) {
-            let confirmed = self.confirmed.recv_timeout(DEADLINE).unwrap();
-            assert_eq!(confirmed.sink, 3);
-            assert!(confirmed.key > last);
-            last = confirmed.key;
-        }
-    }
-}
-
-fn key(number: u64) -> OutputKey {
-    OutputKey {
-        seq: Seq(number),
-        query: 0,
-        ordinal: 0,
-    }
-}
-
 #[test]
 fn a_sink_confirms_nothing_while_the_broker_is_away() {
     for version in VERSIONS {
@@ -663,7 +410,7 @@ fn a_sink_confirms_nothing_while_the_broker_is_away() {
             sink.send(number);
         }
         let attempts = || sink.metrics.disconnects.load(Ordering::Relaxed);
-        wait_until("some attempts", || attempts() >= 2);
+        wait_until("an attempt", || attempts() >= 1);
         assert!(sink.confirmed.is_empty());
         broker.start();
         sink.wait_confirmed(250);
@@ -672,11 +419,14 @@ fn a_sink_confirms_nothing_while_the_broker_is_away() {
         sink.thread.join().unwrap();
         let format = if version == "5" { "%P %p" } else { "%p" };
         for (number, line) in (1..).zip(broker.collect("alerts", 250, format)) {
-            let expected = if version == "5" {
-                format!("id:ab-{number}-0-0 time:1000 {{\"n\":{number},\"text\":\"x\"}}")
-            } else {
-                format!("{{\"_id\":\"ab-{number}-0-0\",\"n\":{number},\"text\":\"x\"}}")
-            };
+            if version == "5" {
+                let (properties, payload) = line.split_once(" {").unwrap();
+                let expected = format!("id:ab-{number}-0-0 time:1000 age_ms:");
+                assert!(properties.starts_with(&expected), "{properties}");
+                assert_eq!(payload, format!("\"n\":{number},\"text\":\"x\"}}"));
+                continue;
+            }
+            let expected = format!("{{\"_id\":\"ab-{number}-0-0\",\"n\":{number},\"text\":\"x\"}}");
             assert_eq!(line, expected);
         }
     }

@@ -45,7 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["event", "sql"]),
     ("checkpoint", &["event", "store"]),
     ("outbox", &["event", "store"]),
-    ("encode", &["event", "config"]),
+    ("encode", &["event", "config", "diagnostic"]),
     (
         "sink",
         &[

@@ -177,7 +177,7 @@ fn texts<'a>(items: impl Iterator<Item = &'a Spanned<DeValue<'a>>>) -> Raw {
     let texts: Option<Vec<_>> = items
         .map(|item| Some((item.get_ref().as_str()?.to_owned(), item.span())))
         .collect();
-    texts.map_or(Raw::Other("a list"), Raw::Texts)
+    texts.map_or(Raw::Other("a list of other things"), Raw::Texts)
 }
 
 fn kind_of(value: &DeValue<'_>) -> &'static str {

@@ -3,12 +3,9 @@
 //! `$$` is a dollar sign; a `$` before anything else stands for itself, so that JSON paths such
 //! as `$.v.t` need no care. What a reference stands for is never expanded again.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// A credential larger than this is not one.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
+use super::secret::{self, Readers, Unreadable};
 
 /// Looks up a variable of the environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -27,6 +24,16 @@ pub struct Expanded {
     pub text: String,
     /// Whether a secret is part of it, so that it must never be shown.
     pub hidden: bool,
+}
+
+impl std::fmt::Debug for Expanded {
+    /// Shows the text unless it is hidden.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.hidden {
+            true => out.write_str(super::HIDDEN),
+            false => write!(out, "{:?}", self.text),
+        }
+    }
 }
 
 /// A reference that stands for nothing.
@@ -123,29 +130,27 @@ impl<'a> Expander<'a> {
                 "use letters, digits, '.', '_' and '-', not beginning with '.'".to_owned(),
             ));
         }
+        let unreadable = |why: Unreadable, or: &str| {
+            let hint = why.hint.unwrap_or_else(|| or.to_owned());
+            fault(why.message, hint)
+        };
         if let Some(folder) = (self.environment)("CREDENTIALS_DIRECTORY") {
-            let path = Path::new(&folder).join(name);
-            if path.exists() {
-                return read_secret(&path).map_err(|why| {
-                    fault(
-                        why,
-                        "see LoadCredential= in \
-                    systemd.exec(5)"
-                            .to_owned(),
-                    )
-                });
+            let found = secret::read(&Path::new(&folder).join(name), Readers::Group);
+            let advice = "see LoadCredential= in systemd.exec(5)";
+            if let Some(text) = found.map_err(|why| unreadable(why, advice))? {
+                return Ok(text);
             }
         }
         let path = self.secrets_path.join(name);
-        let shown = path.display();
-        if !path.exists() {
-            return Err(fault(
+        let found = secret::read(&path, Readers::Nobody);
+        let found = found.map_err(|why| unreadable(why, "write the secret anew"))?;
+        found.ok_or_else(|| {
+            let shown = path.display();
+            fault(
                 format!("there is no secret '{name}'"),
                 format!("write it to '{shown}' (mode 0600), or pass it with LoadCredential="),
-            ));
-        }
-        only_owner_reads(&path).map_err(|why| fault(why, format!("run: chmod 600 '{shown}'")))?;
-        read_secret(&path).map_err(|why| fault(why, "write the secret anew".to_owned()))
+            )
+        })
     }
 }
 
@@ -168,45 +173,6 @@ fn is_variable_name(name: &str) -> bool {
 fn is_secret_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed)
-}
-
-#[cfg(unix)]
-fn only_owner_reads(path: &Path) -> Result<(), String> {
-    use std::os::unix::fs::MetadataExt as _;
-    let shown = path.display();
-    let metadata = path
-        .metadata()
-        .map_err(|error| format!("cannot read the secret '{shown}': {error}"))?;
-    match metadata.mode() & 0o077 {
-        0 => Ok(()),
-        _ => Err(format!(
-            "others may read the secret '{shown}' (mode {:04o})",
-            metadata.mode() & 0o7777
-        )),
-    }
-}
-
-#[cfg(not(unix))]
-fn only_owner_reads(_path: &Path) -> Result<(), String> {
-    Ok(())
-}
-
-/// The content without the line breaks at its end, which editors add.
-fn read_secret(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text))
-        .map_err(|error| format!("cannot read the secret '{shown}': {error}"))?;
-    if u64::try_from(text.len()).unwrap_or(u64::MAX) > SECRET_BYTES_MAX {
-        return Err(format!("the secret '{shown}' is larger than 64 KiB"));
-    }
-    let end = text.trim_end_matches(['\r', '\n']).len();
-    text.truncate(end);
-    match text.is_empty() {
-        true => Err(format!("the secret '{shown}' is empty")),
-        false => Ok(text),
-    }
 }
 
 #[cfg(test)]
@@ -253,28 +219,28 @@ mod tests {
         }
     }
 
-    #[cfg(unix)]
     #[test]
-    fn a_secret_comes_from_systemd_or_from_a_file_that_only_its_owner_reads() {
+    fn a_secret_comes_from_systemd_or_else_from_the_folder() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let credentials = tempfile::tempdir().unwrap();
+        let private = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(credentials.path(), private).unwrap();
         let write = |path: PathBuf, text: &str, mode: u32| {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         };
         write(folder.path().join("good"), "hunter2\n", 0o600);
         write(folder.path().join("open"), "hunter2\n", 0o640);
-        write(folder.path().join("empty"), "\n", 0o600);
+        write(folder.path().join("token"), "not this one", 0o600);
         write(credentials.path().join("token"), "from systemd", 0o444);
         let given = credentials.path().display().to_string();
         let environment = |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| given.clone());
         let expander = Expander::new(&environment, folder.path());
-        let table: [(&str, Result<&str, &str>); 5] = [
+        let table: [(&str, Result<&str, &str>); 4] = [
             ("u:${secret:good}", Ok("u:hunter2")),
             ("${secret:token}", Ok("from systemd")),
             ("${secret:open}", Err("others may read the secret")),
-            ("${secret:empty}", Err("is empty")),
             ("${secret:none}", Err("there is no secret 'none'")),
         ];
         for (text, expected) in table {
@@ -282,9 +248,10 @@ mod tests {
                 (Ok(expanded), Ok(expected)) => {
                     assert_eq!(expanded.text, expected);
                     assert!(expanded.hidden);
+                    assert!(!format!("{expanded:?}").contains(expected));
                 }
                 (Err(why), Err(part)) => assert!(why.message.contains(part), "{}", why.message),
-                (found, _) => panic!("{text}: {:?}", found.map(|expanded| expanded.text)),
+                (found, _) => panic!("{text}: {found:?}"),
             }
         }
     }

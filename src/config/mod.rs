@@ -19,6 +19,7 @@ mod outbox;
 mod reference;
 mod resolve;
 mod schema;
+mod secret;
 mod settings;
 mod sql_texts;
 mod text;

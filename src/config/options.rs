@@ -109,6 +109,29 @@ impl OptionSpec {
     }
 }
 
+/// The options of several lists as one, for a connector that reads what others declare. Lists that
+/// do not have `N` options together do not compile.
+#[must_use]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a constant: what is out of bounds is found by the compiler"
+)]
+pub const fn joined<const N: usize>(lists: &[&[OptionSpec]]) -> [OptionSpec; N] {
+    let mut all = [OptionSpec::new("", OptionKind::Text, ""); N];
+    let (mut list, mut count) = (0, 0);
+    while list < lists.len() {
+        let mut at = 0;
+        while at < lists[list].len() {
+            all[count] = lists[list][at];
+            at += 1;
+            count += 1;
+        }
+        list += 1;
+    }
+    assert!(count == N);
+    all
+}
+
 /// An option whose value has its form and still cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{option}: {problem}")]

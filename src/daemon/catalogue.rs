@@ -56,7 +56,7 @@ pub const ANY_STREAM: &[(&str, &[OptionSpec])] = &[
     ("Options of every source.", source::INTAKE_OPTIONS),
     ("Options of every sink.", config::OUTBOX_OPTIONS),
     (
-        "Options of every sink, about what its far side refuses.",
+        "What a sink does with what its far side will never take.",
         config::SINK_ERROR_OPTIONS,
     ),
 ];

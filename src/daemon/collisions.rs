@@ -20,7 +20,7 @@ pub(super) fn collisions(streams: &[Stream<'_>]) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     for (index, later) in streams.iter().enumerate() {
         let names = exclusive(later.definition.specs);
-        let Some(first) = names.first() else {
+        let Some((last, others)) = names.split_last() else {
             continue;
         };
         let earlier = streams.iter().take(index).find(|earlier| {
@@ -31,18 +31,16 @@ pub(super) fn collisions(streams: &[Stream<'_>]) -> Vec<Diagnostic> {
                     .all(|name| same(earlier.options, later.options, name))
         });
         if let Some(earlier) = earlier {
-            let together = match names.len() {
-                1 => String::new(),
-                _ => format!(" (with {})", names.join(", ")),
+            let with = match others {
+                [] => String::new(),
+                others => format!(" with the same {}", others.join(", ")),
             };
-            let problem = format!(
-                "stream '{}' has the same{together}, and only one can",
-                earlier.definition.name
-            );
+            let name = earlier.definition.name;
+            let problem = format!("stream '{name}' has it already{with}, and only one can");
             faults.push(config::unusable(
                 later.definition,
                 later.options,
-                first,
+                last,
                 &problem,
             ));
         }

@@ -21,7 +21,6 @@ use crate::sql::{self, Application, SqlText};
 pub type Failure = config::Failure;
 
 /// A source or a sink that is ready to run.
-#[derive(Debug)]
 pub struct Connector<T> {
     /// Which stream.
     pub stream: StreamId,
@@ -71,6 +70,16 @@ impl Connector<Sink> {
     pub(super) fn take(&mut self) -> Result<Sink, OptionFault> {
         let ready = self.ready.take();
         ready.map_or_else(|| Sink::new(&self.made_of.definition(&self.name)), Ok)
+    }
+}
+
+impl<T> std::fmt::Debug for Connector<T> {
+    /// The options, which know what is a secret; the connector that has taken them does not.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Connector")
+            .field("name", &self.name)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -256,7 +265,8 @@ impl Binder<'_> {
     fn sink(&mut self, id: StreamId, stream: &Stream) -> Option<Connector<Sink>> {
         let extension = stream.connector.as_deref().unwrap_or_default();
         let specs = self.known(stream, "sink 'extension'", extension, sink::EXTENSIONS);
-        let format = stream.format.as_deref().unwrap_or("json");
+        let format = stream.format.as_deref();
+        let format = format.unwrap_or_else(|| sink::default_format(extension));
         let formats = self.known(stream, "'format'", format, encode::FORMATS);
         let specs = [
             specs?,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::mqtt::{self, Event, Outgoing, Settings, Version};
+use crate::mqtt::{self, Event, Outgoing, Properties, Qos, Settings};
 
 /// Where temperatures are as long as all is well.
 pub const NORMAL_CELSIUS: RangeInclusive<f64> = 55.0..=75.0;
@@ -106,19 +106,11 @@ impl Iterator for Plant {
 /// Publishes readings to `plant/<device>/climate` until told to stop, with QoS 1, about twenty in
 /// a second; connects again when the broker goes away.
 pub async fn run(broker: SocketAddr, seed: u64, mut stop: watch::Receiver<bool>) {
-    let settings = Settings {
-        host: match broker {
-            SocketAddr::V4(at) => at.ip().to_string(),
-            SocketAddr::V6(at) => format!("[{}]", at.ip()),
-        },
-        port: broker.port(),
-        client_id: "eventflux-demo-sensor".to_owned(),
-        version: Version::V311,
-        login: None,
-        keep_alive: Duration::from_secs(10),
-        resume: false,
-        inflight_max: 100,
+    let host = match broker {
+        SocketAddr::V4(at) => at.ip().to_string(),
+        SocketAddr::V6(at) => format!("[{}]", at.ip()),
     };
+    let settings = Settings::plain(host, broker.port(), "eventflux-demo-sensor");
     let mut plant = Plant::new(seed);
     while !*stop.borrow() {
         publish(&settings, &mut plant, &mut stop).await;
@@ -131,7 +123,12 @@ pub async fn run(broker: SocketAddr, seed: u64, mut stop: watch::Receiver<bool>)
 
 /// One connection.
 async fn publish(settings: &Settings, plant: &mut Plant, stop: &mut watch::Receiver<bool>) {
-    let (handle, mut connection) = mqtt::connect(settings);
+    let Some(broker) = settings.brokers.first() else {
+        return;
+    };
+    let Ok((handle, mut connection)) = mqtt::connect(settings, broker) else {
+        return;
+    };
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_connected = false;
@@ -164,8 +161,8 @@ async fn publish(settings: &Settings, plant: &mut Plant, stop: &mut watch::Recei
                         topic: &topic,
                         payload: payload.as_bytes(),
                         retain: false,
-                        acknowledged: true,
-                        properties: Vec::new(),
+                        qos: Qos::AtLeastOnce,
+                        properties: Properties::default(),
                     });
                 }
             }

@@ -128,6 +128,12 @@ pub(super) fn plain(ty: Type, value: &Value) -> Cow<'_, str> {
     }
 }
 
+/// A part of a text while it is rendered.
+pub(super) enum Piece<'a> {
+    Text(&'a str),
+    Filled(Filled<'a>),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
@@ -194,11 +200,19 @@ impl Template {
         into: &mut String,
         mut fill: impl FnMut(&Filled<'_>, &mut String),
     ) {
+        self.each(message, |piece| match piece {
+            Piece::Text(text) => into.push_str(text),
+            Piece::Filled(filled) => fill(&filled, into),
+        });
+    }
+
+    /// Goes through texts and what stands in the placeholders, in order.
+    pub(super) fn each<'a>(&'a self, message: &Message<'a>, mut take: impl FnMut(Piece<'a>)) {
         for part in &self.parts {
-            match part {
-                Part::Text(text) => into.push_str(text),
-                Part::Slot(slot) => fill(&slot.value(message), into),
-            }
+            take(match part {
+                Part::Text(text) => Piece::Text(text),
+                Part::Slot(slot) => Piece::Filled(slot.value(message)),
+            });
         }
     }
 

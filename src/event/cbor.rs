@@ -42,6 +42,18 @@ pub fn decode_into<'a, S: DeserializeSeed<'a>>(
     item.map_err(|error| CborError(error.to_string()))
 }
 
+/// How many bytes of a sequence of items (RFC 8742), from its beginning, are whole maps with names
+/// of text.
+pub fn whole_maps(from: impl std::io::Read) -> u64 {
+    type Map = std::collections::BTreeMap<String, serde::de::IgnoredAny>;
+    let mut from = serde_cbor::Deserializer::from_reader(from);
+    let mut whole = 0;
+    while Map::deserialize(&mut from).is_ok() {
+        whole = u64::try_from(from.byte_offset()).unwrap_or(u64::MAX);
+    }
+    whole
+}
+
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {

@@ -23,6 +23,7 @@ fn options(text: &str) -> Options {
                 assert!(words.contains(&value), "{value}");
                 OptionValue::Text(value.to_owned())
             }
+            OptionKind::Number { .. } | OptionKind::List => panic!("{name} is of no known kind"),
         };
         options.set(name, value, Layer::Sql);
     }

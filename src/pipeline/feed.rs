@@ -127,6 +127,9 @@ impl Feed {
         ] {
             gauge.store(value, Ordering::Relaxed);
         }
+        let last = outbox.last_key(self.sink).unwrap_or_default();
+        let settled = outbox.settled(self.sink).unwrap_or_default();
+        self.metrics.outage.settled(&self.metrics, last, settled);
     }
 
     /// Goes on with an outbox that was opened anew. What the sink was given stays given: numbers

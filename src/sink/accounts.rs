@@ -1,5 +1,6 @@
 //! What has become of a sink's outputs, kept by the pipeline and read by the sink.
 
+use super::Outage;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What has become of a sink's outputs, readable at any time. But for the letters, the accounts of
@@ -23,6 +24,8 @@ pub struct OutboxMetrics {
     pub waiting: AtomicU64,
     /// The bytes that they take.
     pub waiting_bytes: AtomicU64,
+    /// What is kept of an outage.
+    pub outage: Outage,
 }
 
 impl OutboxMetrics {

@@ -1,4 +1,5 @@
-//! Whether a sink's far side is there: counted, and told when it changes.
+//! Whether a sink's far side is there: counted, and told when it changes. When it is back and all
+//! that has waited is settled, an outage is reported as a whole, see [`super::Outage`].
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Context, Metrics, count};
+use super::{Context, Metrics, OutboxMetrics, count};
 use crate::event::{Report, ReportKind};
 use crate::report::Reporter;
 
@@ -15,6 +16,7 @@ pub(super) struct Link {
     name: String,
     metrics: Arc<Metrics>,
     reporter: Reporter,
+    accounts: Arc<OutboxMetrics>,
     /// Whether it is there, and since when that is so.
     state: Option<(bool, Instant)>,
 }
@@ -26,6 +28,7 @@ impl Link {
             name: context.name.clone(),
             metrics: Arc::clone(&context.metrics),
             reporter: context.reporter.clone(),
+            accounts: Arc::clone(context.deliveries.outbox()),
             state: None,
         }
     }
@@ -39,6 +42,7 @@ impl Link {
         count(&self.metrics.connects);
         let lasted = self.change(true);
         self.report(ReportKind::SinkUp, "", lasted);
+        self.accounts.outage.end(&self.accounts);
     }
 
     /// It cannot be reached, does not answer in time, or does not take anything now.
@@ -50,6 +54,8 @@ impl Link {
         count(&self.metrics.disconnects);
         let lasted = self.change(false);
         self.report(ReportKind::SinkDown, why, lasted);
+        let accounts = &self.accounts;
+        accounts.outage.begin(accounts, &self.name, &self.reporter);
     }
 
     /// How long the former state lasted.

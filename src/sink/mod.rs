@@ -9,18 +9,23 @@
 mod accounts;
 mod bucket;
 mod deliveries;
+pub mod file;
 mod hours;
 pub mod http;
 mod link;
 pub mod log;
 pub mod mqtt;
+mod outage;
 mod policy;
 mod priority;
 mod refusal;
+pub mod serial;
+mod writing;
 
 pub use crate::event::{render_json, render_json_with};
 pub use accounts::OutboxMetrics;
 pub use deliveries::{Deliveries, TryRecvError};
+pub use outage::Outage;
 pub use policy::Policy;
 pub use priority::{Member, Priority, Siblings};
 
@@ -257,8 +262,19 @@ const CONFIRM_AGAIN: Duration = Duration::from_millis(5);
 pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
     ("mqtt", mqtt::OPTIONS),
     ("http", http::OPTIONS),
+    ("file", file::OPTIONS),
     ("log", log::OPTIONS),
+    ("serial", serial::OPTIONS),
 ];
+
+/// The format that a sink writes when nothing is said.
+#[must_use]
+pub fn default_format(extension: &str) -> &'static str {
+    match extension {
+        "log" => "readable",
+        _ => "json",
+    }
+}
 
 /// A sink, checked and ready to run.
 #[derive(Debug)]
@@ -267,8 +283,12 @@ pub enum Sink {
     Mqtt(mqtt::Mqtt),
     /// Posts to an HTTP server.
     Http(http::Http),
-    /// Writes readable lines.
+    /// Appends to a file.
+    File(file::File),
+    /// Writes lines for people.
     Log(log::Log),
+    /// Writes to a serial port.
+    Serial(serial::Serial),
 }
 
 impl Sink {
@@ -280,7 +300,9 @@ impl Sink {
         match definition.extension {
             "mqtt" => Ok(Sink::Mqtt(mqtt::Mqtt::new(definition)?)),
             "http" => Ok(Sink::Http(http::Http::new(definition)?)),
-            "log" => Ok(Sink::Log(log::Log::new())),
+            "serial" => Ok(Sink::Serial(serial::Serial::new(definition)?)),
+            "log" => Ok(Sink::Log(log::Log::new(definition)?)),
+            "file" => Ok(Sink::File(file::File::new(definition)?)),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
                 let problem = format!("`{other}` is not a sink: use {}", known.join(", "));
@@ -294,7 +316,9 @@ impl Sink {
         match self {
             Sink::Mqtt(mqtt) => mqtt.run(context).await,
             Sink::Http(http) => http.run(context).await,
+            Sink::File(file) => file.run(context).await,
             Sink::Log(log) => log.run(context).await,
+            Sink::Serial(serial) => serial.run(context).await,
         }
     }
 }

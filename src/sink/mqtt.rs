@@ -1,94 +1,74 @@
 //! A sink that publishes at an MQTT broker.
 //!
 //! What it promises: outputs are published in order, up to `mqtt.inflight_max` at a time, and a
-//! key is confirmed when the broker has acknowledged it and everything before it. After a lost
-//! connection everything unconfirmed is published again with the same id. What waits for the
-//! broker is kept here and not in the client, whose session is clean: nothing is sent twice
-//! by two memories. A message that the broker refuses for good (MQTT 5: its topic or payload is
-//! invalid, it is too large) is counted and refused; one that it may not take from us is tried
-//! again, since a person has to mend that. What the outbox gives up before it was sent is not sent.
+//! key is confirmed when the broker has acknowledged it (PUBACK, PUBCOMP) and everything before
+//! it. After a lost connection everything unconfirmed is published again with the same id; with
+//! QoS 2 the exchange goes on where it was, so that the broker sees no message twice, as long as
+//! it keeps our session and this process lives. What waits for the broker is kept here and not in
+//! the client: nothing is sent twice by two memories. A message that the broker refuses for good
+//! (MQTT 5: its topic or payload is invalid, it is too large) is counted and refused; one that it
+//! may not take from us is tried again, since a person has to mend that. What the outbox gives up
+//! before it was sent is not sent.
 
-use std::collections::VecDeque;
+mod window;
+
 use std::pin::pin;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant as Clock};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{CONFIRM_AGAIN, Confirmer, Context, Delivery, Refused, count, render_json_with};
+use self::window::{Settled, State, Window};
+use super::link::Link;
+use super::refusal::{Judgement, Refusals};
+use super::{CONFIRM_AGAIN, Confirmer, Context, Delivery, count, render_json_with};
 use crate::config::Definition;
 use crate::config::options::{OptionFault, OptionKind, OptionSpec};
-use crate::event::OutputKey;
-use crate::mqtt::{self, Answer, Connection, Event, Handle, Outgoing, Settings, Version, Welcome};
-use crate::pace::{Backoff, Sparse, sleep_until_some};
+use crate::encode::{self, Encoder};
+use crate::mqtt::{
+    self, Answer, Connection, Event, Handle, Outgoing, Properties, Qos, Rounds, Settings,
+    Unfinished, Version, Welcome,
+};
+use crate::pace::{Backoff, sleep_until_some};
 
 /// What can be set.
-pub const OPTIONS: &[OptionSpec] = &[
-    mqtt::BROKER,
-    OptionSpec {
-        required: true,
-        ..option(
-            "mqtt.topic",
-            OptionKind::Text,
-            None,
-            "The topic to publish to",
-        )
-    },
-    option(
-        "mqtt.qos",
-        OptionKind::Integer { min: 0, max: 1 },
-        Some("1"),
-        "1: delivered at least once; 0: not repeated when the connection breaks",
-    ),
-    option(
+pub const OPTIONS: &[OptionSpec] = &mqtt::with_connection::<5, 28>([
+    OptionSpec::new("mqtt.topic", OptionKind::Text, "The topic to publish to").required(),
+    OptionSpec::new(
         "mqtt.retain",
         OptionKind::Flag,
-        Some("false"),
         "Whether the broker keeps the last message for later subscribers",
-    ),
-    option(
+    )
+    .or("false"),
+    OptionSpec::new(
         "mqtt.id",
         OptionKind::Choice(&["property", "field", "none"]),
-        None,
-        "Where a message's id goes: user property `id` (MQTT 5, the default there), \
-         payload field `_id` (the default for 3.1.1), nowhere",
+        "Where a message's id goes: user property `id` (MQTT 5, the default there), payload field \
+         `_id` (JSON; the default for 3.1.1), nowhere",
     ),
-    option(
+    OptionSpec::new(
         "mqtt.inflight_max",
         OptionKind::Integer {
             min: 1,
             max: 10_000,
         },
-        Some("100"),
         "How many messages may await the broker's acknowledgement",
+    )
+    .or("100"),
+    OptionSpec::new(
+        "mqtt.message_expiry",
+        OptionKind::Duration,
+        "After how long the broker gives up what a subscriber has not fetched (MQTT 5)",
     ),
-    mqtt::CLIENT_ID,
-    mqtt::VERSION,
-    mqtt::USERNAME,
-    mqtt::PASSWORD,
-    mqtt::KEEP_ALIVE,
-];
-
-const fn option(
-    name: &'static str,
-    kind: OptionKind,
-    default: Option<&'static str>,
-    doc: &'static str,
-) -> OptionSpec {
-    OptionSpec {
-        default,
-        ..OptionSpec::new(name, kind, doc)
-    }
-}
+]);
 
 /// The payload field that carries the id.
 const ID_FIELD: &str = "_id";
-const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-/// A connection that lasted so long was a good one.
-const STABLE_AFTER: Duration = Duration::from_secs(10);
-const LINE_SPAN: Duration = Duration::from_secs(10);
+/// The pauses after a broker has said that it does not take something now.
+const LATER: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// What a packet holds besides topic, payload and user properties, at the most.
 const PACKET_OVERHEAD_BYTES: usize = 64;
+/// How long a broker keeps the open exchanges of QoS 2, if not told otherwise: MQTT 5.
+const SESSION_EXPIRY_S: u32 = 86_400;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum IdPlace {
@@ -101,10 +81,20 @@ enum IdPlace {
 #[derive(Debug)]
 pub struct Mqtt {
     settings: Settings,
+    form: Form,
+    refusals: Refusals,
+}
+
+/// What a message looks like.
+#[derive(Debug)]
+struct Form {
     topic: String,
-    acknowledged: bool,
+    qos: Qos,
     retain: bool,
     id: IdPlace,
+    version: Version,
+    expiry_s: Option<u32>,
+    encoder: Encoder,
 }
 
 impl Mqtt {
@@ -124,127 +114,232 @@ impl Mqtt {
             let problem = format!("`{topic}` is not a topic that can be published to");
             return Err(OptionFault::new("mqtt.topic", problem));
         }
+        let qos = mqtt::qos(options);
         let mut settings = Settings::from_options(options, client_id)?;
-        settings.resume = false;
+        settings.resume = qos == Qos::ExactlyOnce;
+        if !options.has("mqtt.session_expiry") {
+            settings.session_expiry_s = SESSION_EXPIRY_S;
+        }
         let inflight = options.integer("mqtt.inflight_max").unwrap_or(100);
         settings.inflight_max = u16::try_from(inflight).unwrap_or(100).max(1);
-        let id = match (options.text("mqtt.id"), settings.version) {
-            (Some("property"), Version::V5) | (None, Version::V5) => IdPlace::Property,
-            (Some("property"), Version::V311) => {
-                let problem = "MQTT 3.1.1 has no properties: set mqtt.version = '5' or use `field`";
-                return Err(OptionFault::new("mqtt.id", problem));
-            }
-            (Some("none"), _) => IdPlace::Nowhere,
-            (Some(_), _) | (None, Version::V311) => IdPlace::Field,
-        };
-        if id == IdPlace::Field && schema.index_of(ID_FIELD).is_some() {
-            let problem = format!("the stream has a column `{ID_FIELD}`: use `none`");
-            return Err(OptionFault::new("mqtt.id", problem));
-        }
         Ok(Mqtt {
+            form: Form {
+                topic: topic.to_owned(),
+                qos,
+                retain: options.flag("mqtt.retain"),
+                id: id_place(definition, settings.version)?,
+                version: settings.version,
+                expiry_s: expiry_s(definition, settings.version)?,
+                encoder: Encoder::new(definition.format, options, schema)?,
+            },
+            refusals: Refusals::new(options)?,
             settings,
-            topic: topic.to_owned(),
-            acknowledged: options.integer("mqtt.qos") != Some(0),
-            retain: options.flag("mqtt.retain"),
-            id,
         })
     }
 
     /// Delivers until told to stop, or until there is nothing to come.
     pub async fn run(self, context: Context) {
-        let window_max = usize::from(self.settings.inflight_max);
-        let confirmer = Confirmer::new(context.sink, context.confirmed.clone());
         let task = Task {
-            mqtt: self,
+            window: Window::new(usize::from(self.settings.inflight_max)),
+            confirmer: Confirmer::new(context.sink, context.confirmed.clone()),
+            link: Link::new(&context),
+            rounds: self.settings.rounds(),
+            settings: self.settings,
+            form: self.form,
             context,
-            confirmer,
-            window: VecDeque::new(),
-            first: 0,
-            window_max,
-            queued: VecDeque::new(),
-            written: VecDeque::new(),
             welcome: None,
+            connected_at: None,
+            session: None,
+            is_discarding: false,
+            is_leaking: false,
             paused_until: None,
             is_closed: false,
             stop_at: None,
-            refused_line: Sparse::new(LINE_SPAN),
-            later: Backoff::new(RETRY.0, RETRY.1),
+            refusals: self.refusals,
+            has_failed: false,
+            later: Backoff::new(LATER.0, LATER.1),
         };
         task.run().await;
     }
 }
 
-/// An output between its receipt and its confirmation.
-struct Entry {
-    key: OutputKey,
-    payload: Vec<u8>,
-    properties: Vec<(String, String)>,
-    state: State,
-    /// How often it was sent.
-    attempts: u32,
+fn id_place(definition: &Definition<'_>, version: Version) -> Result<IdPlace, OptionFault> {
+    const NAME: &str = "mqtt.id";
+    let is_json = definition.format == "json";
+    match (definition.options.text(NAME), version) {
+        (Some("property"), Version::V5) | (None, Version::V5) => Ok(IdPlace::Property),
+        (Some("property"), Version::V311) => {
+            let problem = "MQTT 3.1.1 has no properties: set mqtt.version = '5' or use `field`";
+            Err(OptionFault::new(NAME, problem))
+        }
+        (Some("none"), _) => Ok(IdPlace::Nowhere),
+        (None, Version::V311) if !is_json => Ok(IdPlace::Nowhere),
+        (Some(_), _) | (None, Version::V311) => {
+            if !is_json {
+                let problem = format!("a payload of the format {} has none", definition.format);
+                return Err(OptionFault::new(NAME, problem));
+            }
+            if definition.schema.index_of(ID_FIELD).is_some() {
+                let problem = format!("the stream has a column `{ID_FIELD}`: use `none`");
+                return Err(OptionFault::new(NAME, problem));
+            }
+            Ok(IdPlace::Field)
+        }
+    }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
-    /// To be published.
-    Waiting,
-    /// Handed to the client.
-    Sent,
-    /// Acknowledged.
-    Done,
-    /// The broker will never take it.
-    Refused(Refused),
-    /// Given up before it was sent.
-    PassedOver,
+fn expiry_s(definition: &Definition<'_>, version: Version) -> Result<Option<u32>, OptionFault> {
+    const NAME: &str = "mqtt.message_expiry";
+    let Some(ms) = definition.options.integer(NAME) else {
+        return Ok(None);
+    };
+    if version == Version::V311 {
+        let problem = "MQTT 3.1.1 has no word for it: set mqtt.version = '5'";
+        return Err(OptionFault::new(NAME, problem));
+    }
+    match u32::try_from(ms / 1_000) {
+        Ok(seconds @ 1..) => Ok(Some(seconds)),
+        Ok(0) | Err(_) => Err(OptionFault::new(NAME, "write 1 s to 49000 days")),
+    }
+}
+
+/// An output as it is sent.
+struct Rendered {
+    topic: String,
+    payload: Vec<u8>,
+    properties: Properties,
+}
+
+impl Form {
+    /// The message for an output, or why the broker could never take it.
+    fn render(
+        &self,
+        message: &encode::Message<'_>,
+        packet_bytes_max: Option<u32>,
+    ) -> Result<Rendered, String> {
+        let mut payload = Vec::with_capacity(128);
+        // The columns may be older than the options, and then have such a field of their own.
+        let is_free = || message.schema.index_of(ID_FIELD).is_none();
+        if self.id == IdPlace::Field && is_free() {
+            let id = Some((ID_FIELD, message.id));
+            render_json_with(message.schema, message.row, id, &mut payload);
+        } else {
+            self.encoder.encode(message, &mut payload);
+        }
+        let rendered = Rendered {
+            topic: self.topic.clone(),
+            payload,
+            properties: self.properties(message),
+        };
+        match packet_bytes_max.and_then(|max| usize::try_from(max).ok()) {
+            // To send it all the same would end the connection, again and again.
+            Some(max) if rendered.packet_bytes() > max => {
+                Err("larger than the broker accepts".to_owned())
+            }
+            Some(_) | None => Ok(rendered),
+        }
+    }
+
+    fn properties(&self, message: &encode::Message<'_>) -> Properties {
+        if self.version == Version::V311 {
+            return Properties::default();
+        }
+        let user = match self.id {
+            IdPlace::Property => vec![
+                ("id".to_owned(), message.id.to_owned()),
+                ("time".to_owned(), message.time.to_string()),
+                ("age_ms".to_owned(), message.age_ms.to_string()),
+            ],
+            IdPlace::Field | IdPlace::Nowhere => Vec::new(),
+        };
+        Properties {
+            user,
+            content_type: Some(self.encoder.content_type()),
+            expiry_s: self.expiry_s,
+        }
+    }
+
+    fn outgoing<'a>(&self, rendered: &'a Rendered) -> Outgoing<'a> {
+        Outgoing {
+            topic: &rendered.topic,
+            payload: &rendered.payload,
+            retain: self.retain,
+            qos: self.qos,
+            properties: rendered.properties.clone(),
+        }
+    }
+}
+
+impl Rendered {
+    fn packet_bytes(&self) -> usize {
+        let user = self.properties.user.iter();
+        let user: usize = user.map(|(name, text)| name.len() + text.len() + 5).sum();
+        let content_type = self.properties.content_type.map_or(0, str::len);
+        self.topic.len() + self.payload.len() + user + content_type + PACKET_OVERHEAD_BYTES
+    }
 }
 
 enum End {
+    /// It is to be made anew at once.
+    Reopen,
     Failed(mqtt::Error),
     Stopped,
 }
 
+/// What a kept session is worth: the same broker, with the same range of packet ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Session {
+    broker: usize,
+    receive_max: Option<u16>,
+}
+
 struct Task {
-    mqtt: Mqtt,
+    settings: Settings,
+    form: Form,
     context: Context,
     confirmer: Confirmer,
-    /// In order, numbered from `first`. Never longer than `window_max`, so that the client, which
-    /// goes round through as many packet ids, never meets one that is still in use.
-    window: VecDeque<Entry>,
-    first: u64,
-    window_max: usize,
-    /// Handed to the client and not written yet, in that order.
-    queued: VecDeque<u64>,
-    /// Written and not acknowledged, with their packet ids.
-    written: VecDeque<(u16, u64)>,
+    link: Link,
+    rounds: Rounds,
+    window: Window,
     /// What the broker said of itself, while there is a connection.
     welcome: Option<Welcome>,
+    connected_at: Option<Instant>,
+    /// Whose memory of open exchanges (QoS 2) is ours.
+    session: Option<Session>,
+    /// The broker remembers exchanges that we know nothing of: they are to be forgotten.
+    is_discarding: bool,
+    /// The broker refused a step of QoS 2, for which `rumqttc` gives no room back: the connection
+    /// is to be made anew when nothing is under way.
+    is_leaking: bool,
     /// The broker asked for a pause until then.
     paused_until: Option<Instant>,
     /// There is nothing to come.
     is_closed: bool,
     stop_at: Option<Instant>,
-    refused_line: Sparse,
+    refusals: Refusals,
+    /// The sink is to end, and to confirm nothing more.
+    has_failed: bool,
     later: Backoff,
 }
 
 impl Task {
     async fn run(mut self) {
-        let mut pace = Backoff::new(RETRY.0, RETRY.1);
         loop {
-            let begin = Instant::now();
-            let end = self.connection().await;
+            let broker = self.rounds.at();
+            let end = self.connection(broker).await;
+            let stood = self.connected_at.map(|at| at.elapsed());
             self.disconnected();
-            // A broker that throws us out again and again is no better than one that is away.
-            if begin.elapsed() >= STABLE_AFTER {
-                pace.reset();
-            }
-            let End::Failed(error) = end else { break };
-            count(&self.context.metrics.disconnects);
-            let wait = pace.wait();
-            let settings = &self.mqtt.settings;
+            let error = match end {
+                End::Stopped => break,
+                End::Reopen => continue,
+                End::Failed(error) => error,
+            };
+            self.link.down(&error.to_string());
+            let wait = self.rounds.failed(stood);
+            let named = self.settings.brokers.get(broker);
             tracing::warn!(
                 stream = self.context.name,
-                broker = format_args!("{}:{}", settings.host, settings.port),
+                broker = named.map_or_else(String::new, mqtt::Broker::to_string),
                 waiting = self.window.len(),
                 "no connection to the broker: {error}; next attempt in {wait:.1?}"
             );
@@ -255,14 +350,36 @@ impl Task {
         self.confirmer.flush();
     }
 
-    async fn connection(&mut self) -> End {
-        let (handle, mut connection) = mqtt::connect(&self.mqtt.settings);
+    async fn connection(&mut self, broker: usize) -> End {
+        let Some(at) = self.settings.brokers.get(broker) else {
+            return End::Stopped;
+        };
+        self.settings.resume = self.form.qos == Qos::ExactlyOnce && !self.is_discarding;
+        let (handle, mut connection) = match mqtt::connect(&self.settings, at) {
+            Ok(made) => made,
+            Err(error) => return End::Failed(error),
+        };
         loop {
             match self.step(&mut connection, &handle).await {
-                Some(Ok(event)) => self.on_event(event),
-                Some(Err(error)) => return End::Failed(error),
-                None => {
+                Step::Event(Ok(Event::Connected(welcome))) => {
+                    if !self.on_connected(broker, welcome, &mut connection) {
+                        mqtt::farewell(&mut connection, &handle).await;
+                        return End::Reopen;
+                    }
+                    if handle.announce(self.settings.birth.as_ref()) {
+                        self.window.sent(None);
+                    }
+                }
+                Step::Event(Ok(event)) => self.on_event(event),
+                Step::Event(Err(error)) => return End::Failed(error),
+                Step::Reopen => {
+                    mqtt::farewell(&mut connection, &handle).await;
+                    return End::Reopen;
+                }
+                Step::Stop => {
                     if self.welcome.is_some() {
+                        // The broker says nothing for one who takes leave.
+                        handle.announce(self.settings.will.as_ref());
                         mqtt::farewell(&mut connection, &handle).await;
                     }
                     return End::Stopped;
@@ -272,26 +389,24 @@ impl Task {
         }
     }
 
-    /// Waits for the next event, while deliveries are taken and published. `None` when the sink
-    /// is to end.
-    async fn step(
-        &mut self,
-        connection: &mut Connection,
-        handle: &Handle,
-    ) -> Option<Result<Event, mqtt::Error>> {
+    /// Waits for the next event, while deliveries are taken and published.
+    async fn step(&mut self, connection: &mut Connection, handle: &Handle) -> Step {
         let mut poll = pin!(connection.next());
         loop {
             let ending = self.is_closed || self.stop_at.is_some();
             let has_settled = self.window.is_empty() && self.confirmer.flush();
             // Without a connection there is nothing to wait for when told to stop.
             let is_away = self.stop_at.is_some() && self.welcome.is_none();
-            if (ending && has_settled) || is_away {
-                return None;
+            if (ending && has_settled) || is_away || self.has_failed {
+                return Step::Stop;
             }
-            let may_receive = self.window.len() < self.window_max && !ending;
+            if self.is_leaking && self.window.is_quiet() {
+                return Step::Reopen;
+            }
+            let may_receive = !self.window.is_full() && !ending;
             tokio::select! {
                 biased;
-                event = &mut poll => return Some(event),
+                event = &mut poll => return Step::Event(event),
                 changed = self.context.stop.changed(), if self.stop_at.is_none() => {
                     self.heed_stop(changed.is_err());
                 }
@@ -306,7 +421,7 @@ impl Task {
                     self.paused_until = None;
                     self.publish(handle);
                 }
-                () = sleep_until_some(self.stop_at) => return None,
+                () = sleep_until_some(self.stop_at) => return Step::Stop,
             }
         }
     }
@@ -316,7 +431,7 @@ impl Task {
         let until = Instant::now() + wait;
         loop {
             let ending = self.is_closed || self.stop_at.is_some();
-            let may_receive = self.window.len() < self.window_max && !ending;
+            let may_receive = !self.window.is_full() && !ending;
             tokio::select! {
                 changed = self.context.stop.changed() => {
                     self.heed_stop(changed.is_err());
@@ -335,8 +450,8 @@ impl Task {
         }
     }
 
-    fn heed_stop(&mut self, daemon_gone: bool) {
-        if daemon_gone || *self.context.stop.borrow() {
+    fn heed_stop(&mut self, is_daemon_gone: bool) {
+        if is_daemon_gone || *self.context.stop.borrow() {
             self.stop_at = Some(Instant::now() + self.context.stop_within);
         }
     }
@@ -347,120 +462,135 @@ impl Task {
             self.is_closed = true;
             return;
         };
-        self.enter(&first);
-        while self.window.len() < self.window_max {
+        self.window.enter(first);
+        while !self.window.is_full() {
             let Ok(next) = self.context.deliveries.try_recv() else {
                 return;
             };
-            self.enter(&next);
+            self.window.enter(next);
         }
     }
 
-    fn enter(&mut self, delivery: &Delivery) {
-        // The columns may be older than the options, and then have such a field of their own.
-        let is_free = || delivery.schema.index_of(ID_FIELD).is_none();
-        let extra = (self.mqtt.id == IdPlace::Field && is_free())
-            .then_some((ID_FIELD, delivery.id.as_str()));
-        let mut payload = Vec::with_capacity(128);
-        render_json_with(&delivery.schema, &delivery.row, extra, &mut payload);
-        let properties = match self.mqtt.id {
-            IdPlace::Property => vec![
-                ("id".to_owned(), delivery.id.clone()),
-                ("time".to_owned(), delivery.time.to_string()),
-            ],
-            IdPlace::Field | IdPlace::Nowhere => Vec::new(),
+    /// Whether the connection is of use; if not, another one is to be made at once.
+    fn on_connected(
+        &mut self,
+        broker: usize,
+        welcome: Welcome,
+        connection: &mut Connection,
+    ) -> bool {
+        self.connected_at = Some(Instant::now());
+        if std::mem::take(&mut self.is_discarding) {
+            // With a clean session everything of the old one is gone: now for one that is kept.
+            return false;
+        }
+        let session = Session {
+            broker,
+            receive_max: welcome.receive_max,
         };
-        self.window.push_back(Entry {
-            key: delivery.key,
-            payload,
-            properties,
-            state: State::Waiting,
-            attempts: 0,
+        let is_known = self.session == Some(session);
+        if !welcome.session_present {
+            self.forget();
+        } else if !is_known || !self.take_up(welcome, connection) {
+            // What the broker remembers under our packet ids would swallow other messages.
+            self.is_discarding = true;
+            self.session = None;
+            self.forget();
+            return false;
+        }
+        self.session = (self.form.qos == Qos::ExactlyOnce).then_some(session);
+        self.link.up();
+        tracing::info!(
+            stream = self.context.name,
+            waiting = self.window.len(),
+            "connected to the broker"
+        );
+        self.welcome = Some(welcome);
+        true
+    }
+
+    /// Goes on with what the last connection of the session has left open. Whether all of it can.
+    fn take_up(&mut self, welcome: Welcome, connection: &mut Connection) -> bool {
+        let (open, last) = self.window.open();
+        let rendered = open.map(|(flight, entry)| {
+            if flight.is_recorded {
+                return Ok((flight.packet, None));
+            }
+            let message = self.context.message(&entry.delivery);
+            let rendered = self.form.render(&message, welcome.packet_bytes_max)?;
+            Ok((flight.packet, Some(rendered)))
         });
+        let rendered: Result<Vec<(u16, Option<Rendered>)>, String> = rendered.collect();
+        let Ok(rendered) = rendered else { return false };
+        let again = rendered.iter().filter(|(_, again)| again.is_some()).count();
+        self.count_retries(again);
+        let open = rendered.iter().map(|(packet, rendered)| match rendered {
+            None => Unfinished::Recorded(*packet),
+            Some(rendered) => Unfinished::Published(*packet, self.form.outgoing(rendered)),
+        });
+        connection.take_up(open, last);
+        true
     }
 
     /// Hands to the client what waits, in order.
     fn publish(&mut self, handle: &Handle) {
         let Some(welcome) = self.welcome else { return };
-        if self.paused_until.is_some() {
+        if self.paused_until.is_some() || self.is_leaking || self.has_failed {
             return;
         }
-        let unacknowledged_max = welcome.receive_max.map_or(self.window_max, usize::from);
-        for (number, entry) in (self.first..).zip(self.window.iter_mut()) {
-            if self.queued.len() + self.written.len() >= unacknowledged_max {
+        let unacknowledged_max = welcome.receive_max.map_or(usize::MAX, usize::from);
+        let mut from = 0;
+        while self.window.may_send(unacknowledged_max) && self.paused_until.is_none() {
+            let Some((number, entry)) = self.window.next_waiting(from) else {
                 break;
-            }
-            if entry.state != State::Waiting {
-                continue;
-            }
-            if self.context.passes_over(entry.key) {
+            };
+            from = number + 1;
+            if self.context.passes_over(entry.delivery.key) {
                 entry.state = State::PassedOver;
                 continue;
             }
-            if !fits(&self.mqtt.topic, entry, welcome.packet_bytes_max) {
-                let why = "larger than the broker accepts";
-                entry.state = State::Refused(Refused::new(why, entry.attempts));
-                count(&self.context.metrics.refused);
-                if let Some(count) = self.refused_line.occurred(Clock::now()) {
-                    tracing::error!(stream = self.context.name, count, "given up: {why}");
+            let message = self.context.message(&entry.delivery);
+            let rendered = self.form.render(&message, welcome.packet_bytes_max);
+            match rendered {
+                Ok(rendered) if handle.publish(self.form.outgoing(&rendered)) => {
+                    self.window.sent(Some(number));
                 }
-                continue;
+                Ok(_) => break,
+                Err(why) => self.judge(number, &why, false),
             }
-            let message = Outgoing {
-                topic: &self.mqtt.topic,
-                payload: &entry.payload,
-                retain: self.mqtt.retain,
-                acknowledged: self.mqtt.acknowledged,
-                properties: entry.properties.clone(),
-            };
-            if !handle.publish(message) {
-                break;
-            }
-            entry.state = State::Sent;
-            entry.attempts = entry.attempts.saturating_add(1);
-            self.queued.push_back(number);
         }
         self.confirm();
     }
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Connected(welcome) => {
-                count(&self.context.metrics.connects);
-                self.context
-                    .metrics
-                    .connected
-                    .store(true, Ordering::Relaxed);
-                tracing::info!(
-                    stream = self.context.name,
-                    waiting = self.window.len(),
-                    "connected to the broker"
-                );
-                self.welcome = Some(welcome);
-            }
             Event::Published(packet) => {
-                if let Some(number) = self.queued.pop_front() {
-                    if packet == 0 {
-                        self.settle(number, Answer::Accepted);
-                    } else {
-                        self.written.push_back((packet, number));
-                    }
+                if let Some(number) = self.window.written(packet) {
+                    self.settle(number, Answer::Accepted);
                 }
             }
-            Event::Acknowledged(packet, answer) => {
-                let mut written = self.written.iter();
-                let found = written.position(|(known, _)| *known == packet);
-                if let Some((_, number)) = found.and_then(|index| self.written.remove(index)) {
+            Event::Recorded(packet, Answer::Accepted) => self.window.recorded(packet),
+            Event::Recorded(packet, answer) => {
+                self.is_leaking = true;
+                if let Some(number) = self.window.completed(packet) {
                     self.settle(number, answer);
                 }
             }
-            Event::Message(_) | Event::Subscribed(_) | Event::AckWritten | Event::Other => {}
+            Event::Acknowledged(packet, answer) => {
+                if let Some(number) = self.window.completed(packet) {
+                    self.settle(number, answer);
+                }
+            }
+            Event::Connected(_)
+            | Event::Message(_)
+            | Event::Forgotten(_)
+            | Event::Subscribed(_)
+            | Event::AckWritten
+            | Event::Other => {}
         }
     }
 
     fn settle(&mut self, number: u64, answer: Answer) {
-        let index = usize::try_from(number - self.first).unwrap_or(usize::MAX);
-        let Some(entry) = self.window.get_mut(index) else {
+        let Some(entry) = self.window.entry(number) else {
             return;
         };
         match answer {
@@ -468,19 +598,9 @@ impl Task {
                 entry.state = State::Done;
                 count(&self.context.metrics.delivered);
                 self.later.reset();
+                self.refusals.reset();
             }
-            Answer::Refused(reason) => {
-                entry.state = State::Refused(Refused::new(&reason, entry.attempts));
-                count(&self.context.metrics.refused);
-                if let Some(count) = self.refused_line.occurred(Clock::now()) {
-                    tracing::error!(
-                        stream = self.context.name,
-                        topic = self.mqtt.topic,
-                        count,
-                        "given up: the broker refused it: {reason}"
-                    );
-                }
-            }
+            Answer::Refused(reason) => self.judge(number, &reason, true),
             Answer::Later(reason) => {
                 entry.state = State::Waiting;
                 count(&self.context.metrics.retries);
@@ -495,57 +615,63 @@ impl Task {
         self.confirm();
     }
 
-    /// Confirms what is done with nothing undone before it.
-    fn confirm(&mut self) {
-        let mut last = None;
-        while let Some(entry) = self.window.front() {
-            let key = entry.key;
-            match &entry.state {
-                State::Waiting | State::Sent => break,
-                State::Done => last = Some(key),
-                State::PassedOver => {}
-                State::Refused(refused) => {
-                    // Its own word says that all before it has arrived.
-                    last = None;
-                    self.confirmer.refuse(key, refused.clone());
-                }
+    /// An output will never be taken: not by the broker, or it cannot even be sent.
+    fn judge(&mut self, number: u64, why: &str, was_sent: bool) {
+        let Some(entry) = self.window.entry(number) else {
+            return;
+        };
+        match self.refusals.judge(&self.context, why, entry.attempts) {
+            Judgement::GiveUp(refused) => entry.state = State::Refused(refused),
+            Judgement::Again(wait) => {
+                entry.state = State::Waiting;
+                entry.attempts = entry.attempts.saturating_add(u32::from(!was_sent));
+                self.paused_until = Some(Instant::now() + wait);
             }
-            self.window.pop_front();
-            self.first += 1;
-        }
-        if let Some(key) = last {
-            self.confirmer.confirm(key);
+            Judgement::Fail => self.has_failed = true,
         }
     }
 
-    /// What was sent and not acknowledged is to be sent again.
-    fn disconnected(&mut self) {
-        self.context
-            .metrics
-            .connected
-            .store(false, Ordering::Relaxed);
-        self.welcome = None;
-        self.paused_until = None;
-        self.queued.clear();
-        self.written.clear();
-        for entry in &mut self.window {
-            if entry.state == State::Sent {
-                entry.state = State::Waiting;
-                count(&self.context.metrics.retries);
+    /// Confirms what is done with nothing undone before it.
+    fn confirm(&mut self) {
+        if self.has_failed {
+            return;
+        }
+        for settled in self.window.settle() {
+            match settled {
+                Settled::Through(key) => self.confirmer.confirm(key),
+                Settled::Refused(key, refused) => self.confirmer.refuse(key, refused),
             }
+        }
+    }
+
+    /// What was sent and not acknowledged is to be sent again, or goes on where it was.
+    fn disconnected(&mut self) {
+        self.welcome = None;
+        self.connected_at = None;
+        self.is_leaking = false;
+        let waiting = self.window.disconnected();
+        self.count_retries(waiting);
+        if self.session.is_none() {
+            self.forget();
+        }
+    }
+
+    /// No open exchange goes on.
+    fn forget(&mut self) {
+        let waiting = self.window.forget();
+        self.count_retries(waiting);
+    }
+
+    fn count_retries(&self, waiting: usize) {
+        for _ in 0..waiting {
+            count(&self.context.metrics.retries);
         }
     }
 }
 
-/// Whether the broker takes a packet of that size; to send it all the same would end the
-/// connection, again and again.
-fn fits(topic: &str, entry: &Entry, packet_bytes_max: Option<u32>) -> bool {
-    let Some(max) = packet_bytes_max.and_then(|max| usize::try_from(max).ok()) else {
-        return true;
-    };
-    let properties = entry.properties.iter();
-    let properties: usize = properties
-        .map(|(name, text)| name.len() + text.len() + 5)
-        .sum();
-    topic.len() + entry.payload.len() + properties + PACKET_OVERHEAD_BYTES <= max
+/// What the next step is about.
+enum Step {
+    Event(Result<Event, mqtt::Error>),
+    Reopen,
+    Stop,
 }

@@ -213,7 +213,8 @@ impl Intake {
         self.refuse(reject, bytes, None)
     }
 
-    /// The same, of something with a mark: a line that is too long to be read as a whole, say.
+    /// The same, of something with a mark: a line that is too long to be read as a whole, or a
+    /// message whose topic is at fault.
     ///
     /// # Errors
     /// The stream fails by it: the source is to end.
@@ -368,7 +369,8 @@ impl Intake {
         self.report(kind, why, before.map(|(_, since)| now - since));
     }
 
-    fn heard(&mut self, bytes: usize) {
+    /// A message of so many bytes has come that is neither taken nor rejected.
+    pub fn heard(&mut self, bytes: usize) {
         self.metrics.received.fetch_add(1, Ordering::Relaxed);
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.metrics

@@ -10,6 +10,7 @@ mod intake;
 pub mod mqtt;
 mod queue;
 pub mod redelivery;
+pub mod serial;
 pub mod simulator;
 pub mod timer;
 
@@ -185,6 +186,7 @@ impl Metrics {
 /// The extensions that can be read from, each with its options.
 pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
     ("mqtt", mqtt::OPTIONS),
+    ("serial", serial::OPTIONS),
     ("file", file::OPTIONS),
     ("timer", timer::OPTIONS),
     ("simulator", simulator::OPTIONS),
@@ -197,6 +199,8 @@ pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
 pub enum Source {
     /// Subscribes at an MQTT broker.
     Mqtt(mqtt::Mqtt),
+    /// Reads a serial port.
+    Serial(serial::Serial),
     /// Reads the lines of files.
     File(file::Files),
     /// Gives the same message again and again.
@@ -217,6 +221,7 @@ impl Source {
     pub fn new(definition: &Definition<'_>) -> Result<Source, OptionFault> {
         match definition.extension {
             "mqtt" => Ok(Source::Mqtt(mqtt::Mqtt::new(definition)?)),
+            "serial" => Ok(Source::Serial(serial::Serial::new(definition)?)),
             "file" => Ok(Source::File(file::Files::new(definition)?)),
             "timer" => Ok(Source::Timer(timer::Timer::new(definition)?)),
             "simulator" => Ok(Source::Simulator(simulator::Simulator::new(definition)?)),
@@ -234,6 +239,7 @@ impl Source {
     pub async fn run(self, context: Context) {
         match self {
             Source::Mqtt(mqtt) => mqtt.run(context).await,
+            Source::Serial(serial) => serial.run(context).await,
             Source::File(files) => files.run(context).await,
             Source::Timer(timer) => timer.run(context).await,
             Source::Simulator(simulator) => simulator.run(context).await,

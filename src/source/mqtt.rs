@@ -1,110 +1,101 @@
 //! A source that subscribes at an MQTT broker.
 //!
-//! What it promises: a QoS 1 message is acknowledged only when the log has it, in the order of
-//! receipt, and only on the connection on which it came. Whatever the pipeline does, the
-//! connection is polled: when the pipeline is behind, messages queue here up to a limit and
-//! acknowledgements wait. Beyond the limit QoS 0 is dropped and counted, and QoS 1 is left to the
-//! broker, which delivers it again once the queue is empty. Bad messages are handed on as
-//! rejects, acknowledged like any other, and said in the log at a bounded rate.
+//! What it promises: a message of QoS 1 or 2 is acknowledged (PUBACK, PUBREC) only when the log has
+//! it, in the order of receipt, and only on the connection on which it came. Whatever the pipeline
+//! does, the connection is polled: when the pipeline is behind, messages queue here up to a limit
+//! and acknowledgements wait. Beyond the limit QoS 0 is dropped and counted, and QoS 1 and 2 are
+//! left to the broker, which delivers them again once the queue is empty. Bad messages are handed
+//! on as rejects, and acknowledged like any other; when the stream is to fail by them, the source
+//! ends without acknowledging.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::queue::{Limits, Offer, Queue};
 use super::redelivery::{Redelivery, Verdict, digest};
-use super::{Context, Dropped, REJECTED_BYTES_MAX};
+use super::{Context, Dropped, Failed, Intake, Plan, Released};
 use crate::config::Definition;
 use crate::config::options::{OptionFault, OptionKind, OptionSpec};
-use crate::decode::{Decoder, Reason, Reject};
-use crate::event::{DeliveryMark, Rejected, Type, Value};
-use crate::mqtt::{self, Connection, Event, Handle, Message, Settings};
-use crate::pace::{Backoff, Sparse, sleep_until_some};
+use crate::decode::{Reason, Reject};
+use crate::event::{DeliveryMark, Type, Value};
+use crate::mqtt::{
+    self, Connection, Event, Filter, Handle, Kind, Message, Misfit, Qos, Receipt, Rounds, Settings,
+    Welcome,
+};
+use crate::pace::{Backoff, sleep_until_some};
 
 /// What can be set.
-pub const OPTIONS: &[OptionSpec] = &[
-    mqtt::BROKER,
-    OptionSpec {
-        required: true,
-        ..option(
-            "mqtt.topic",
-            OptionKind::Text,
-            None,
-            "The topic filters to subscribe to, several separated by commas",
-        )
-    },
-    option(
-        "mqtt.qos",
-        OptionKind::Integer { min: 0, max: 1 },
-        Some("1"),
-        "1: the broker keeps what we have not made durable; 0: it does not",
-    ),
-    option(
+pub const OPTIONS: &[OptionSpec] = &mqtt::with_connection::<6, 29>([
+    OptionSpec::new(
+        "mqtt.topic",
+        OptionKind::Text,
+        "The topic filters to subscribe to, several separated by commas. A level `{{column}}` is \
+         any level, and goes into that column (STRING, INT or BIGINT)",
+    )
+    .required(),
+    OptionSpec::new(
         "mqtt.session",
         OptionKind::Choice(&["persistent", "clean"]),
-        Some("persistent"),
         "Whether the broker keeps messages while we are away",
-    ),
-    option(
+    )
+    .or("persistent"),
+    OptionSpec::new(
+        "mqtt.receive_max",
+        OptionKind::Integer {
+            min: 1,
+            max: 65_535,
+        },
+        "How many messages the broker may send before it waits for acknowledgements (MQTT 5)",
+    )
+    .or("1000"),
+    OptionSpec::new(
         "mqtt.retained",
         OptionKind::Choice(&["accept", "ignore"]),
-        Some("accept"),
         "Whether a topic's retained message, sent when we subscribe, is an event",
-    ),
-    option(
+    )
+    .or("accept"),
+    OptionSpec::new(
         "mqtt.topic.column",
         OptionKind::Text,
-        None,
         "The STRING column that takes the message's topic",
     ),
-    mqtt::CLIENT_ID,
-    mqtt::VERSION,
-    mqtt::USERNAME,
-    mqtt::PASSWORD,
-    mqtt::KEEP_ALIVE,
-];
+    OptionSpec::new(
+        "mqtt.retained.column",
+        OptionKind::Text,
+        "The BOOLEAN column that says whether the message is a retained one",
+    ),
+]);
 
-const fn option(
-    name: &'static str,
-    kind: OptionKind,
-    default: Option<&'static str>,
-    doc: &'static str,
-) -> OptionSpec {
-    OptionSpec {
-        default,
-        ..OptionSpec::new(name, kind, doc)
-    }
-}
-
-/// The waits between attempts to connect, and between attempts to subscribe.
-const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-/// A connection that lasted so long was a good one.
-const STABLE_AFTER: Duration = Duration::from_secs(10);
-/// How soon a full pipeline is asked again.
+/// The waits between attempts to subscribe.
+const SUBSCRIBE_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// How soon a full pipeline is asked again while nothing else goes on.
 const OFFER_AGAIN: Duration = Duration::from_millis(2);
 /// How long a run of repeats may pause before it counts as broken off.
 const RUN_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// What may be held at the same time; more are taken for new.
 const HELD_BYTES_MAX: usize = 32 << 20;
-/// One line per reason in this time.
-const LINE_SPAN: Duration = Duration::from_secs(10);
 
 /// An MQTT source, checked.
 #[derive(Debug)]
 pub struct Mqtt {
+    subscription: Subscription,
+    plan: Plan,
+}
+
+/// What is subscribed to, and what becomes of what comes.
+#[derive(Debug)]
+struct Subscription {
     settings: Settings,
-    filters: Vec<String>,
-    acknowledged: bool,
+    filters: Vec<Filter>,
+    qos: Qos,
     ignore_retained: bool,
-    payload_bytes_max: usize,
-    limits: Limits,
     /// The column that takes the topic.
     topic: Option<usize>,
-    decoder: Decoder,
-    width: usize,
+    /// The column that says whether the message is a retained one.
+    retained: Option<usize>,
 }
 
 impl Mqtt {
@@ -119,33 +110,31 @@ impl Mqtt {
             client_id,
             ..
         } = *definition;
-        let filters = options.text("mqtt.topic").unwrap_or_default().split(',');
-        let filters: Vec<String> = filters.map(|filter| filter.trim().to_owned()).collect();
-        if let Some(bad) = filters.iter().find(|filter| !mqtt::is_filter(filter)) {
-            let problem = format!("`{bad}` is not a topic filter");
-            return Err(OptionFault::new("mqtt.topic", problem));
-        }
+        let filters = filters(definition)?;
         let topic = definition.column("mqtt.topic.column", &[Type::String])?;
+        let retained = definition.column("mqtt.retained.column", &[Type::Bool])?;
         let mut settings = Settings::from_options(options, client_id)?;
+        settings.subscribes = true;
         settings.resume = options.text("mqtt.session") != Some("clean");
-        let size = |name, default| {
-            let bytes = options.integer(name).unwrap_or(default);
-            usize::try_from(bytes).unwrap_or(usize::MAX)
-        };
-        let taken: Vec<usize> = topic.into_iter().collect();
+        let receive_max = options.integer("mqtt.receive_max").unwrap_or(1_000);
+        settings.receive_max = u16::try_from(receive_max).unwrap_or(u16::MAX);
+        let levels: Vec<usize> = filters.iter().flat_map(Filter::columns).collect();
+        if let Some(topic) = topic.filter(|topic| levels.contains(topic)) {
+            let name = schema.fields().get(topic).map_or("", |field| &field.name);
+            let problem = format!("column `{name}` takes a level of the topic already");
+            return Err(OptionFault::new("mqtt.topic.column", problem));
+        }
+        let taken: Vec<usize> = levels.into_iter().chain(topic).chain(retained).collect();
         Ok(Mqtt {
-            settings,
-            filters,
-            acknowledged: options.integer("mqtt.qos") != Some(0),
-            ignore_retained: options.text("mqtt.retained") == Some("ignore"),
-            payload_bytes_max: size("payload.bytes_max", 1 << 20),
-            limits: Limits {
-                queue_bytes_max: size("queue.bytes_max", 8 << 20),
-                batch_rows_max: size("queue.batch_rows_max", 256),
+            subscription: Subscription {
+                settings,
+                filters,
+                qos: mqtt::qos(options),
+                ignore_retained: options.text("mqtt.retained") == Some("ignore"),
+                topic,
+                retained,
             },
-            topic,
-            decoder: Decoder::new(definition.format, options, schema, &taken)?,
-            width: schema.width(),
+            plan: Plan::new(definition.format, options, schema, &taken)?,
         })
     }
 
@@ -155,10 +144,42 @@ impl Mqtt {
     }
 }
 
+fn filters(definition: &Definition<'_>) -> Result<Vec<Filter>, OptionFault> {
+    const NAME: &str = "mqtt.topic";
+    let schema = definition.schema;
+    let column = |name: &str| {
+        let index = schema
+            .index_of(name)
+            .ok_or_else(|| format!("the stream has no column `{name}`"))?;
+        let kind = match schema.fields().get(index).map(|field| field.ty) {
+            Some(Type::String) => Kind::Text,
+            Some(Type::Int) => Kind::Integer {
+                min: i64::from(i32::MIN),
+                max: i64::from(i32::MAX),
+            },
+            Some(Type::Long) => Kind::Integer {
+                min: i64::MIN,
+                max: i64::MAX,
+            },
+            Some(_) | None => {
+                let problem = "a level of a topic goes into a STRING, an INT or a BIGINT";
+                return Err(format!("{problem}, and column `{name}` is none"));
+            }
+        };
+        Ok((index, kind))
+    };
+    let written = definition.options.text(NAME).unwrap_or_default();
+    let parsed = written
+        .split(',')
+        .map(|text| Filter::parse(text.trim(), column));
+    let parsed: Result<Vec<Filter>, String> = parsed.collect();
+    parsed.map_err(|problem| OptionFault::new(NAME, problem))
+}
+
 /// A message that was received on the present connection and is not acknowledged yet.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
-    packet: u16,
+    receipt: Receipt,
     ordinal: u64,
 }
 
@@ -186,95 +207,87 @@ enum Step {
 }
 
 struct Task {
-    mqtt: Mqtt,
+    subscription: Subscription,
     context: Context,
-    queue: Queue,
+    intake: Intake,
+    released: Released,
+    rounds: Rounds,
     redelivery: Redelivery,
     /// What may be a repeat.
-    held: Vec<(u16, Message)>,
+    held: Vec<(Receipt, Message)>,
     held_bytes: usize,
     /// Recognised on this connection, and not said yet.
     repeats: u64,
     pending: VecDeque<Pending>,
-    /// The ordinal of the last message received.
-    ordinal: u64,
+    /// Of QoS 2: acknowledged (PUBREC), and the broker has not said (PUBREL) that the packet id is
+    /// free. Goes on with the session.
+    recorded: HashMap<u16, u64>,
     /// Acknowledgements asked for and not written yet.
     unwritten: usize,
-    /// A QoS 1 message was left to the broker, and so are all after it on this connection.
+    /// A message was left to the broker, and so are all after it on this connection.
     deferring: bool,
-    /// The pipeline is full; ask again at this time.
-    offer_at: Option<Instant>,
     run_ends_at: Option<Instant>,
     subscribe_at: Option<Instant>,
     subscribe_pace: Backoff,
-    is_connected: bool,
-    has_connected: bool,
+    /// Since when there is a connection.
+    connected_at: Option<Instant>,
+    /// The broker that had us last, by its place in the list.
+    last_broker: Option<usize>,
+    /// Whether that one has accepted the filters of this process.
+    is_subscribed: bool,
     /// When stopping: when to give up waiting.
     stop_at: Option<Instant>,
-    pipeline_gone: bool,
-    lines: [Sparse; LINES],
+    /// The stream has failed: nothing more is taken, and what failed is not acknowledged.
+    has_failed: bool,
+    is_pipeline_gone: bool,
+    /// What the columns take that the message does not fill, used again for each.
+    fills: Vec<(usize, Value)>,
 }
-
-/// One kind of line per reason of a reject and of a drop.
-const LINES: usize = Reason::ALL.len() + Dropped::ALL.len();
 
 impl Task {
     fn new(mqtt: Mqtt, mut context: Context) -> Task {
         let tail = std::mem::take(&mut context.tail);
         Task {
-            queue: Queue::new(context.source, mqtt.width, mqtt.limits),
+            intake: Intake::new(mqtt.plan, &context),
+            released: context.released.clone(),
+            rounds: mqtt.subscription.settings.rounds(),
             redelivery: Redelivery::new(tail),
             held: Vec::new(),
             held_bytes: 0,
             repeats: 0,
             pending: VecDeque::new(),
-            ordinal: 0,
+            recorded: HashMap::new(),
             unwritten: 0,
             deferring: false,
-            offer_at: None,
             run_ends_at: None,
             subscribe_at: None,
-            subscribe_pace: Backoff::new(RETRY.0, RETRY.1),
-            is_connected: false,
-            has_connected: false,
+            subscribe_pace: Backoff::new(SUBSCRIBE_AGAIN.0, SUBSCRIBE_AGAIN.1),
+            connected_at: None,
+            last_broker: None,
+            is_subscribed: false,
             stop_at: None,
-            pipeline_gone: false,
-            lines: std::array::from_fn(|_| Sparse::new(LINE_SPAN)),
-            mqtt,
+            has_failed: false,
+            is_pipeline_gone: false,
+            fills: Vec::new(),
+            subscription: mqtt.subscription,
             context,
         }
     }
 
     async fn run(mut self) {
-        let mut pace = Backoff::new(RETRY.0, RETRY.1);
         loop {
-            let begin = Instant::now();
-            let end = self.connection().await;
-            self.context
-                .metrics
-                .connected
-                .store(false, Ordering::Relaxed);
+            let broker = self.rounds.at();
+            let end = self.connection(broker).await;
+            let stood = self.connected_at.map(|at| at.elapsed());
             self.disconnected();
-            // A broker that throws us out again and again is no better than one that is away.
-            if begin.elapsed() >= STABLE_AFTER {
-                pace.reset();
-            }
             match end {
                 End::Stopped => break,
                 End::Reopen => {}
                 End::Failed(error) => {
-                    self.context
-                        .metrics
-                        .disconnects
-                        .fetch_add(1, Ordering::Relaxed);
-                    let wait = pace.wait();
-                    tracing::warn!(
-                        stream = self.context.name,
-                        broker =
-                            format_args!("{}:{}", self.mqtt.settings.host, self.mqtt.settings.port),
-                        "no connection to the broker: {error}; next attempt in {wait:.1?}"
-                    );
+                    let wait = self.rounds.failed(stood);
+                    self.tell_failed(broker, &error, wait);
                     if self.stop_at.is_some() || self.pause(wait).await {
+                        self.hand_over().await;
                         break;
                     }
                 }
@@ -283,12 +296,33 @@ impl Task {
         tracing::debug!(stream = self.context.name, "source ended");
     }
 
+    fn tell_failed(&mut self, broker: usize, error: &mqtt::Error, wait: Duration) {
+        let named = self.subscription.settings.brokers.get(broker);
+        let named = named.map_or_else(String::new, mqtt::Broker::to_string);
+        self.intake.down(&error.to_string());
+        tracing::warn!(
+            stream = self.context.name,
+            broker = named,
+            "no connection to the broker: {error}; next attempt in {wait:.1?}"
+        );
+    }
+
     /// One connection, from its making to its end.
-    async fn connection(&mut self) -> End {
-        let (handle, mut connection) = mqtt::connect(&self.mqtt.settings);
+    async fn connection(&mut self, broker: usize) -> End {
+        let settings = &self.subscription.settings;
+        let Some(at) = settings.brokers.get(broker) else {
+            return End::Stopped;
+        };
+        let (handle, mut connection) = match mqtt::connect(settings, at) {
+            Ok(made) => made,
+            Err(error) => return End::Failed(error),
+        };
         loop {
             match self.step(&mut connection, &handle).await {
-                Step::Event(Ok(event)) => self.on_event(event, &handle),
+                Step::Event(Ok(Event::Connected(welcome))) => {
+                    self.on_connected(broker, welcome, &handle);
+                }
+                Step::Event(Ok(event)) => self.on_event(event),
                 Step::Event(Err(error)) => return End::Failed(error),
                 Step::RunPaused => self.on_pause(),
                 Step::Subscribe => self.subscribe(&handle),
@@ -297,7 +331,9 @@ impl Task {
                     return End::Reopen;
                 }
                 Step::Stop => {
-                    if self.is_connected {
+                    if self.connected_at.is_some() {
+                        // The broker says nothing for one who takes leave.
+                        handle.announce(self.subscription.settings.will.as_ref());
                         mqtt::farewell(&mut connection, &handle).await;
                     }
                     return End::Stopped;
@@ -310,9 +346,8 @@ impl Task {
 
     /// What must not wait for the socket to run dry: under a flood it never does.
     fn keep_up(&mut self) {
-        let may_offer = self.offer_at.is_none_or(|at| at <= Instant::now());
-        if self.queue.batch_is_full() && may_offer {
-            self.offer();
+        if self.intake.has_batch() {
+            self.intake.offer();
         }
         if self.stop_at.is_none() && *self.context.stop.borrow() {
             self.heed_stop(false);
@@ -329,16 +364,17 @@ impl Task {
             tokio::select! {
                 biased;
                 event = &mut poll => return Step::Event(event),
-                changed = self.context.released.changed(), if !self.pipeline_gone => {
-                    self.pipeline_gone |= changed.is_err();
+                changed = self.released.changed(), if !self.is_pipeline_gone => {
+                    self.is_pipeline_gone |= changed.is_err();
                     self.acknowledge(handle);
                 }
                 changed = self.context.stop.changed(), if self.stop_at.is_none() => {
                     self.heed_stop(changed.is_err());
                 }
                 // Nothing more to read: what has come so far is a batch.
-                () = std::future::ready(()), if self.may_offer() => self.offer(),
-                () = sleep_until_some(self.offer_at) => self.offer(),
+                () = self.intake.serve(), if !self.is_pipeline_gone => {
+                    self.is_pipeline_gone = true;
+                }
                 () = sleep_until_some(self.run_ends_at) => return Step::RunPaused,
                 () = sleep_until_some(self.subscribe_at) => return Step::Subscribe,
                 () = sleep_until_some(self.stop_at) => return Step::Stop,
@@ -348,14 +384,14 @@ impl Task {
 
     /// What is to be done before anything else is awaited.
     fn due(&self) -> Option<Step> {
-        let at_rest = self.queue.is_empty() && self.pending.is_empty() && self.unwritten == 0;
-        if self.pipeline_gone && self.queue.is_empty() {
+        let at_rest = self.intake.is_empty() && self.pending.is_empty() && self.unwritten == 0;
+        if self.is_pipeline_gone {
             return Some(Step::Stop);
         }
-        if self.stop_at.is_some() && self.queue.is_empty() {
-            let all_released = *self.context.released.borrow() >= self.queue.offered_through();
+        if self.stop_at.is_some() && self.intake.is_empty() {
+            let all_released = *self.released.borrow() >= self.intake.ordinal();
             // Without a connection there is nothing to wait for.
-            if (all_released && at_rest) || !self.is_connected {
+            if (all_released && at_rest) || self.connected_at.is_none() {
                 return Some(Step::Stop);
             }
         }
@@ -366,86 +402,105 @@ impl Task {
     /// to end.
     async fn pause(&mut self, wait: Duration) -> bool {
         let until = Instant::now() + wait;
-        loop {
-            if self.pipeline_gone || (self.stop_at.is_some() && self.queue.is_empty()) {
-                return true;
-            }
+        while self.stop_at.is_none() && !self.is_pipeline_gone {
             tokio::select! {
-                changed = self.context.released.changed() => {
-                    self.pipeline_gone |= changed.is_err();
-                }
-                changed = self.context.stop.changed(), if self.stop_at.is_none() => {
-                    self.heed_stop(changed.is_err());
-                }
-                () = std::future::ready(()), if self.may_offer() => self.offer(),
-                () = sleep_until_some(self.offer_at) => self.offer(),
-                () = sleep_until_some(self.stop_at) => return true,
-                () = sleep_until(until), if self.stop_at.is_none() => return false,
+                changed = self.context.stop.changed() => self.heed_stop(changed.is_err()),
+                () = self.intake.serve() => self.is_pipeline_gone = true,
+                () = sleep_until(until) => return false,
             }
         }
+        true
     }
 
-    fn heed_stop(&mut self, daemon_gone: bool) {
-        if daemon_gone || *self.context.stop.borrow() {
+    /// At the end, without a connection: what has come goes to the pipeline.
+    async fn hand_over(&mut self) {
+        let handed_over = async {
+            self.intake.offer();
+            while !self.intake.is_empty() {
+                sleep(OFFER_AGAIN).await;
+                self.intake.offer();
+            }
+        };
+        let until = self.stop_at.unwrap_or_else(Instant::now);
+        // What does not get there is with the broker still, if anybody was to keep it.
+        let _ = timeout_at(until, handed_over).await;
+    }
+
+    fn heed_stop(&mut self, is_daemon_gone: bool) {
+        if is_daemon_gone || *self.context.stop.borrow() {
             self.stop_at = Some(Instant::now() + self.context.stop_within);
         }
     }
 
-    fn on_event(&mut self, event: Event, handle: &Handle) {
+    fn on_connected(&mut self, broker: usize, welcome: Welcome, handle: &Handle) {
+        self.connected_at = Some(Instant::now());
+        self.intake.up();
+        tracing::info!(
+            stream = self.context.name,
+            session_present = welcome.session_present,
+            "connected to the broker"
+        );
+        // Another broker's packet ids say nothing about this one's.
+        let is_same = self.last_broker.is_none_or(|last| last == broker);
+        self.last_broker = Some(broker);
+        let goes_on = welcome.session_present && is_same;
+        self.redelivery.connected(goes_on);
+        if !goes_on {
+            self.recorded.clear();
+            self.is_subscribed = false;
+        }
+        handle.announce(self.subscription.settings.birth.as_ref());
+        // The filters may have changed since a former process subscribed.
+        if !self.is_subscribed {
+            self.subscribe(handle);
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
         match event {
-            Event::Connected(welcome) => {
-                self.context
-                    .metrics
-                    .connects
-                    .fetch_add(1, Ordering::Relaxed);
-                self.context
-                    .metrics
-                    .connected
-                    .store(true, Ordering::Relaxed);
-                tracing::info!(
-                    stream = self.context.name,
-                    session_present = welcome.session_present,
-                    "connected to the broker"
-                );
-                self.redelivery.connected(welcome.session_present);
-                // The filters may have changed since a former process subscribed.
-                if !welcome.session_present || !self.has_connected {
-                    self.subscribe(handle);
-                }
-                self.is_connected = true;
-                self.has_connected = true;
-            }
             Event::Message(message) => self.on_message(message),
+            Event::Forgotten(packet) => self.forget(packet),
             Event::Subscribed(answers) => self.on_subscribed(&answers),
             Event::AckWritten => self.unwritten = self.unwritten.saturating_sub(1),
-            Event::Published(_) | Event::Acknowledged(..) | Event::Other => {}
+            Event::Connected(_)
+            | Event::Published(_)
+            | Event::Recorded(..)
+            | Event::Acknowledged(..)
+            | Event::Other => {}
         }
     }
 
     fn subscribe(&mut self, handle: &Handle) {
         self.subscribe_at = None;
-        if !handle.subscribe(&self.mqtt.filters, self.mqtt.acknowledged) {
+        let Subscription {
+            filters,
+            qos,
+            ignore_retained,
+            ..
+        } = &self.subscription;
+        if !handle.subscribe(filters, *qos, !ignore_retained) {
             self.subscribe_at = Some(Instant::now() + self.subscribe_pace.wait());
         }
     }
 
     fn on_subscribed(&mut self, answers: &[Option<String>]) {
-        let mut refused = false;
-        for (filter, answer) in self.mqtt.filters.iter().zip(answers) {
+        let mut is_refused = false;
+        for (filter, answer) in self.subscription.filters.iter().zip(answers) {
             if let Some(reason) = answer {
-                refused = true;
+                is_refused = true;
                 let metrics = &self.context.metrics;
                 metrics
                     .subscriptions_refused
                     .fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     stream = self.context.name,
-                    filter,
+                    filter = filter.as_str(),
                     "the broker refused the subscription: {reason}; will try again"
                 );
             }
         }
-        if refused {
+        self.is_subscribed = !is_refused;
+        if is_refused {
             self.subscribe_at = Some(Instant::now() + self.subscribe_pace.wait());
         } else {
             self.subscribe_pace.reset();
@@ -453,48 +508,41 @@ impl Task {
     }
 
     fn on_message(&mut self, message: Message) {
-        let metrics = &self.context.metrics;
-        metrics.received.fetch_add(1, Ordering::Relaxed);
-        let bytes = u64::try_from(message.payload().len()).unwrap_or(u64::MAX);
-        metrics.received_bytes.fetch_add(bytes, Ordering::Relaxed);
         // While stopping nothing new is taken: the broker keeps it for the next start.
-        if self.stop_at.is_some() && self.mqtt.settings.resume {
+        if self.has_failed || (self.stop_at.is_some() && self.subscription.settings.resume) {
+            self.intake.heard(message.payload().len());
             return;
         }
-        let Some(packet) = message.packet() else {
+        let Some(receipt) = message.receipt() else {
             self.take(&message, None);
             return;
         };
         if self.deferring {
-            self.context
-                .metrics
-                .deferred
-                .fetch_add(1, Ordering::Relaxed);
+            self.defer(&message);
             return;
         }
         if self.redelivery.is_over() {
-            self.take(&message, Some((packet, mark_of(packet, &message))));
+            self.take(&message, Some(receipt));
             return;
         }
-        match self
-            .redelivery
-            .judge(message.dup(), mark_of(packet, &message))
-        {
+        let mark = mark_of(receipt, &message);
+        match self.redelivery.judge(message.dup(), mark) {
             Verdict::New => {
                 self.settle_held_as_new();
-                if !self.deferring {
-                    self.take(&message, Some((packet, mark_of(packet, &message))));
-                }
+                self.take_or_leave(&message, receipt);
             }
             Verdict::Held => {
                 self.held_bytes += message.payload().len();
-                self.held.push((packet, message));
+                self.held.push((receipt, message));
                 self.run_ends_at = Some(Instant::now() + RUN_PAUSE_MAX);
                 if self.held_bytes > HELD_BYTES_MAX {
                     self.settle_held_as_new();
                 }
             }
-            Verdict::Repeats(ordinals) => self.settle_as_repeats(&ordinals, Some(packet)),
+            Verdict::Repeats(ordinals) => {
+                self.intake.heard(message.payload().len());
+                self.settle_as_repeats(&ordinals, Some(receipt));
+            }
         }
     }
 
@@ -504,10 +552,16 @@ impl Task {
         self.tell_repeats();
         self.run_ends_at = None;
         self.held_bytes = 0;
-        for (packet, message) in std::mem::take(&mut self.held) {
-            if !self.deferring {
-                self.take(&message, Some((packet, mark_of(packet, &message))));
-            }
+        for (receipt, message) in std::mem::take(&mut self.held) {
+            self.take_or_leave(&message, receipt);
+        }
+    }
+
+    fn take_or_leave(&mut self, message: &Message, receipt: Receipt) {
+        if self.deferring {
+            self.defer(message);
+        } else if !self.has_failed {
+            self.take(message, Some(receipt));
         }
     }
 
@@ -521,14 +575,17 @@ impl Task {
 
     /// What was held, and the last message, are in the log. They are acknowledged when their
     /// first receipt is durable, on this connection.
-    fn settle_as_repeats(&mut self, ordinals: &[u64], last: Option<u16>) {
+    fn settle_as_repeats(&mut self, ordinals: &[u64], last: Option<Receipt>) {
         self.run_ends_at = None;
         self.held_bytes = 0;
         let held = std::mem::take(&mut self.held);
-        let packets = held.iter().map(|(packet, _)| *packet).chain(last);
-        for (packet, ordinal) in packets.zip(ordinals) {
+        for (_, message) in &held {
+            self.intake.heard(message.payload().len());
+        }
+        let receipts = held.iter().map(|(receipt, _)| *receipt).chain(last);
+        for (receipt, ordinal) in receipts.zip(ordinals) {
             let ordinal = *ordinal;
-            self.pending.push_back(Pending { packet, ordinal });
+            self.pending.push_back(Pending { receipt, ordinal });
             self.repeats += 1;
             self.context
                 .metrics
@@ -550,131 +607,87 @@ impl Task {
         }
     }
 
+    /// Leaves a message to the broker, which delivers it again on the next connection.
+    fn defer(&mut self, message: &Message) {
+        self.intake.heard(message.payload().len());
+        self.deferring = true;
+        self.context
+            .metrics
+            .deferred
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Makes rows of a new message, or leaves it when there is no room.
-    fn take(&mut self, message: &Message, acknowledged: Option<(u16, DeliveryMark)>) {
-        let payload_bytes = self.kept_bytes(message);
-        if self.queue.is_over_limit(payload_bytes) {
-            if acknowledged.is_some() && self.mqtt.settings.resume {
-                self.context
-                    .metrics
-                    .deferred
-                    .fetch_add(1, Ordering::Relaxed);
-                self.deferring = true;
+    fn take(&mut self, message: &Message, receipt: Option<Receipt>) {
+        let payload_bytes = message.payload().len();
+        if self.intake.is_full(payload_bytes) {
+            if receipt.is_some() && self.subscription.settings.resume {
+                self.defer(message);
                 return;
             }
+            self.intake.heard(payload_bytes);
             self.drop_message(Dropped::QueueFull, message);
-            if let Some((packet, _)) = acknowledged {
-                let ordinal = self.ordinal;
-                self.pending.push_back(Pending { packet, ordinal });
+            if let Some(receipt) = receipt {
+                let ordinal = self.intake.ordinal();
+                self.pending.push_back(Pending { receipt, ordinal });
             }
             return;
         }
-        self.ordinal += 1;
-        if let Some((packet, mark)) = acknowledged {
-            let ordinal = self.ordinal;
-            self.pending.push_back(Pending { packet, ordinal });
+        let mark = receipt.map(|receipt| mark_of(receipt, message));
+        let Ok(ordinal) = self.enter(message, mark) else {
+            self.has_failed = true;
+            self.stop_at = Some(Instant::now() + self.context.stop_within);
+            return;
+        };
+        if let (Some(receipt), Some(mark)) = (receipt, mark) {
+            // Its id belongs to it now, and no longer to an earlier one.
+            self.forget(receipt.packet);
+            self.pending.push_back(Pending { receipt, ordinal });
             self.redelivery.received(mark, ordinal);
         }
-        let mark = acknowledged.map(|(_, mark)| mark);
-        self.queue.begin(self.ordinal, mark, payload_bytes);
-        let rows_before = self.queue.rows().len();
-        match self.rows_of(message) {
-            Ok(()) => {
-                let rows = self.queue.rows().len() - rows_before;
-                let rows = u64::try_from(rows).unwrap_or(u64::MAX);
-                self.context.metrics.rows.fetch_add(rows, Ordering::Relaxed);
-            }
-            Err(reject) => self.reject(reject, message),
-        }
-        self.queue.end();
     }
 
-    /// How many bytes of it will stay in memory.
-    fn kept_bytes(&self, message: &Message) -> usize {
-        let bytes = message.payload().len();
-        if bytes > self.mqtt.payload_bytes_max {
-            REJECTED_BYTES_MAX
-        } else {
-            bytes
-        }
-    }
-
-    fn rows_of(&mut self, message: &Message) -> Result<(), Reject> {
-        let topic = std::str::from_utf8(message.topic())
-            .map_err(|_| Reject::new(Reason::InvalidUtf8, "the topic is not UTF-8"))?;
-        let mut filters = self.mqtt.filters.iter();
-        if !filters.any(|filter| mqtt::filter_matches(filter, topic)) {
-            self.drop_message(Dropped::Unmatched, message);
-            return Ok(());
-        }
-        if self.mqtt.ignore_retained && message.retained() {
-            self.drop_message(Dropped::Retained, message);
-            return Ok(());
-        }
-        let (payload, bytes_max) = (message.payload(), self.mqtt.payload_bytes_max);
-        if payload.len() > bytes_max {
-            let detail = format!("{} bytes; payload.bytes_max is {bytes_max}", payload.len());
-            return Err(Reject::new(Reason::TooLarge, detail));
-        }
-        let first = self.queue.rows().len();
-        self.mqtt.decoder.decode(payload, self.queue.rows())?;
-        if let Some(column) = self.mqtt.topic {
-            self.queue.rows().fill(first, column, &Value::text(topic));
-        }
-        Ok(())
-    }
-
-    fn reject(&mut self, reject: Reject, message: &Message) {
-        self.context.metrics.count_rejected(reject.reason);
-        let line = Reason::ALL.iter().position(|known| *known == reject.reason);
-        if let Some(count) = self.line(line) {
-            tracing::warn!(
-                stream = self.context.name,
-                topic = %String::from_utf8_lossy(message.topic()),
-                count,
-                "rejected a message: {reject}"
-            );
-        }
+    fn enter(&mut self, message: &Message, mark: Option<DeliveryMark>) -> Result<u64, Failed> {
         let payload = message.payload();
-        self.queue.reject(Rejected {
-            reason: reject.reason.word().to_owned(),
-            detail: reject.detail,
-            bytes: payload.iter().take(REJECTED_BYTES_MAX).copied().collect(),
-            bytes_total: u64::try_from(payload.len()).unwrap_or(u64::MAX),
-        });
+        let Ok(topic) = std::str::from_utf8(message.topic()) else {
+            let reject = Reject::new(Reason::InvalidUtf8, "the topic is not UTF-8");
+            return self.intake.refuse(reject, payload, mark);
+        };
+        let mut filters = self.subscription.filters.iter();
+        let Some(filter) = filters.find(|filter| filter.matches(topic)) else {
+            return Ok(self.pass(Dropped::Unmatched, message, mark));
+        };
+        if self.subscription.ignore_retained && message.retained() {
+            return Ok(self.pass(Dropped::Retained, message, mark));
+        }
+        self.fills.clear();
+        if let Err(misfit) = filter.fill(topic, &mut self.fills) {
+            let reason = match misfit {
+                Misfit::NoNumber(_) => Reason::WrongType,
+                Misfit::OutOfRange(_) => Reason::OutOfRange,
+            };
+            let reject = Reject::new(reason, misfit.to_string());
+            return self.intake.refuse(reject, payload, mark);
+        }
+        if let Some(column) = self.subscription.topic {
+            self.fills.push((column, Value::text(topic)));
+        }
+        if let Some(column) = self.subscription.retained {
+            self.fills.push((column, Value::Bool(message.retained())));
+        }
+        self.intake.take(payload, &self.fills, mark)
+    }
+
+    /// Takes a message that nobody wants, so that it is acknowledged.
+    fn pass(&mut self, reason: Dropped, message: &Message, mark: Option<DeliveryMark>) -> u64 {
+        self.intake.heard(message.payload().len());
+        self.drop_message(reason, message);
+        self.intake.pass(mark)
     }
 
     fn drop_message(&mut self, reason: Dropped, message: &Message) {
-        self.context.metrics.count_dropped(reason);
-        let line = Dropped::ALL.iter().position(|known| *known == reason);
-        if let Some(count) = self.line(line.map(|line| line + Reason::ALL.len())) {
-            tracing::warn!(
-                stream = self.context.name,
-                topic = %String::from_utf8_lossy(message.topic()),
-                count,
-                "dropped a message: {}",
-                reason.word()
-            );
-        }
-    }
-
-    fn line(&mut self, index: Option<usize>) -> Option<u64> {
-        let sparse = self.lines.get_mut(index?)?;
-        sparse.occurred(std::time::Instant::now())
-    }
-
-    fn may_offer(&self) -> bool {
-        self.offer_at.is_none() && !self.queue.is_empty()
-    }
-
-    /// Hands to the pipeline what it takes.
-    fn offer(&mut self) {
-        self.offer_at = None;
-        match self.queue.offer(&self.context.arrivals) {
-            Offer::Done => {}
-            Offer::Full => self.offer_at = Some(Instant::now() + OFFER_AGAIN),
-            Offer::Gone => self.pipeline_gone = true,
-        }
+        let topic = String::from_utf8_lossy(message.topic());
+        self.intake.drop(reason, &topic);
     }
 
     /// Asks for the acknowledgement of everything that is durable, in the order of receipt.
@@ -682,21 +695,36 @@ impl Task {
         if self.pending.is_empty() {
             return;
         }
-        let released = *self.context.released.borrow_and_update();
-        while let Some(first) = self.pending.front() {
-            if first.ordinal > released || !handle.acknowledge(first.packet) {
+        let released = *self.released.borrow_and_update();
+        while let Some(Pending { receipt, ordinal }) = self.pending.front().copied() {
+            if ordinal > released || !handle.acknowledge(receipt) {
                 break;
             }
-            self.redelivery.acknowledged(first.ordinal);
+            if receipt.is_exact {
+                self.recorded.insert(receipt.packet, ordinal);
+            } else {
+                self.redelivery.acknowledged(ordinal);
+            }
             self.unwritten += 1;
             self.pending.pop_front();
+        }
+    }
+
+    /// The broker may give this packet id to another message from now on.
+    fn forget(&mut self, packet: u16) {
+        if let Some(ordinal) = self.recorded.remove(&packet) {
+            self.redelivery.acknowledged(ordinal);
         }
     }
 
     /// Nothing that belongs to a connection outlives it.
     fn disconnected(&mut self) {
         self.tell_repeats();
-        self.is_connected = false;
+        self.context
+            .metrics
+            .connected
+            .store(false, Ordering::Relaxed);
+        self.connected_at = None;
         self.pending.clear();
         self.held.clear();
         self.held_bytes = 0;
@@ -707,9 +735,9 @@ impl Task {
     }
 }
 
-fn mark_of(packet: u16, message: &Message) -> DeliveryMark {
+fn mark_of(receipt: Receipt, message: &Message) -> DeliveryMark {
     DeliveryMark {
-        packet,
+        packet: receipt.packet,
         digest: digest(message.topic(), message.payload()),
     }
 }

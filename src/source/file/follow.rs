@@ -22,6 +22,9 @@ use crate::event::DeliveryMark;
 /// What is read at a time.
 const READ_BYTES: usize = 64 << 10;
 
+/// Where less of a file was read, its content says too little to know it by.
+const KNOWN_BYTES_MIN: u64 = 64;
+
 /// How files are followed.
 #[derive(Clone, Debug)]
 pub(super) struct Manner {
@@ -115,6 +118,8 @@ struct Followed {
     lines: Lines,
     /// When it was last seen to grow, once no name that is meant leads to it.
     detached: Option<Instant>,
+    /// When it was last written to, as of the last time that it was read to its end.
+    changed: Option<SystemTime>,
     is_over: bool,
 }
 
@@ -304,7 +309,7 @@ impl Follower {
                 let fits = |place: &Place| {
                     let is_meant = match by_inode {
                         true => place.inode == candidate.key.1,
-                        false => place.offset >= u64::try_from(CHECKED_BYTES).unwrap_or(u64::MAX),
+                        false => place.offset >= KNOWN_BYTES_MIN,
                     };
                     is_meant && opened_at(&candidate.path, place).is_some()
                 };
@@ -366,6 +371,7 @@ impl Follower {
             file,
             lines,
             detached: (!is_meant).then_some(now),
+            changed: None,
             is_over: false,
         };
         self.refused.remove(path);
@@ -406,6 +412,7 @@ impl Follower {
             file,
             lines,
             detached: None,
+            changed: None,
             is_over: false,
         };
         step.marks
@@ -470,30 +477,34 @@ impl Followed {
         step.paths.push(Arc::clone(&self.path));
         loop {
             let lines_left = STEP_LINES_MAX.saturating_sub(step.lines.len());
-            let length = match self.file.metadata() {
-                Ok(metadata) => metadata.len(),
+            let metadata = match self.file.metadata() {
+                Ok(metadata) => metadata,
                 Err(error) => return self.unreadable(&error, step),
             };
-            let is_cut = length < self.lines.read_at();
-            if !is_cut && length == self.lines.read_at() {
+            let (length, read_at) = (metadata.len(), self.lines.read_at());
+            if length > read_at && (*budget == 0 || lines_left == 0) {
+                return true;
+            }
+            let changed = metadata.modified().ok();
+            if length == read_at && changed == self.changed {
                 self.at_end(manner, path, step);
                 return false;
             }
-            if *budget == 0 || lines_left == 0 {
-                return true;
-            }
-            let bytes = match is_cut {
-                true => None,
-                false => match self.next_bytes(*budget) {
-                    Ok(bytes) => bytes,
-                    Err(error) => return self.unreadable(&error, step),
-                },
+            let bytes = match self.next_bytes(if length > read_at { *budget } else { 0 }) {
+                // Shorter than what was read, it is another, whatever it holds.
+                Ok(bytes) => bytes.filter(|_| length >= read_at),
+                Err(error) => return self.unreadable(&error, step),
             };
             let Some(bytes) = bytes else {
                 self.begin_anew(manner, step);
                 continue;
             };
-            if bytes.is_empty() || self.lines.read_at() >= OFFSET_MAX {
+            if length == read_at {
+                // Written to, no longer than it was, and it still holds what was read.
+                self.changed = changed;
+                continue;
+            }
+            if bytes.is_empty() || read_at >= OFFSET_MAX {
                 return false;
             }
             if self.detached.is_some() {

@@ -23,8 +23,8 @@ pub(super) const FILES_MAX: usize = 256;
 pub(super) const REFRESH_AFTER: usize = 1_024;
 /// Lines of one step, which has a mark for each.
 pub(super) const STEP_LINES_MAX: usize = 1_024;
-/// How many bytes before a place are checked.
-pub(super) const CHECKED_BYTES: usize = 64;
+/// How many bytes before a place are checked: more than one line, as lines may end alike.
+pub(super) const CHECKED_BYTES: usize = 512;
 /// Where a file ends for us: 1 TiB.
 pub(super) const OFFSET_MAX: u64 = (1 << OFFSET_BITS) - 1;
 

@@ -38,26 +38,28 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
         LISTEN,
         OptionKind::Text,
-        "The address and port to listen on, such as 0.0.0.0:8080; several streams may share it",
+        "The address and port to listen on, such as `0.0.0.0:8080`; several streams may share it",
     )
-    .required(),
+    .required()
+    .exclusive(),
     OptionSpec::new(
         PATH,
         OptionKind::Text,
-        "The path; a segment {column} stands for any text, which fills that STRING column",
+        "The path; a segment `{column}` stands for any text, which fills that STRING column",
     )
-    .or("/"),
+    .or("/")
+    .exclusive(),
     OptionSpec::new(
         "http.column.*",
         OptionKind::Text,
-        "What fills a STRING column besides: query:<name>, header:<name> or peer (the sender's \
-         address)",
+        "What fills a STRING column besides: `query:<name>`, `header:<name>` or `peer` (the \
+         sender's address)",
     ),
     OptionSpec::new(
         TOKENS,
-        OptionKind::Text,
-        "The tokens of which a sender must show one (Bearer), several separated by commas. Unset: \
-         whoever reaches the address may send",
+        OptionKind::List,
+        "The tokens of which a sender must show one (Bearer). Unset: whoever reaches the address \
+         may send",
     )
     .secret(),
     tls::cert("http.tls.cert"),
@@ -141,7 +143,7 @@ impl Http {
             encryption: encryption(options)?,
             pattern,
             columns,
-            tokens: Tokens::new(options.text(TOKENS)),
+            tokens: Tokens::new(options.list(TOKENS)),
             rate: rate.map(|rate| Rate::new(u32::try_from(rate).unwrap_or(u32::MAX))),
             body_bytes_max,
             room_bytes: size(options, "queue.bytes_max", 8 << 20).max(body_bytes_max),
@@ -150,24 +152,6 @@ impl Http {
             durable_within: span(options, "http.durable_within", 10_000),
             plan: Plan::new(format, options, schema, &taken)?,
         })
-    }
-
-    /// Why this cannot run beside `other`, if it cannot: the option and the problem.
-    #[must_use]
-    pub fn clash(&self, other: &Http) -> Option<OptionFault> {
-        if self.at != other.at || self.at.port() == 0 {
-            return None;
-        }
-        if self.encryption.digest != other.encryption.digest {
-            let problem = format!(
-                "another stream listens on {} with other http.tls options",
-                self.at
-            );
-            return Some(OptionFault::new(LISTEN, problem));
-        }
-        let problem = format!("another stream listens on {} with the same path", self.at);
-        let is_same = self.pattern.is_as(&other.pattern);
-        is_same.then(|| OptionFault::new(PATH, problem))
     }
 
     /// Listens until told to stop, or until the pipeline is gone.

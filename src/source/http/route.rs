@@ -215,11 +215,9 @@ fn decoded(text: &str, is_query: bool) -> String {
 pub(super) struct Tokens(Vec<[u8; 32]>);
 
 impl Tokens {
-    /// Reads several, separated by commas. Without any, everybody may.
-    pub(super) fn new(text: Option<&str>) -> Tokens {
-        let tokens = text.into_iter().flat_map(|text| text.split(','));
-        let tokens = tokens.map(str::trim).filter(|token| !token.is_empty());
-        Tokens(tokens.map(digest).collect())
+    /// Without any, everybody may.
+    pub(super) fn new(tokens: &[String]) -> Tokens {
+        Tokens(tokens.iter().map(|token| digest(token)).collect())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -384,7 +382,7 @@ mod tests {
 
     #[test]
     fn tokens() {
-        let tokens = Tokens::new(Some("one, two"));
+        let tokens = Tokens::new(&["one".to_owned(), "two".to_owned()]);
         let cases = [
             (Some("Bearer one"), true),
             (Some("bearer  two "), true),
@@ -401,7 +399,7 @@ mod tests {
             }
             assert_eq!(tokens.admit(&headers), expected, "{shown:?}");
         }
-        assert!(Tokens::new(None).admit(&HeaderMap::new()));
+        assert!(Tokens::new(&[]).admit(&HeaderMap::new()));
     }
 
     #[test]

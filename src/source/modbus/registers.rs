@@ -440,7 +440,8 @@ mod tests {
             rest(vec![(holding, 0, 1, vec![1]), (holding, 10, 5, vec![0, 6, 2])])
         );
         assert_eq!(asked(9), rest(vec![(holding, 0, 15, vec![1, 0, 6, 2])]));
-        let far: Vec<Item> = (0..3).map(|n| item("whole", &format!("holding {}", n * 100))).collect();
+        let far = ["holding 0", "holding 100", "holding 200"];
+        let far: Vec<Item> = far.iter().map(|written| item("whole", written)).collect();
         let counts: Vec<u16> = requests(&far, 1_000).iter().map(|r| r.count).collect();
         assert_eq!(counts, [101, 1]);
     }

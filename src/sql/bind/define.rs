@@ -166,6 +166,38 @@ impl Binder<'_> {
     }
 
     fn table_properties(&mut self, path: &str, properties: &Properties, table: &mut Table) {
+        let mut seen = BTreeSet::new();
+        for (name, value) in properties {
+            if !seen.insert(name.text.as_str()) {
+                let message = format!("'{}' is set twice", name.text);
+                self.diagnostics
+                    .push(Diagnostic::error(path, name.place, message));
+            }
+            let wanted = self.table_property(path, (name, value), table);
+            if let Some(wanted) = wanted {
+                let message = format!(
+                    "'{}' takes {wanted}, not '{}'",
+                    name.text,
+                    value.text.trim()
+                );
+                self.diagnostics
+                    .push(Diagnostic::error(path, value.place, message));
+            }
+        }
+        if seen.contains("eviction") && table.rows_max.is_none() {
+            let message = "'eviction' says what happens at 'max_rows', which is not set";
+            self.diagnostics
+                .push(Diagnostic::error(path, table.place, message));
+        }
+    }
+
+    /// Takes one property; what it takes instead, when it cannot take this value.
+    fn table_property(
+        &mut self,
+        path: &str,
+        (name, value): (&Name, &Name),
+        table: &mut Table,
+    ) -> Option<&'static str> {
         const KNOWN: [&str; 8] = [
             "type",
             "extension",
@@ -176,77 +208,59 @@ impl Binder<'_> {
             ERROR_STRATEGY,
             ERROR_LETTERS,
         ];
-        let mut seen = BTreeSet::new();
-        for (name, value) in properties {
-            if !seen.insert(name.text.as_str()) {
-                let message = format!("'{}' is set twice", name.text);
-                self.diagnostics
-                    .push(Diagnostic::error(path, name.place, message));
+        let text = value.text.trim();
+        match name.text.as_str() {
+            "type" if text == "table" => None,
+            "type" => Some("'table'"),
+            "extension" if text == "inMemory" => None,
+            "extension" => Some("'inMemory'"),
+            "index" => {
+                let columns: Vec<_> = text
+                    .split(',')
+                    .map(|column| self.column_of(path, table, column.trim(), value.place))
+                    .collect();
+                let single = columns.into_iter().flatten().map(|column| vec![column]);
+                table.indexes.extend(single);
+                None
             }
-            let text = value.text.trim();
-            let wanted = match name.text.as_str() {
-                "type" if text == "table" => None,
-                "type" => Some("'table'"),
-                "extension" if text == "inMemory" => None,
-                "extension" => Some("'inMemory'"),
-                "index" => {
-                    let columns: Vec<_> = text
-                        .split(',')
-                        .map(|column| self.column_of(path, table, column.trim(), value.place))
-                        .collect();
-                    let single = columns.into_iter().flatten().map(|column| vec![column]);
-                    table.indexes.extend(single);
+            "max_rows" => {
+                table.rows_max = text.parse().ok().filter(|rows| *rows > 0);
+                table
+                    .rows_max
+                    .is_none()
+                    .then_some("a number of rows, at least 1")
+            }
+            "eviction" => match text {
+                "lru" => None,
+                "fifo" => {
+                    table.eviction = Eviction::Fifo;
                     None
                 }
-                "max_rows" => {
-                    table.rows_max = text.parse().ok().filter(|rows| *rows > 0);
-                    table
-                        .rows_max
-                        .is_none()
-                        .then_some("a number of rows, at least 1")
-                }
-                "eviction" => match text {
-                    "lru" => None,
-                    "fifo" => {
-                        table.eviction = Eviction::Fifo;
-                        None
-                    }
-                    "reject" => {
-                        table.eviction = Eviction::Reject;
-                        None
-                    }
-                    _ => Some("lru, fifo or reject"),
-                },
-                "ttl" => {
-                    table.ttl_ms = parse_duration_ms(text).filter(|ttl| *ttl > 0);
-                    table
-                        .ttl_ms
-                        .is_none()
-                        .then_some("a span of time such as '1 h'")
-                }
-                ERROR_STRATEGY => match text {
-                    "drop" | "dlq" => None,
-                    _ => Some("drop or dlq"),
-                },
-                ERROR_LETTERS => None,
-                other => {
-                    let message = format!("unknown property '{other}' of a table");
-                    let hint = did_you_mean(other, KNOWN);
-                    self.diagnostics
-                        .push(Diagnostic::error(path, name.place, message).with_hint_if(hint));
+                "reject" => {
+                    table.eviction = Eviction::Reject;
                     None
                 }
-            };
-            if let Some(wanted) = wanted {
-                let message = format!("'{}' takes {wanted}, not '{text}'", name.text);
-                self.diagnostics
-                    .push(Diagnostic::error(path, value.place, message));
+                _ => Some("lru, fifo or reject"),
+            },
+            "ttl" => {
+                table.ttl_ms = parse_duration_ms(text).filter(|ttl| *ttl > 0);
+                table
+                    .ttl_ms
+                    .is_none()
+                    .then_some("a span of time such as '1 h'")
             }
-        }
-        if seen.contains("eviction") && table.rows_max.is_none() {
-            let message = "'eviction' says what happens at 'max_rows', which is not set";
-            self.diagnostics
-                .push(Diagnostic::error(path, table.place, message));
+            ERROR_STRATEGY => match text {
+                "drop" | "dlq" => None,
+                _ => Some("drop or dlq"),
+            },
+            ERROR_LETTERS => None,
+            other => {
+                let message = format!("unknown property '{other}' of a table");
+                let hint = did_you_mean(other, KNOWN);
+                self.diagnostics
+                    .push(Diagnostic::error(path, name.place, message).with_hint_if(hint));
+                None
+            }
         }
     }
 

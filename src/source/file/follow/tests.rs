@@ -11,8 +11,8 @@ struct Site {
     folder: tempfile::TempDir,
     manner: Manner,
     follower: Follower,
-    /// What the log would have.
-    marks: Vec<DeliveryMark>,
+    /// What the log would have, and whether that is of a line.
+    log: Vec<(DeliveryMark, bool)>,
     taken: Vec<String>,
     notes: Vec<Note>,
     missing: Option<String>,
@@ -37,7 +37,7 @@ impl Site {
             folder,
             follower: Follower::new(manner.clone(), &[]),
             manner,
-            marks: Vec::new(),
+            log: Vec::new(),
             taken: Vec::new(),
             notes: Vec::new(),
             missing: None,
@@ -67,13 +67,14 @@ impl Site {
         loop {
             let step = self.follower.step(look, self.now);
             look = false;
-            self.marks.extend(&step.marks);
+            self.log
+                .extend(step.marks.iter().map(|mark| (*mark, false)));
             let mut begin = 0;
             for line in &step.lines {
                 let text = std::str::from_utf8(&step.bytes[begin..line.end]).unwrap();
                 begin = line.end;
                 self.taken.push(text.to_owned());
-                self.marks.push(line.mark);
+                self.log.push((line.mark, true));
             }
             self.notes.extend(step.notes);
             self.missing = step.missing;
@@ -84,11 +85,15 @@ impl Site {
         }
     }
 
-    /// The process begins anew, with what the log has of it: all but so many lines.
+    /// The process begins anew, with what the log has of it: all but its end with so many lines.
     fn restart(&mut self, lost: usize) {
-        self.marks.truncate(self.marks.len() - lost);
-        self.taken.truncate(self.taken.len() - lost);
-        self.follower = Follower::new(self.manner.clone(), &self.marks);
+        let left = self.taken.len() - lost;
+        self.taken.truncate(left);
+        while self.log.iter().filter(|(_, is_line)| *is_line).count() > left {
+            self.log.pop();
+        }
+        let marks: Vec<DeliveryMark> = self.log.iter().map(|(mark, _)| *mark).collect();
+        self.follower = Follower::new(self.manner.clone(), &marks);
     }
 }
 
@@ -335,8 +340,9 @@ fn much_is_read_in_steps() {
     assert_eq!(read[1], "z");
 }
 
-/// The misfortunes that a file can have, by number.
-fn befalls(site: &mut Site, what: u64, number: &mut u64) {
+/// The misfortunes that a file can have, by number. `cut` is how many lines were taken when it was
+/// cut: those are nowhere else.
+fn befalls(site: &mut Site, what: u64, number: &mut u64, cut: &mut usize) {
     let mut line = || {
         *number += 1;
         format!("line {number} of those that are written here, and long enough to be told apart")
@@ -351,18 +357,19 @@ fn befalls(site: &mut Site, what: u64, number: &mut u64) {
             site.append("a.log", &format!("{second}\n"));
         }
         5 => {
-            let _ = fs::rename(site.path("a.log.1"), site.path("a.log.2"));
-            let _ = fs::rename(site.path("a.log"), site.path("a.log.1"));
-            site.append("a.log", &format!("{}\n", line()));
+            let line = line();
+            let _ = fs::rename(site.path("a.log"), site.path(&format!("a.log.{number}")));
+            site.append("a.log", &format!("{line}\n"));
         }
         6 => {
             site.read();
-            site.restart(site.taken.len().min(3));
+            site.restart((site.taken.len() - *cut).min(3));
         }
         7 => {
             // Copied and cut: nothing is lost only if everything was read.
             site.read();
             fs::write(site.path("a.log"), "").unwrap();
+            *cut = site.taken.len();
         }
         _ => _ = site.read(),
     }
@@ -373,10 +380,10 @@ fn whatever_happens_every_line_is_taken_once() {
     for seed in 0..60_u64 {
         let mut site = plain("a.log*");
         let mut random = crate::source::redelivery::digest(b"seed", &seed.to_le_bytes());
-        let mut number = 0;
+        let (mut number, mut cut) = (0, 0);
         for step in 0..60_u64 {
             random = crate::source::redelivery::digest(&random.to_le_bytes(), &step.to_le_bytes());
-            befalls(&mut site, random % 10, &mut number);
+            befalls(&mut site, random % 10, &mut number, &mut cut);
         }
         site.read();
         let mut taken: Vec<u64> = site

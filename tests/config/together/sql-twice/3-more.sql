@@ -1,0 +1,1 @@
+CREATE STREAM T (a INT);
