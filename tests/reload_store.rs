@@ -111,7 +111,8 @@ fn disk(store: &SimStore, wanted: Wanted, failure: Option<Failure>) -> Disk {
     }
 }
 
-fn limits(durability: Durability) -> Limits {
+fn limits(failure: Option<Failure>) -> Limits {
+    let durability = failure.map_or(Durability::Always, |failure| failure.durability);
     Limits {
         turn_rows_max: 3,
         turn_bytes_max: 1 << 20,
@@ -209,9 +210,7 @@ fn lives_through(failure: Option<Failure>) -> (u64, u64) {
         metrics: Arc::clone(&metrics),
     };
     let disk_before = disk(&store, first, failure);
-    let durability = failure.map_or(Durability::Always, |failure| failure.durability);
-    let pipeline =
-        std::thread::spawn(move || run(disk_before, opened, handles, limits(durability)));
+    let pipeline = std::thread::spawn(move || run(disk_before, opened, handles, limits(failure)));
     for through in 1..=BEFORE {
         to.send(arrival(through)).unwrap();
     }
@@ -236,20 +235,21 @@ fn lives_through(failure: Option<Failure>) -> (u64, u64) {
     drop((to, command));
     pipeline.join().unwrap().unwrap();
     [side, other_side, last_side].map(|side| side.join().unwrap());
-    let all = 1..=i64::try_from(ARRIVALS).unwrap();
-    let before = i64::try_from(BEFORE).unwrap();
-    let expected = |n: i64| if n > before { n + 1000 } else { n };
-    check(&out, all.clone().map(expected), failure);
-    check(
-        &sums,
-        all.clone().map(|n| (1.max(n - 2)..=n).sum()),
-        failure,
-    );
-    check(&more, all.filter(|n| *n > before), failure);
+    check_all([&out, &sums, &more], failure);
     (
         store.operations() - begun,
         metrics.store_reopened.load(Ordering::Relaxed),
     )
+}
+
+fn check_all([out, sums, more]: [&Out; 3], failure: Option<Failure>) {
+    let all = 1..=i64::try_from(ARRIVALS).unwrap();
+    let before = i64::try_from(BEFORE).unwrap();
+    let expected = |n: i64| if n > before { n + 1000 } else { n };
+    check(out, all.clone().map(expected), failure);
+    let sums_of = |n: i64| (1.max(n - 2)..=n).sum();
+    check(sums, all.clone().map(sums_of), failure);
+    check(more, all.filter(|n| *n > before), failure);
 }
 
 type Answer = crossbeam::channel::Receiver<
@@ -273,7 +273,7 @@ fn change(
     let kept = |number| SinkToBe { number, new: None };
     let change = Change {
         disk: disk(store, second.clone(), failure),
-        limits: limits(failure.map_or(Durability::Always, |failure| failure.durability)),
+        limits: limits(failure),
         wanted: Wanted {
             state_policy: StatePolicy::KeepCompatible,
             ..second

@@ -170,14 +170,9 @@ fn lives_through(failure: Option<Failure>) -> (u64, Arc<PipelineMetrics>) {
     }
     drop(confirm);
     let metrics: Arc<PipelineMetrics> = Arc::default();
+    let source = source_of(released);
     let handles = Handles {
-        sources: BTreeMap::from([(
-            0,
-            SourceHandle {
-                stream: StreamId(0),
-                released,
-            },
-        )]),
+        sources: BTreeMap::from([(0, source)]),
         arrivals,
         feeds,
         confirmed,
@@ -213,6 +208,13 @@ fn lives_through(failure: Option<Failure>) -> (u64, Arc<PipelineMetrics>) {
     sides.into_iter().for_each(|side| side.join().unwrap());
     check(&outs, failure);
     (store.operations() - first, metrics)
+}
+
+fn source_of(released: watch::Sender<u64>) -> SourceHandle {
+    SourceHandle {
+        stream: StreamId(0),
+        released,
+    }
 }
 
 /// Every message is known by its mark, in order.

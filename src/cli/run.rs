@@ -14,7 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::{Exit, Terminal, prepare};
 use crate::config::Settings;
 use crate::daemon::{DaemonError, Door, Failure, Orders, Prepared};
-use crate::pipeline::PipelineError;
+use crate::pipeline::{Outcome, PipelineError};
 use crate::store::StoreError;
 
 pub(super) fn run(files: &[PathBuf], store: Option<PathBuf>, terminal: &mut Terminal<'_>) -> Exit {
@@ -75,23 +75,25 @@ pub(super) fn run(files: &[PathBuf], store: Option<PathBuf>, terminal: &mut Term
                 }
             }
             recv(ended) -> result => return match result {
-                Ok(Ok(outcome)) => {
-                    tracing::info!(
-                        "clean at {}; {} outputs wait for the next start",
-                        outcome.last,
-                        outcome.waiting
-                    );
-                    Exit::Success
-                }
-                Ok(Err(error)) => {
-                    terminal.complain(format_args!("eventflux: {error}"));
-                    exit_of(&error)
-                }
+                Ok(result) => end_of(result, terminal),
                 Err(_) => {
                     terminal.complain("eventflux: the daemon's thread has ended; this is a bug");
                     Exit::Failure
                 }
             },
+        }
+    }
+}
+
+fn end_of(result: Result<Outcome, DaemonError>, terminal: &mut Terminal<'_>) -> Exit {
+    match result {
+        Ok(Outcome { last, waiting }) => {
+            tracing::info!("clean at {last}; {waiting} outputs wait for the next start");
+            Exit::Success
+        }
+        Err(error) => {
+            terminal.complain(format_args!("eventflux: {error}"));
+            exit_of(&error)
         }
     }
 }
@@ -179,8 +181,8 @@ pub(super) fn exit_of(error: &DaemonError) -> Exit {
     }
 }
 
-/// Writes the log to the standard error; gives what follows another level. `EVENTFLUX_LOG` overrides
-/// the level, in the form of `tracing`'s filters.
+/// Writes the log to the standard error; gives what follows another level. `EVENTFLUX_LOG`
+/// overrides the level, in the form of `tracing`'s filters.
 fn log_to_stderr(level: &str) -> Box<dyn FnMut(&Settings) + Send> {
     let written: Option<Targets> = std::env::var("EVENTFLUX_LOG")
         .ok()

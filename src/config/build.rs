@@ -60,15 +60,8 @@ pub(super) fn settings(
         application: ApplicationSettings {
             name: keys.text("application.name")?.to_owned(),
             sql: written.sql,
-            state_policy: match keys.text("application.state_policy")? {
-                "keep_or_fail" => StatePolicy::KeepOrFail,
-                "discard" => StatePolicy::Discard,
-                _ => StatePolicy::KeepCompatible,
-            },
-            on_fail: match keys.text("application.on_fail")? {
-                "exit" => OnFail::Exit,
-                _ => OnFail::Continue,
-            },
+            state_policy: state_policy(keys.text("application.state_policy")?),
+            on_fail: on_fail(keys.text("application.on_fail")?),
             options: written.application,
         },
         store: StoreSettings {
@@ -135,6 +128,21 @@ fn check_checkpoints(keys: &Options, faults: &mut Vec<Diagnostic>) {
         let message = "'checkpoint.interval' and 'checkpoint.log_bytes_max' must not both be 0: \
                        the log would never end";
         faults.extend(at(keys, "checkpoint.interval", Diagnostic::error, message));
+    }
+}
+
+fn state_policy(word: &str) -> StatePolicy {
+    match word {
+        "keep_or_fail" => StatePolicy::KeepOrFail,
+        "discard" => StatePolicy::Discard,
+        _ => StatePolicy::KeepCompatible,
+    }
+}
+
+fn on_fail(word: &str) -> OnFail {
+    match word {
+        "exit" => OnFail::Exit,
+        _ => OnFail::Continue,
     }
 }
 

@@ -1,5 +1,5 @@
-//! Another configuration under a running daemon: what is the same stays and notices nothing, what is
-//! not gives way, and the state of what did not change is kept.
+//! Another configuration under a running daemon: what is the same stays and notices nothing, what
+//! is not gives way, and the state of what did not change is kept.
 //!
 //! 1. The new one is read and checked completely, on a thread of its own. Nothing of it is started.
 //! 2. What cannot change while the daemon runs is refused, and so is a loss of state that
