@@ -129,6 +129,7 @@ pub struct Decoder {
     format: Format,
     unpacker: Option<payload::Unpacker>,
     ignored: u64,
+    decoded_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -176,6 +177,7 @@ impl Decoder {
             format,
             unpacker: payload::Unpacker::new(options),
             ignored: 0,
+            decoded_bytes: 0,
         })
     }
 
@@ -189,6 +191,7 @@ impl Decoder {
             Some(unpacker) => unpacker.unpack(payload),
             None => Ok(payload),
         };
+        let unpacked = unpacked.inspect(|payload| self.decoded_bytes = payload.len());
         let ignored = &mut self.ignored;
         let decoded = unpacked.and_then(|payload| match &mut self.format {
             Format::Json(decoder) => decoder.decode(payload, into, ignored),
@@ -208,6 +211,12 @@ impl Decoder {
             }
         }
         decoded
+    }
+
+    /// How large the last message was after it was unpacked.
+    #[must_use]
+    pub fn decoded_bytes(&self) -> usize {
+        self.decoded_bytes
     }
 
     /// How many values have become NULL since this was last asked because their columns could not

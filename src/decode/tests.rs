@@ -4,8 +4,10 @@ use std::path::Path;
 
 use super::*;
 use crate::config::{self, Expander, Property, StreamDefinition};
-use crate::diagnostic::Place;
 use crate::event::{Field, Type, render_json};
+
+/// Options as they would be written.
+type Written<'a> = &'a [(&'a str, &'a str)];
 
 mod binary;
 mod cbor;
@@ -41,25 +43,20 @@ fn schema(columns: &str) -> Schema {
 }
 
 /// What would be written in a `WITH (…)`, checked as the daemon checks it.
-fn options(format: &str, written: &[(&str, &str)]) -> Options {
+fn options(format: &str, written: Written<'_>) -> Options {
     let specs = FORMATS.iter().find(|(name, _)| *name == format).unwrap().1;
-    let place = Place {
-        line: 1,
-        column: 1,
-        length: 1,
-    };
     let property = |(name, value): &(&str, &str)| Property {
         name: (*name).to_owned(),
         value: value.replace('$', "$$"),
-        place,
-        value_place: place,
+        place: Default::default(),
+        value_place: Default::default(),
     };
     let properties: Vec<Property> = written.iter().map(property).collect();
     let nothing = |_: &str| None;
     let definition = StreamDefinition {
         name: "S",
         path: "test.sql",
-        place,
+        place: Default::default(),
         properties: &properties,
         specs: &[specs, &[COMPRESSION, DECODED_BYTES_MAX]],
     };
@@ -88,12 +85,7 @@ fn shown(decoder: &mut Decoder, schema: &Schema, payload: &[u8]) -> String {
 }
 
 /// Each payload makes these rows; every beginning of it makes rows or a reject.
-fn check<P: AsRef<[u8]>>(
-    format: &str,
-    written: &[(&str, &str)],
-    columns: &str,
-    table: &[(P, &str)],
-) {
+fn check<P: AsRef<[u8]>>(format: &str, written: Written<'_>, columns: &str, table: &[(P, &str)]) {
     let schema = schema(columns);
     let options = options(format, written);
     let mut decoder = Decoder::new(format, &options, &schema, &[]).unwrap();
@@ -113,7 +105,7 @@ fn check<P: AsRef<[u8]>>(
 }
 
 /// What is wrong with these options.
-fn fault(format: &str, written: &[(&str, &str)], columns: &str) -> String {
+fn fault(format: &str, written: Written<'_>, columns: &str) -> String {
     let options = options(format, written);
     let fault = Decoder::new(format, &options, &schema(columns), &[]).unwrap_err();
     fault.to_string()
@@ -121,7 +113,7 @@ fn fault(format: &str, written: &[(&str, &str)], columns: &str) -> String {
 
 #[test]
 fn every_format_works_with_what_is_built_in() {
-    let table: [(&str, &[(&str, &str)], &str); 9] = [
+    let table: [(&str, Written<'_>, &str); 9] = [
         ("json", &[], "{\"a\":\"x\"}"),
         ("cbor", &[], "\u{1}"),
         ("csv", &[], "x"),
@@ -183,7 +175,7 @@ fn payloads_are_unpacked_for_every_format() {
 
 #[test]
 fn what_becomes_null_is_counted() {
-    let table: [(&str, &[(&str, &str)], &str, &[u8]); 5] = [
+    let table: [(&str, Written<'_>, &str, &[u8]); 5] = [
         ("json", &[], "a INT, b INT", b"{\"a\":\"x\",\"b\":1}"),
         ("cbor", &[], "a INT, b INT", b"\xa2\x61a\x61x\x61b\x01"),
         ("csv", &[], "a INT, b INT", b"x,1"),
@@ -215,7 +207,7 @@ mod anything {
     use proptest::prelude::*;
 
     /// Every format with options that reach most of it.
-    const ALL: [(&str, &[(&str, &str)]); 9] = [
+    const ALL: [(&str, Written<'_>); 9] = [
         (
             "json",
             &[

@@ -2,7 +2,8 @@ use super::{check, fault};
 
 #[test]
 fn a_layout_is_a_row() {
-    let layout = "device u8, temp i16be *0.1 - 40 null 0x8000 \"°C\", flags u8 {alarm: 0, mode: 1..3}, \
+    let layout = "device u8, temp i16be *0.1 - 40 null 0x8000 \"°C\", flags u8 \
+                  {alarm: 0, mode: 1..3}, \
                   _ pad 2, v f32le, name char[4]";
     check(
         "binary",
@@ -40,59 +41,60 @@ fn a_layout_is_a_row() {
     );
 }
 
+const NUMBERS: &[(&str, &[u8], &str)] = &[
+    ("a u16, b i16", b"\xff\xfe\xff\xfe", r#"{"a":65534,"b":-2}"#),
+    (
+        "a u16le, b i16le",
+        b"\xfe\xff\xfe\xff",
+        r#"{"a":65534,"b":-2}"#,
+    ),
+    (
+        "a u24, b i24",
+        b"\xff\xff\xfe\xff\xff\xfe",
+        r#"{"a":16777214,"b":-2}"#,
+    ),
+    (
+        "a u24le, b i24le",
+        b"\xfe\xff\xff\xfe\xff\xff",
+        r#"{"a":16777214,"b":-2}"#,
+    ),
+    (
+        "a u32, b i32",
+        b"\xff\xff\xff\xfe\xff\xff\xff\xfe",
+        r#"{"a":4294967294,"b":-2}"#,
+    ),
+    (
+        "a u48, b i48",
+        b"\0\0\0\0\0\x01\xff\xff\xff\xff\xff\xfe",
+        r#"{"a":1,"b":-2}"#,
+    ),
+    (
+        "a u64, b i64",
+        b"\0\0\0\0\0\0\0\x01\xff\xff\xff\xff\xff\xff\xff\xfe",
+        r#"{"a":1,"b":-2}"#,
+    ),
+    (
+        "a u64, _ u8 {b: 0..7}",
+        b"\x80\0\0\0\0\0\0\0\xff",
+        "out_of_range: column `a` is BIGINT, found 9223372036854775808",
+    ),
+    ("a u8 *2 +1, b u8 *10", b"\xff\x0a", r#"{"a":511,"b":100}"#),
+    (
+        "a u64 {b: 63}",
+        b"\x80\0\0\0\0\0\0\0",
+        "out_of_range: column `a` is BIGINT, found 9223372036854775808",
+    ),
+];
+
 #[test]
 fn every_type() {
     let columns = "a BIGINT, b BIGINT";
-    let table: [(&str, &[u8], &str); 10] = [
-        ("a u16, b i16", b"\xff\xfe\xff\xfe", r#"{"a":65534,"b":-2}"#),
-        (
-            "a u16le, b i16le",
-            b"\xfe\xff\xfe\xff",
-            r#"{"a":65534,"b":-2}"#,
-        ),
-        (
-            "a u24, b i24",
-            b"\xff\xff\xfe\xff\xff\xfe",
-            r#"{"a":16777214,"b":-2}"#,
-        ),
-        (
-            "a u24le, b i24le",
-            b"\xfe\xff\xff\xfe\xff\xff",
-            r#"{"a":16777214,"b":-2}"#,
-        ),
-        (
-            "a u32, b i32",
-            b"\xff\xff\xff\xfe\xff\xff\xff\xfe",
-            r#"{"a":4294967294,"b":-2}"#,
-        ),
-        (
-            "a u48, b i48",
-            b"\0\0\0\0\0\x01\xff\xff\xff\xff\xff\xfe",
-            r#"{"a":1,"b":-2}"#,
-        ),
-        (
-            "a u64, b i64",
-            b"\0\0\0\0\0\0\0\x01\xff\xff\xff\xff\xff\xff\xff\xfe",
-            r#"{"a":1,"b":-2}"#,
-        ),
-        (
-            "a u64, _ u8 {b: 0..7}",
-            b"\x80\0\0\0\0\0\0\0\xff",
-            "out_of_range: column `a` is BIGINT, found 9223372036854775808",
-        ),
-        ("a u8 *2 +1, b u8 *10", b"\xff\x0a", r#"{"a":511,"b":100}"#),
-        (
-            "a u64 {b: 63}",
-            b"\x80\0\0\0\0\0\0\0",
-            "out_of_range: column `a` is BIGINT, found 9223372036854775808",
-        ),
-    ];
-    for (layout, payload, expected) in table {
+    for (layout, payload, expected) in NUMBERS {
         check(
             "binary",
             &[("binary.layout", layout)],
             columns,
-            &[(payload, expected)],
+            &[(*payload, *expected)],
         );
     }
     check(
@@ -148,105 +150,106 @@ fn groups_are_rows() {
     );
 }
 
+const FAULTS: &[(&str, &str)] = &[
+    ("", "expected the name of a field before the end"),
+    ("a", "field `a`: expected a type before the end"),
+    ("a u8,", "expected the name of a field before the end"),
+    ("a u7", "field `a`: `u7` is no type: there are u8, u16,"),
+    ("a u8 b", "expected a comma before `b`"),
+    (
+        "c u8",
+        "field `c` is no column to be filled: these are a, b; what is not wanted is called `_`",
+    ),
+    ("a u8, a u8", "field `a` is there twice"),
+    ("a u8", "no field is called like the column `b`"),
+    (
+        "a u32, b char[1]",
+        "field `a`: it can be 4294967295 and fits BIGINT or DOUBLE, its column is INT",
+    ),
+    (
+        "a u8 *0.1",
+        "field `a`: with its factor it fits FLOAT or DOUBLE, its column is INT",
+    ),
+    (
+        "a f32",
+        "field `a`: a float fits FLOAT or DOUBLE, its column is INT",
+    ),
+    (
+        "a bytes[2]",
+        "field `a`: `bytes` fits BYTES, its column is INT",
+    ),
+    (
+        "b u8",
+        "field `b`: an integer fits numbers, BOOLEAN and TIMESTAMP, its column is STRING",
+    ),
+    (
+        "b bool",
+        "field `b`: `bool` fits BOOLEAN, its column is STRING",
+    ),
+    (
+        "b char",
+        "field `b`: a length is missing, such as [8], or [*] for the rest",
+    ),
+    ("b char[0]", "field `b`: [0] is no length from 1 to 65536"),
+    (
+        "b char[*], a u8",
+        "field `b` takes the rest and must be the last",
+    ),
+    (
+        "a u8, (b char[*])*",
+        "what takes the rest cannot be repeated",
+    ),
+    (
+        "a u8, (b char[1])",
+        "expected `*` behind `)`: what is in it is repeated to the end",
+    ),
+    ("a u8, (b char[1]", "expected `)` before the end"),
+    ("a u8, ((b char[1])*)*", "a group in a group"),
+    (
+        "a u8, (b char[1])*, _ u8",
+        "expected a comma before `, _ u8`",
+    ),
+    (
+        "a pad 2",
+        "field `a`: `pad` is nothing to name: write `_ pad n`",
+    ),
+    ("_ pad x", "field `_`: `pad` needs a length, 1 to 65536"),
+    ("a u8 /0", "field `a`: a division by 0"),
+    ("a u8 *x", "field `a`: `x` is not a number"),
+    (
+        "b char[2] *2",
+        "field `b`: only a number can have a factor or an offset",
+    ),
+    ("a u8 null 256", "field `a`: it is never 256"),
+    (
+        "a i8 null 0x80, b char[1] null 1",
+        "field `b`: only an integer can have `null` or bits",
+    ),
+    ("a u8 \"C", "field `a`: a unit without its closing `\"`"),
+    ("_ u8 {a: 8}", "field `_`: `a` lies beyond its 8 bits"),
+    (
+        "_ u8 {a: 3..1}",
+        "field `_`: `a`: the lower bit comes first",
+    ),
+    ("_ u8 {a 1}", "field `_`: expected `:` behind `a`"),
+    (
+        "_ u8 {a: x}",
+        "field `_`: `a` needs the number of a bit, 0 being the lowest",
+    ),
+    (
+        "_ u8 {b: 1}",
+        "field `b`: one bit fits BOOLEAN, INT or BIGINT, its column is STRING",
+    ),
+    (
+        "_ u32 {a: 0..31}",
+        "field `a`: 32 bits fit BIGINT, its column is INT",
+    ),
+];
+
 #[test]
 fn layouts_that_cannot_be_used() {
-    let table = [
-        ("", "expected the name of a field before the end"),
-        ("a", "field `a`: expected a type before the end"),
-        ("a u8,", "expected the name of a field before the end"),
-        ("a u7", "field `a`: `u7` is no type: there are u8, u16,"),
-        ("a u8 b", "expected a comma before `b`"),
-        (
-            "c u8",
-            "field `c` is no column to be filled: these are a, b; what is not wanted is called `_`",
-        ),
-        ("a u8, a u8", "field `a` is there twice"),
-        ("a u8", "no field is called like the column `b`"),
-        (
-            "a u32, b char[1]",
-            "field `a`: it can be 4294967295 and fits BIGINT or DOUBLE, its column is INT",
-        ),
-        (
-            "a u8 *0.1",
-            "field `a`: with its factor it fits FLOAT or DOUBLE, its column is INT",
-        ),
-        (
-            "a f32",
-            "field `a`: a float fits FLOAT or DOUBLE, its column is INT",
-        ),
-        (
-            "a bytes[2]",
-            "field `a`: `bytes` fits BYTES, its column is INT",
-        ),
-        (
-            "b u8",
-            "field `b`: an integer fits numbers, BOOLEAN and TIMESTAMP, its column is STRING",
-        ),
-        (
-            "b bool",
-            "field `b`: `bool` fits BOOLEAN, its column is STRING",
-        ),
-        (
-            "b char",
-            "field `b`: a length is missing, such as [8], or [*] for the rest",
-        ),
-        ("b char[0]", "field `b`: [0] is no length from 1 to 65536"),
-        (
-            "b char[*], a u8",
-            "field `b` takes the rest and must be the last",
-        ),
-        (
-            "a u8, (b char[*])*",
-            "what takes the rest cannot be repeated",
-        ),
-        (
-            "a u8, (b char[1])",
-            "expected `*` behind `)`: what is in it is repeated to the end",
-        ),
-        ("a u8, (b char[1]", "expected `)` before the end"),
-        ("a u8, ((b char[1])*)*", "a group in a group"),
-        (
-            "a u8, (b char[1])*, _ u8",
-            "expected a comma before `, _ u8`",
-        ),
-        (
-            "a pad 2",
-            "field `a`: `pad` is nothing to name: write `_ pad n`",
-        ),
-        ("_ pad x", "field `_`: `pad` needs a length, 1 to 65536"),
-        ("a u8 /0", "field `a`: a division by 0"),
-        ("a u8 *x", "field `a`: `x` is not a number"),
-        (
-            "b char[2] *2",
-            "field `b`: only a number can have a factor or an offset",
-        ),
-        ("a u8 null 256", "field `a`: it is never 256"),
-        (
-            "a i8 null 0x80, b char[1] null 1",
-            "field `b`: only an integer can have `null` or bits",
-        ),
-        ("a u8 \"C", "field `a`: a unit without its closing `\"`"),
-        ("_ u8 {a: 8}", "field `_`: `a` lies beyond its 8 bits"),
-        (
-            "_ u8 {a: 3..1}",
-            "field `_`: `a`: the lower bit comes first",
-        ),
-        ("_ u8 {a 1}", "field `_`: expected `:` behind `a`"),
-        (
-            "_ u8 {a: x}",
-            "field `_`: `a` needs the number of a bit, 0 being the lowest",
-        ),
-        (
-            "_ u8 {b: 1}",
-            "field `b`: one bit fits BOOLEAN, INT or BIGINT, its column is STRING",
-        ),
-        (
-            "_ u32 {a: 0..31}",
-            "field `a`: 32 bits fit BIGINT, its column is INT",
-        ),
-    ];
-    for (layout, expected) in table {
-        let layout = if layout.is_empty() { " " } else { layout };
+    for (layout, expected) in FAULTS {
+        let layout = if layout.is_empty() { " " } else { *layout };
         let fault = fault("binary", &[("binary.layout", layout)], "a INT, b STRING");
         let expected = format!("binary.layout: {expected}");
         assert!(fault.starts_with(&expected), "{layout}: {fault}");

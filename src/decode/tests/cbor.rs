@@ -12,101 +12,99 @@ fn check_hex(written: &[(&str, &str)], columns: &str, table: &[(&str, &str)]) {
     check("cbor", written, columns, &table);
 }
 
+const INTEGERS: &[(&str, &str)] = &[
+    ("a1 6161 17", r#"{"a":23}"#),
+    ("a1 6161 1818", r#"{"a":24}"#),
+    ("a1 6161 193039", r#"{"a":12345}"#),
+    ("a1 6161 1a000186a0", r#"{"a":100000}"#),
+    ("a1 6161 1b7fffffffffffffff", r#"{"a":9223372036854775807}"#),
+    (
+        "a1 6161 1bffffffffffffffff",
+        "out_of_range: column `a` is BIGINT, found 18446744073709551615",
+    ),
+    (
+        "a1 6161 3b7fffffffffffffff",
+        r#"{"a":-9223372036854775808}"#,
+    ),
+    (
+        "a1 6161 3bffffffffffffffff",
+        "out_of_range: column `a` is BIGINT, found -18446744073709551616",
+    ),
+    ("a1 6161 c2 42 0100", r#"{"a":256}"#),
+    ("a1 6161 c3 40", r#"{"a":-1}"#),
+    ("a1 6161 f94200", r#"{"a":3}"#),
+    (
+        "a1 6161 f94100",
+        "wrong_type: column `a` is BIGINT, found 2.5",
+    ),
+    ("a1 6161 f6", r#"{"a":null}"#),
+    ("a1 6161 f7", r#"{"a":null}"#),
+    ("a1 6161 f5", "wrong_type: column `a` is BIGINT, found true"),
+    (
+        "a1 6161 6131",
+        "wrong_type: column `a` is BIGINT, found text `1`",
+    ),
+    (
+        "a1 6161 80",
+        "wrong_type: column `a` is BIGINT, found an array",
+    ),
+    ("a1 6161 d818 05", r#"{"a":5}"#),
+    ("bf 6161 01 ff", r#"{"a":1}"#),
+    ("a2 6162 9f 01 bf 01 02 ff ff 6161 01", r#"{"a":1}"#),
+    ("a1 7f 6161 ff 01", r#"{"a":1}"#),
+    ("", "empty: no bytes"),
+    ("a0", r#"{"a":null}"#),
+    ("82 a1 6161 01 a0", "{\"a\":1}\n{\"a\":null}"),
+    ("a1 6161 01 a1 6161 02", "{\"a\":1}\n{\"a\":2}"),
+    (
+        "01",
+        "wrong_type: expected an object or an array of objects, found a number",
+    ),
+    (
+        "8181a0",
+        "wrong_type: expected an object or an array of objects, found an array",
+    ),
+    (
+        "a1 6161",
+        "malformed: not CBOR at byte 3: it ends inside of an item",
+    ),
+    (
+        "a1 6161 1c",
+        "malformed: not CBOR at byte 4: the head of an item is not well-formed",
+    ),
+    (
+        "a1 6161 f0",
+        "malformed: not CBOR at byte 4: a simple value without a meaning",
+    ),
+    (
+        "a1 61ff 00",
+        "malformed: not CBOR at byte 3: text that is not UTF-8",
+    ),
+    (
+        "a1 7f 4161 ff 00",
+        "malformed: not CBOR at byte 3: a string in pieces holds something else",
+    ),
+    (
+        "9bffffffffffffffff",
+        "malformed: not CBOR at byte 9: it ends inside of an item",
+    ),
+    (
+        "bb7fffffffffffffff 6161",
+        "malformed: not CBOR at byte 11: it ends inside of an item",
+    ),
+    (
+        "5bffffffffffffffff",
+        "wrong_type: expected an object or an array of objects, found bytes",
+    ),
+    (
+        "a1 6161 5bffffffffffffffff",
+        "malformed: not CBOR at byte 12: it ends inside of an item",
+    ),
+];
+
 #[test]
 fn values_by_type() {
-    check_hex(
-        &[],
-        "a BIGINT",
-        &[
-            ("a1 6161 17", r#"{"a":23}"#),
-            ("a1 6161 1818", r#"{"a":24}"#),
-            ("a1 6161 193039", r#"{"a":12345}"#),
-            ("a1 6161 1a000186a0", r#"{"a":100000}"#),
-            ("a1 6161 1b7fffffffffffffff", r#"{"a":9223372036854775807}"#),
-            (
-                "a1 6161 1bffffffffffffffff",
-                "out_of_range: column `a` is BIGINT, found 18446744073709551615",
-            ),
-            (
-                "a1 6161 3b7fffffffffffffff",
-                r#"{"a":-9223372036854775808}"#,
-            ),
-            (
-                "a1 6161 3bffffffffffffffff",
-                "out_of_range: column `a` is BIGINT, found -18446744073709551616",
-            ),
-            ("a1 6161 c2 42 0100", r#"{"a":256}"#),
-            ("a1 6161 c3 40", r#"{"a":-1}"#),
-            ("a1 6161 f94200", r#"{"a":3}"#),
-            (
-                "a1 6161 f94100",
-                "wrong_type: column `a` is BIGINT, found 2.5",
-            ),
-            ("a1 6161 f6", r#"{"a":null}"#),
-            ("a1 6161 f7", r#"{"a":null}"#),
-            ("a1 6161 f5", "wrong_type: column `a` is BIGINT, found true"),
-            (
-                "a1 6161 6131",
-                "wrong_type: column `a` is BIGINT, found text `1`",
-            ),
-            (
-                "a1 6161 80",
-                "wrong_type: column `a` is BIGINT, found an array",
-            ),
-            ("a1 6161 d818 05", r#"{"a":5}"#),
-            ("bf 6161 01 ff", r#"{"a":1}"#),
-            ("a2 6162 9f 01 bf 01 02 ff ff 6161 01", r#"{"a":1}"#),
-            ("a1 7f 6161 ff 01", r#"{"a":1}"#),
-            ("", "empty: no bytes"),
-            ("a0", r#"{"a":null}"#),
-            ("82 a1 6161 01 a0", "{\"a\":1}\n{\"a\":null}"),
-            ("a1 6161 01 a1 6161 02", "{\"a\":1}\n{\"a\":2}"),
-            (
-                "01",
-                "wrong_type: expected an object or an array of objects, found a number",
-            ),
-            (
-                "8181a0",
-                "wrong_type: expected an object or an array of objects, found an array",
-            ),
-            (
-                "a1 6161",
-                "malformed: not CBOR at byte 3: it ends inside of an item",
-            ),
-            (
-                "a1 6161 1c",
-                "malformed: not CBOR at byte 4: the head of an item is not well-formed",
-            ),
-            (
-                "a1 6161 f0",
-                "malformed: not CBOR at byte 4: a simple value without a meaning",
-            ),
-            (
-                "a1 61ff 00",
-                "malformed: not CBOR at byte 3: text that is not UTF-8",
-            ),
-            (
-                "a1 7f 4161 ff 00",
-                "malformed: not CBOR at byte 3: a string in pieces holds something else",
-            ),
-            (
-                "9bffffffffffffffff",
-                "malformed: not CBOR at byte 9: it ends inside of an item",
-            ),
-            (
-                "bb7fffffffffffffff 6161",
-                "malformed: not CBOR at byte 11: it ends inside of an item",
-            ),
-            (
-                "5bffffffffffffffff",
-                "wrong_type: expected an object or an array of objects, found bytes",
-            ),
-            (
-                "a1 6161 5bffffffffffffffff",
-                "malformed: not CBOR at byte 12: it ends inside of an item",
-            ),
-        ],
-    );
+    check_hex(&[], "a BIGINT", INTEGERS);
     check_hex(
         &[],
         "d DOUBLE, s STRING, y BYTES, b BOOLEAN",

@@ -36,17 +36,18 @@ fn several_documents_are_lines() {
     );
 }
 
+const ROOT: [(&str, &str); 4] = [
+    ("json.root", "$.data.readings"),
+    ("json.mapping.device", "$.device"),
+    ("json.mapping.t", "@.v[0]"),
+    ("json.mapping.at", "$.data.at"),
+];
+
 #[test]
 fn rows_below_a_root() {
-    let written = [
-        ("json.root", "$.data.readings"),
-        ("json.mapping.device", "$.device"),
-        ("json.mapping.t", "@.v[0]"),
-        ("json.mapping.at", "$.data.at"),
-    ];
     check(
         "json",
-        &written,
+        &ROOT,
         "device STRING, t DOUBLE, unit STRING, at INT",
         &[
             (
@@ -56,7 +57,8 @@ fn rows_below_a_root() {
             ),
             // One object is one row; each document has its own surroundings.
             (
-                "{\"device\":\"a\",\"data\":{\"readings\":{\"v\":[1]}}}\n{\"data\":{\"readings\":[{}]}}",
+                "{\"device\":\"a\",\"data\":{\"readings\":{\"v\":[1]}}}\n\
+                 {\"data\":{\"readings\":[{}]}}",
                 "{\"device\":\"a\",\"t\":1.0,\"unit\":null,\"at\":null}\n\
                  {\"device\":null,\"t\":null,\"unit\":null,\"at\":null}",
             ),
@@ -82,8 +84,12 @@ fn rows_below_a_root() {
             ),
         ],
     );
+}
+
+#[test]
+fn what_must_be_there_around_rows_and_in_them() {
     let strict = [
-        written.as_slice(),
+        ROOT.as_slice(),
         &[("json.missing", "reject"), ("json.unknown", "reject")],
     ];
     check(
@@ -163,7 +169,8 @@ fn times_as_they_are_written() {
             ),
             (
                 r#"{"p":"tomorrow"}"#,
-                "wrong_type: column `p` is TIMESTAMP written as %d.%m.%Y %H:%M, found text `tomorrow`",
+                "wrong_type: column `p` is TIMESTAMP written as %d.%m.%Y %H:%M, found text \
+                 `tomorrow`",
             ),
         ],
     );

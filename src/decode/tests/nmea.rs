@@ -59,7 +59,7 @@ fn fields_by_number_and_filters() {
         &[
             (RMC, r#"{"t":"GP","any":"A","one":0.5}"#),
             (
-                "$PGRME,15.0,M,45.0,M*09",
+                "$PGRME,15.0,M,45.0,M*48",
                 r#"{"t":"P","any":"M","one":null}"#,
             ),
             ("$GPGGA,123519", ""),
@@ -150,8 +150,8 @@ fn what_is_no_sentence() {
 
 #[test]
 fn options_that_cannot_be_used() {
-    let unknown = "nmea.mapping.a: `a` is neither a field's number, such as `3` or `RMC.7`, nor one of \
-         talker, sentence, altitude_m, course,";
+    let unknown = "nmea.mapping.a: `a` is neither a field's number, such as `3` or `RMC.7`, nor \
+         one of talker, sentence, altitude_m, course,";
     assert!(fault("nmea", &[], "a INT").starts_with(unknown));
     let table = [
         (
