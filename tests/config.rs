@@ -237,6 +237,7 @@ fn the_list_tells_every_value_and_its_layer() {
         "application.name = \"eventflux\"  # default",
         "application.sql = \"e.toml\"  # file, e.toml:2",
         "application.state_policy = \"keep_compatible\"  # default",
+        "application.on_fail = \"continue\"  # default",
         "store.path = \"/north\"  # file, e.toml:5",
         "store.cache_bytes = \"2 MiB\"  # file, e.toml:4",
         "store.durability = \"interval\"  # default",
