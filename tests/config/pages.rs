@@ -2,7 +2,7 @@
 //!
 //! A table stands between `<!-- options: source mqtt -->` and `<!-- end -->`. Besides `source NAME`
 //! there are `sink NAME`, `format NAME`, of which `reading NAME` and `writing NAME` are the halves,
-//! and `every stream`, `every source`, `every sink`. A page `mqtt.md` or `format-csv.md` may also
+//! and `every stream`, `every source`, `every sink` and `shared framing`. A page `mqtt.md` or `format-csv.md` may also
 //! say `<!-- options -->`: that is everything with its name.
 
 use std::collections::BTreeSet;
@@ -17,13 +17,12 @@ const END: &str = "<!-- end -->";
 
 /// What has no page yet. It is taken from here when it gets one.
 const WITHOUT_PAGE: &[(&str, &str)] = &[
-    ("source", "serial"),
+    ("source", "modbus"),
     ("source", "file"),
     ("source", "timer"),
     ("source", "simulator"),
-    ("source", "http_poll"),
-    ("sink", "serial"),
-    ("reading", "json"),
+    ("source", "tcp"),
+    ("source", "udp"),
 ];
 
 /// A page with its tables made anew, and what they are about.
