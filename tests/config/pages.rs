@@ -16,9 +16,6 @@ const END: &str = "<!-- end -->";
 
 /// What has no page yet. It is taken from here when it gets one.
 const WITHOUT_PAGE: &[(&str, &str)] = &[
-    ("source", "file"),
-    ("source", "timer"),
-    ("source", "simulator"),
     ("source", "http_poll"),
     ("format", "json"),
 ];
