@@ -7,6 +7,7 @@
 pub mod file;
 pub mod http;
 mod intake;
+pub mod modbus;
 pub mod mqtt;
 mod queue;
 pub mod redelivery;
@@ -121,6 +122,9 @@ pub struct Metrics {
     pub received_bytes: AtomicU64,
     /// Rows made of them.
     pub rows: AtomicU64,
+    /// Values that became NULL because their columns could not hold them, where
+    /// `<format>.ignore_parse_errors` is set.
+    pub ignored_values: AtomicU64,
     /// Messages recognised as delivered again, and acknowledged without a row.
     pub duplicates: AtomicU64,
     /// Messages left to the broker because the queue was full; they come again.
@@ -161,6 +165,7 @@ impl Metrics {
             ("received", load(&self.received)),
             ("received_bytes", load(&self.received_bytes)),
             ("rows", load(&self.rows)),
+            ("ignored_values", load(&self.ignored_values)),
             ("duplicates", load(&self.duplicates)),
             ("deferred", load(&self.deferred)),
             ("connects", load(&self.connects)),
@@ -189,6 +194,7 @@ impl Metrics {
 pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
     ("mqtt", mqtt::OPTIONS),
     ("serial", serial::OPTIONS),
+    ("modbus", modbus::OPTIONS),
     ("file", file::OPTIONS),
     ("timer", timer::OPTIONS),
     ("simulator", simulator::OPTIONS),
@@ -205,6 +211,8 @@ pub enum Source {
     Mqtt(mqtt::Mqtt),
     /// Reads a serial port.
     Serial(serial::Serial),
+    /// Asks devices for their registers.
+    Modbus(modbus::Modbus),
     /// Reads the lines of files.
     File(file::Files),
     /// Gives the same message again and again.
@@ -218,7 +226,7 @@ pub enum Source {
     /// Listens for HTTP requests.
     Http(http::Http),
     /// Asks an HTTP server again and again.
-    HttpPoll(http::Poll),
+    HttpPoll(Box<http::Poll>),
 }
 
 impl Source {
@@ -230,13 +238,14 @@ impl Source {
         match definition.extension {
             "mqtt" => Ok(Source::Mqtt(mqtt::Mqtt::new(definition)?)),
             "serial" => Ok(Source::Serial(serial::Serial::new(definition)?)),
+            "modbus" => Ok(Source::Modbus(modbus::Modbus::new(definition)?)),
             "file" => Ok(Source::File(file::Files::new(definition)?)),
             "timer" => Ok(Source::Timer(timer::Timer::new(definition)?)),
             "simulator" => Ok(Source::Simulator(simulator::Simulator::new(definition)?)),
             "tcp" => Ok(Source::Tcp(tcp::Tcp::new(definition)?)),
             "udp" => Ok(Source::Udp(udp::Udp::new(definition)?)),
             "http" => Ok(Source::Http(http::Http::new(definition)?)),
-            "http_poll" => Ok(Source::HttpPoll(http::Poll::new(definition)?)),
+            "http_poll" => Ok(Source::HttpPoll(Box::new(http::Poll::new(definition)?))),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
                 let problem = format!("`{other}` is not a source: use {}", known.join(", "));
@@ -250,6 +259,7 @@ impl Source {
         match self {
             Source::Mqtt(mqtt) => mqtt.run(context).await,
             Source::Serial(serial) => serial.run(context).await,
+            Source::Modbus(modbus) => modbus.run(context).await,
             Source::File(files) => files.run(context).await,
             Source::Timer(timer) => timer.run(context).await,
             Source::Simulator(simulator) => simulator.run(context).await,
