@@ -154,8 +154,8 @@ fn now(began: Instant) -> Now {
 
 /// When ticks are due. Pure.
 ///
-/// Ticks that are not aligned go by the boot clock. Aligned ones go by the wall clock; where that is
-/// set back, ticks that were given are not given again until a whole interval has gone by.
+/// Ticks that are not aligned go by the boot clock. Aligned ones go by the wall clock; where that
+/// is set back, ticks that were given are not given again until a whole interval has gone by.
 #[derive(Debug)]
 struct Ticks {
     every_ms: i64,

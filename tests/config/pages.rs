@@ -15,16 +15,6 @@ use super::compare;
 const BEGIN: &str = "<!-- options";
 const END: &str = "<!-- end -->";
 
-/// What has no page yet. It is taken from here when it gets one.
-const WITHOUT_PAGE: &[(&str, &str)] = &[
-    ("source", "modbus"),
-    ("source", "file"),
-    ("source", "timer"),
-    ("source", "simulator"),
-    ("source", "tcp"),
-    ("source", "udp"),
-];
-
 /// A page with its tables made anew, and what they are about.
 fn made_anew(path: &Path, text: &str) -> (String, BTreeSet<(String, String)>) {
     let shown = path.display();
@@ -107,13 +97,7 @@ fn every_connector_and_format_has_its_options_on_a_page() {
             (kind.to_owned(), entry.name.to_owned())
         })
         .collect();
-    let excused = WITHOUT_PAGE.iter();
-    let excused = excused.map(|(kind, name)| ((*kind).to_owned(), (*name).to_owned()));
-    let excused: BTreeSet<(String, String)> = excused.collect();
-    let missing: BTreeSet<_> = there_is.difference(&told).cloned().collect();
-    let stale: Vec<_> = excused.difference(&missing).collect();
-    assert!(stale.is_empty(), "take {stale:?} from WITHOUT_PAGE");
-    let missing: Vec<_> = missing.difference(&excused).collect();
+    let missing: Vec<_> = there_is.difference(&told).collect();
     assert!(
         missing.is_empty(),
         "no page in docs/connectors has the options of {missing:?}"

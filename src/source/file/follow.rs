@@ -325,8 +325,8 @@ impl Follower {
         }
     }
 
-    /// Looks for files of former runs under names that are not meant: what was rotated while we were
-    /// away is read to its end.
+    /// Looks for files of former runs under names that are not meant: what was rotated while we
+    /// were away is read to its end.
     fn find_renamed(&mut self, now: Instant, step: &mut Step) {
         let Ok(entries) = std::fs::read_dir(self.manner.names.folder()) else {
             return;

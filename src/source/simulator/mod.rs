@@ -33,7 +33,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
         "simulator.per",
         OptionKind::Text,
-        "The column (a `cycle` or `choice`) each text of which is a device with readings of its own",
+        "The column (a `cycle` or `choice`) whose texts are devices with readings of their own",
     ),
     OptionSpec::new(
         "simulator.time.column",
