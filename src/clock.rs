@@ -83,6 +83,11 @@ impl LogClock {
         }
     }
 
+    /// From now on it goes forward by so much at once.
+    pub fn set_jump_ms_max(&mut self, jump_ms_max: i64) {
+        self.rule.jump_ms_max = jump_ms_max;
+    }
+
     /// The time now.
     pub fn now(&mut self) -> Timestamp {
         let reading = self.read();

@@ -112,7 +112,7 @@ fn the_reference_is_fresh() {
         .split_once(begin)
         .expect("the mark before the reference");
     let (_, after) = rest.split_once(end).expect("the mark after the reference");
-    let reference = config::reference(eventflux::daemon::catalogue::ANY_STREAM);
+    let reference = eventflux::daemon::catalogue::reference();
     compare(path, &format!("{before}{begin}{reference}{end}{after}"));
 }
 
@@ -237,6 +237,7 @@ fn the_list_tells_every_value_and_its_layer() {
         "application.name = \"eventflux\"  # default",
         "application.sql = \"e.toml\"  # file, e.toml:2",
         "application.state_policy = \"keep_compatible\"  # default",
+        "application.on_fail = \"continue\"  # default",
         "store.path = \"/north\"  # file, e.toml:5",
         "store.cache_bytes = \"2 MiB\"  # file, e.toml:4",
         "store.durability = \"interval\"  # default",

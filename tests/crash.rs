@@ -55,7 +55,31 @@ fn day() -> Vec<Step> {
 
 #[test]
 fn a_crash_at_every_operation_changes_nothing() {
-    let day = Day::new(day());
+    survives_every_crash(day());
+}
+
+/// The same day, in which the application changes while the daemon runs.
+fn day_with_a_change() -> Vec<Step> {
+    let steps = day().into_iter();
+    let steps = steps.map(|step| match step {
+        Step::Reconfigure => Step::Change,
+        step => step,
+    });
+    steps.collect()
+}
+
+#[test]
+fn a_crash_at_every_operation_of_a_day_with_a_change_changes_nothing() {
+    survives_every_crash(day_with_a_change());
+    let (changed, restarted) = (Day::new(day_with_a_change()), Day::new(day()));
+    assert_eq!(changed.warnings, restarted.warnings);
+    for (changed, restarted) in changed.seen.iter().zip(&restarted.seen) {
+        assert_eq!(changed, restarted, "it makes no difference to a restart");
+    }
+}
+
+fn survives_every_crash(steps: Vec<Step>) {
+    let day = Day::new(steps);
     let operations = day.operations();
     assert!(operations > 60, "{operations}");
     let mut crashes = 0;
@@ -163,12 +187,13 @@ proptest! {
     #[test]
     fn no_schedule_of_crashes_changes_anything(
         mut steps in prop::collection::vec(step(), 1..40),
-        change_at in prop::option::of(0usize..40),
+        change_at in prop::option::of((0usize..40, any::<bool>())),
         crashes in prop::collection::vec(crash(), 1..6),
     ) {
-        if let Some(at) = change_at {
+        if let Some((at, runs)) = change_at {
             let at = at.min(steps.len());
-            steps.splice(at..at, [Step::Sync, Step::Reconfigure]);
+            let change = if runs { Step::Change } else { Step::Reconfigure };
+            steps.splice(at..at, [Step::Sync, change]);
         }
         Day::new(steps).check(&crashes);
     }

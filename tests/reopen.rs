@@ -14,12 +14,12 @@
 #[path = "common/wait.rs"]
 mod wait;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam::channel::bounded;
+use crossbeam::channel::{bounded, never};
 use eventflux::event::{Batch, DeliveryMark, OutputKey, Stamp, Value};
 use eventflux::observe::PipelineMetrics;
 use eventflux::outbox;
@@ -170,14 +170,13 @@ fn lives_through(failure: Option<Failure>) -> (u64, Arc<PipelineMetrics>) {
     }
     drop(confirm);
     let metrics: Arc<PipelineMetrics> = Arc::default();
+    let source = source_of(released);
     let handles = Handles {
-        sources: vec![SourceHandle {
-            stream: StreamId(0),
-            released,
-        }],
+        sources: BTreeMap::from([(0, source)]),
         arrivals,
         feeds,
         confirmed,
+        commands: never(),
         stopping,
         drained,
         metrics: Arc::clone(&metrics),
@@ -209,6 +208,13 @@ fn lives_through(failure: Option<Failure>) -> (u64, Arc<PipelineMetrics>) {
     sides.into_iter().for_each(|side| side.join().unwrap());
     check(&outs, failure);
     (store.operations() - first, metrics)
+}
+
+fn source_of(released: watch::Sender<u64>) -> SourceHandle {
+    SourceHandle {
+        stream: StreamId(0),
+        released,
+    }
 }
 
 /// Every message is known by its mark, in order.

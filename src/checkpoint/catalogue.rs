@@ -254,6 +254,10 @@ impl Catalogue {
         }
     }
 
+    pub(super) fn keep(&mut self, keep: usize) {
+        self.keep = keep;
+    }
+
     /// What it takes to write a checkpoint's manifest, and to let go of what is not kept besides.
     pub(super) fn plan(&self, new: Listed) -> Result<Plan, CheckpointError> {
         let value = manifest::seal(&new)?;

@@ -283,6 +283,11 @@ impl Checkpoints {
         Some(catalogue.begin(self.attempt))
     }
 
+    /// From now on so many are kept, at least 1, see [`Checkpoints::open`].
+    pub fn keep(&mut self, keep: usize) {
+        self.shared.lock().keep(keep.max(1));
+    }
+
     /// Demands that the next checkpoint that is begun holds the whole state.
     pub fn demand_whole(&mut self) {
         self.shared.lock().demand_whole();

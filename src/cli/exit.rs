@@ -19,6 +19,8 @@ pub enum Exit {
     Failure,
     /// The daemon did not stop in time, or was told twice to stop.
     Forced,
+    /// A stream has failed, and that was to end the daemon.
+    StreamFailed,
 }
 
 /// The table that `--help` shows: code, meaning.
@@ -45,6 +47,10 @@ pub const TABLE: &[(Exit, &str)] = &[
         Exit::Forced,
         "the daemon did not stop in time, or was told twice to stop; nothing is lost",
     ),
+    (
+        Exit::StreamFailed,
+        "a stream whose error.strategy is `fail` has failed, and application.on_fail is `exit`",
+    ),
 ];
 
 impl Exit {
@@ -59,6 +65,7 @@ impl Exit {
             Exit::Store => 4,
             Exit::Failure => 5,
             Exit::Forced => 6,
+            Exit::StreamFailed => 7,
         }
     }
 }

@@ -1,47 +1,55 @@
-//! `run`: the daemon, until it is told to stop.
+//! `run`: the daemon, until it is told to stop. SIGHUP has it read its configuration anew.
 
 use std::path::PathBuf;
 
-use crossbeam::channel::bounded;
+use crossbeam::channel::{Receiver, bounded};
 use crossbeam::select;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Exit, Terminal, prepare};
-use crate::daemon::DaemonError;
-use crate::pipeline::PipelineError;
+use crate::config::Settings;
+use crate::daemon::{DaemonError, Door, Failure, Orders, Prepared};
+use crate::pipeline::{Outcome, PipelineError};
 use crate::store::StoreError;
 
 pub(super) fn run(files: &[PathBuf], store: Option<PathBuf>, terminal: &mut Terminal<'_>) -> Exit {
+    // Before anything else, so that no signal is taken for something else.
+    let signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            terminal.complain(format_args!("cannot take signals: {error}"));
+            return Exit::Failure;
+        }
+    };
     let mut prepared = match prepare(files, terminal) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
-    if let Some(store) = store {
-        prepared.settings.store.path = store;
+    if let Some(store) = &store {
+        prepared.settings.store.path.clone_from(store);
     }
-    log_to_stderr(prepared.settings.log.level.name());
+    let apply = log_to_stderr(prepared.settings.log.level.name());
     // Transparent huge pages triple the resident memory of a small process. A kernel without them
     // refuses, and that is as well.
     let _ = nix::sys::prctl::set_thp_disable(true);
-    // The handler must never wait: with two signals under way, further ones say nothing new.
-    let (signal, signals) = bounded(2);
-    let handler = ctrlc::set_handler(move || {
-        let _ = signal.try_send(());
-    });
-    if let Err(error) = handler {
-        terminal.complain(format_args!("cannot take signals: {error}"));
-        return Exit::Failure;
-    }
     let (stop, stopped) = bounded(1);
+    let (door, requests) = Door::new();
+    let orders = Orders {
+        stop: stopped,
+        requests,
+        apply,
+    };
     let (end, ended) = bounded(1);
     let daemon = std::thread::Builder::new()
         .name("daemon".to_owned())
         .spawn(move || {
             // After a second signal nobody listens.
-            let _ = end.send(prepared.run(&stopped));
+            let _ = end.send(prepared.run(orders));
         });
     if let Err(error) = daemon {
         terminal.complain(format_args!("cannot start a thread: {error}"));
@@ -50,7 +58,7 @@ pub(super) fn run(files: &[PathBuf], store: Option<PathBuf>, terminal: &mut Term
     let mut told = false;
     loop {
         select! {
-            recv(signals) -> _ => {
+            recv(signals.stop) -> _ => {
                 if told {
                     terminal.complain("told twice to stop: ending at once");
                     return Exit::Forced;
@@ -58,25 +66,87 @@ pub(super) fn run(files: &[PathBuf], store: Option<PathBuf>, terminal: &mut Term
                 told = true;
                 let _ = stop.try_send(());
             }
+            recv(signals.reload) -> _ => {
+                if told {
+                    tracing::warn!("the configuration is not reloaded: the daemon is stopping");
+                } else {
+                    let (files, store) = (files.to_owned(), store.clone());
+                    door.knock(move || prepare_anew(&files, store));
+                }
+            }
             recv(ended) -> result => return match result {
-                Ok(Ok(outcome)) => {
-                    tracing::info!(
-                        "clean at {}; {} outputs wait for the next start",
-                        outcome.last,
-                        outcome.waiting
-                    );
-                    Exit::Success
-                }
-                Ok(Err(error)) => {
-                    terminal.complain(format_args!("eventflux: {error}"));
-                    exit_of(&error)
-                }
+                Ok(result) => end_of(result, terminal),
                 Err(_) => {
                     terminal.complain("eventflux: the daemon's thread has ended; this is a bug");
                     Exit::Failure
                 }
             },
         }
+    }
+}
+
+fn end_of(result: Result<Outcome, DaemonError>, terminal: &mut Terminal<'_>) -> Exit {
+    match result {
+        Ok(Outcome { last, waiting }) => {
+            tracing::info!("clean at {last}; {waiting} outputs wait for the next start");
+            Exit::Success
+        }
+        Err(error) => {
+            terminal.complain(format_args!("eventflux: {error}"));
+            exit_of(&error)
+        }
+    }
+}
+
+/// The same configuration as at the start, as it is written now.
+fn prepare_anew(files: &[PathBuf], store: Option<PathBuf>) -> Result<Prepared, Failure> {
+    let mut prepared = crate::daemon::prepare_all(files, &super::environment)?;
+    if let Some(store) = store {
+        prepared.settings.store.path = store;
+    }
+    Ok(prepared)
+}
+
+/// What the system tells.
+struct Signals {
+    /// SIGINT or SIGTERM.
+    stop: Receiver<()>,
+    /// SIGHUP.
+    reload: Receiver<()>,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals, String> {
+        // Whoever hears a signal must never wait: with two under way, further ones say nothing new.
+        let (tell_stop, stop) = bounded(2);
+        let (tell_reload, reload) = bounded(1);
+        let interrupted = tell_stop.clone();
+        let handler = ctrlc::set_handler(move || {
+            let _ = interrupted.try_send(());
+        });
+        handler.map_err(|error| error.to_string())?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        let heard = |kind| {
+            let _entered = runtime.enter();
+            signal(kind).map_err(|error| error.to_string())
+        };
+        let mut terminated = heard(SignalKind::terminate())?;
+        let mut hung_up = heard(SignalKind::hangup())?;
+        let listen = async move {
+            loop {
+                tokio::select! {
+                    _ = terminated.recv() => drop(tell_stop.try_send(())),
+                    _ = hung_up.recv() => drop(tell_reload.try_send(())),
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("signals".to_owned());
+        let spawned = thread.spawn(move || runtime.block_on(listen));
+        spawned.map_err(|error| error.to_string())?;
+        Ok(Signals { stop, reload })
     }
 }
 
@@ -104,21 +174,21 @@ pub(super) fn exit_of(error: &DaemonError) -> Exit {
         }
         DaemonError::Pipeline(PipelineError::StateWouldBeLost { .. }) => Exit::Configuration,
         DaemonError::Late { .. } => Exit::Forced,
+        DaemonError::StreamFailed { .. } => Exit::StreamFailed,
         DaemonError::Store(_) | DaemonError::Pipeline(_) | DaemonError::Start { .. } => {
             Exit::Failure
         }
     }
 }
 
-/// `EVENTFLUX_LOG` overrides the level, in the form of `tracing`'s filters.
-fn log_to_stderr(level: &str) {
-    // Libraries speak when something is wrong with them; the broker for demonstrations also when a
-    // client just goes away.
-    let filter = format!("warn,rumqttd=off,eventflux={level}");
-    let written = std::env::var("EVENTFLUX_LOG")
+/// Writes the log to the standard error; gives what follows another level. `EVENTFLUX_LOG`
+/// overrides the level, in the form of `tracing`'s filters.
+fn log_to_stderr(level: &str) -> Box<dyn FnMut(&Settings) + Send> {
+    let written: Option<Targets> = std::env::var("EVENTFLUX_LOG")
         .ok()
         .and_then(|text| text.parse().ok());
-    let filter: Targets = written.or_else(|| filter.parse().ok()).unwrap_or_default();
+    let is_overridden = written.is_some();
+    let (filter, handle) = reload::Layer::new(written.unwrap_or_else(|| filter(level)));
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_writer(std::io::stderr)
@@ -127,4 +197,17 @@ fn log_to_stderr(level: &str) {
     let _ = tracing_subscriber::registry()
         .with(lines.with_filter(filter))
         .try_init();
+    Box::new(move |settings| {
+        if !is_overridden {
+            // It fails when nobody writes any more.
+            let _ = handle.reload(self::filter(settings.log.level.name()));
+        }
+    })
+}
+
+fn filter(level: &str) -> Targets {
+    // Libraries speak when something is wrong with them; the broker for demonstrations also when a
+    // client just goes away.
+    let text = format!("warn,rumqttd=off,eventflux={level}");
+    text.parse().unwrap_or_default()
 }

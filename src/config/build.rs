@@ -8,7 +8,7 @@ use super::options::Options;
 use super::outbox::ttl_of;
 use super::settings::{
     ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability, LogLevel,
-    LogSettings, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
+    LogSettings, OnFail, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
     ShutdownSettings, SimulatorSettings, SqlText, StatePolicy, StoreSettings, TurnSettings,
 };
 use crate::diagnostic::{Diagnostic, Place};
@@ -60,11 +60,8 @@ pub(super) fn settings(
         application: ApplicationSettings {
             name: keys.text("application.name")?.to_owned(),
             sql: written.sql,
-            state_policy: match keys.text("application.state_policy")? {
-                "keep_or_fail" => StatePolicy::KeepOrFail,
-                "discard" => StatePolicy::Discard,
-                _ => StatePolicy::KeepCompatible,
-            },
+            state_policy: state_policy(keys.text("application.state_policy")?),
+            on_fail: on_fail(keys.text("application.on_fail")?),
             options: written.application,
         },
         store: StoreSettings {
@@ -131,6 +128,21 @@ fn check_checkpoints(keys: &Options, faults: &mut Vec<Diagnostic>) {
         let message = "'checkpoint.interval' and 'checkpoint.log_bytes_max' must not both be 0: \
                        the log would never end";
         faults.extend(at(keys, "checkpoint.interval", Diagnostic::error, message));
+    }
+}
+
+fn state_policy(word: &str) -> StatePolicy {
+    match word {
+        "keep_or_fail" => StatePolicy::KeepOrFail,
+        "discard" => StatePolicy::Discard,
+        _ => StatePolicy::KeepCompatible,
+    }
+}
+
+fn on_fail(word: &str) -> OnFail {
+    match word {
+        "exit" => OnFail::Exit,
+        _ => OnFail::Continue,
     }
 }
 

@@ -71,6 +71,13 @@ pub const KEYS: &[OptionSpec] = &[
          everything starts empty.",
     ),
     key(
+        "application.on_fail",
+        OptionKind::Choice(&["continue", "exit"]),
+        Some("continue"),
+        "What follows when a stream whose `error.strategy` is `fail` has failed: it alone stands \
+         still until the next reload or start, or the daemon drains and ends with exit code 7.",
+    ),
+    key(
         "store.path",
         OptionKind::Text,
         Some("/var/lib/eventflux"),

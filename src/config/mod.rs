@@ -41,7 +41,7 @@ pub use resolve::{
 pub use schema::schema;
 pub use settings::{
     ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability, LogLevel,
-    LogSettings, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
+    LogSettings, OnFail, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
     ShutdownSettings, SimulatorSettings, SqlText, StatePolicy, StoreSettings, TurnSettings,
     WrittenOption,
 };

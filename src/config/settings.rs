@@ -52,6 +52,8 @@ pub struct ApplicationSettings {
     pub sql: Vec<SqlText>,
     /// What becomes of the state when the application changes.
     pub state_policy: StatePolicy,
+    /// What follows when a stream has failed.
+    pub on_fail: OnFail,
     /// Options that hold for every stream which knows them; checked by [`super::resolve`].
     pub options: OptionTable,
 }
@@ -65,6 +67,15 @@ pub enum StatePolicy {
     KeepOrFail,
     /// Everything starts empty.
     Discard,
+}
+
+/// What follows when a stream whose `error.strategy` is `fail` has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFail {
+    /// It alone stands still.
+    Continue,
+    /// The daemon drains and ends.
+    Exit,
 }
 
 /// SQL, and where it is written.

@@ -1,18 +1,24 @@
-//! From a checked configuration to a running daemon and back: Prepared → Running → Drained. The
-//! only place that spawns.
+//! From a checked configuration to a running daemon, to another configuration, and back: Prepared →
+//! Running (→ Prepared → Running …) → Drained. The only place that spawns.
 //!
 //! [`prepare`] does everything that can fail because of what somebody wrote, and touches nothing:
 //! no store, no connection. [`Prepared::run`] opens, runs and drains.
 
 pub mod catalogue;
+mod change;
 mod collisions;
+mod crew;
 mod prepare;
 mod reports;
 mod run;
+mod store;
 
 use std::time::Duration;
 
+pub use change::{Parts, Refused, Reloaded};
 pub use prepare::{Connector, Failure, Prepared, prepare, prepare_all};
+
+pub use run::{Door, Orders, Request};
 
 use crate::pipeline::PipelineError;
 use crate::store::StoreError;
@@ -34,6 +40,12 @@ pub enum DaemonError {
         /// What the operating system says.
         why: String,
     },
+    /// A stream has failed, and `application.on_fail` is `exit`.
+    #[error("{name} has failed, and 'application.on_fail' is `exit`")]
+    StreamFailed {
+        /// Which source or sink.
+        name: String,
+    },
     /// Something did not stop in time.
     #[error("{laggards} did not stop within {} ms", deadline.as_millis())]
     Late {
@@ -42,4 +54,11 @@ pub enum DaemonError {
         /// How long they had.
         deadline: Duration,
     },
+}
+
+fn cannot_start(what: &'static str, error: &std::io::Error) -> DaemonError {
+    DaemonError::Start {
+        what,
+        why: error.to_string(),
+    }
 }

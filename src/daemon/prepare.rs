@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{catalogue, collisions};
-use crate::config::options::{OptionSpec, Options};
+use crate::config::options::{OptionFault, OptionSpec, Options};
 use crate::config::{self, Environment, Expander, Settings, StreamDefinition};
 use crate::decode;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::encode;
+use crate::event::Schema;
 use crate::mqtt::default_client_id;
 use crate::sink::{self, Sink};
 use crate::source::{self, Source};
@@ -27,7 +28,49 @@ pub struct Connector<T> {
     pub name: String,
     /// What is set for it.
     pub options: Options,
-    pub(super) ready: T,
+    pub(super) made_of: MadeOf,
+    /// None once it runs.
+    pub(super) ready: Option<T>,
+}
+
+/// All that makes a connector what it is: where two are made of the same, one need not give way to
+/// the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MadeOf {
+    extension: String,
+    format: String,
+    options: Options,
+    schema: Arc<Schema>,
+    client_id: String,
+}
+
+impl MadeOf {
+    fn definition<'a>(&'a self, stream: &'a str) -> config::Definition<'a> {
+        config::Definition {
+            stream,
+            extension: &self.extension,
+            format: &self.format,
+            options: &self.options,
+            schema: &self.schema,
+            client_id: &self.client_id,
+        }
+    }
+}
+
+impl Connector<Source> {
+    /// The source, ready to run: also when it has run before.
+    pub(super) fn take(&mut self) -> Result<Source, OptionFault> {
+        let ready = self.ready.take();
+        ready.map_or_else(|| Source::new(&self.made_of.definition(&self.name)), Ok)
+    }
+}
+
+impl Connector<Sink> {
+    /// The sink, ready to run: also when it has run before.
+    pub(super) fn take(&mut self) -> Result<Sink, OptionFault> {
+        let ready = self.ready.take();
+        ready.map_or_else(|| Sink::new(&self.made_of.definition(&self.name)), Ok)
+    }
 }
 
 impl<T> std::fmt::Debug for Connector<T> {
@@ -212,17 +255,9 @@ impl Binder<'_> {
         let specs = [specs?, formats?, source::INTAKE_OPTIONS, sql::time::OPTIONS];
         let options = self.options(stream, &specs)?;
         self.options.insert(id, options.clone());
-        let client = self.client_id(stream);
-        let definition = config::Definition {
-            stream: &stream.name,
-            extension,
-            format,
-            options: &options,
-            schema: &stream.schema,
-            client_id: &client,
-        };
-        match Source::new(&definition) {
-            Ok(ready) => Some(connector(id, stream, options, ready)),
+        let made_of = self.made_of(stream, (extension, format), &options);
+        match Source::new(&made_of.definition(&stream.name)) {
+            Ok(ready) => Some(connector(id, stream, made_of, ready)),
             Err(fault) => self.unusable(stream, &specs, &options, &fault),
         }
     }
@@ -246,18 +281,25 @@ impl Binder<'_> {
         if let Err(fault) = outbox.and(policy) {
             return self.unusable(stream, &specs, &options, &fault);
         }
-        let client = self.client_id(stream);
-        let definition = config::Definition {
-            stream: &stream.name,
-            extension,
-            format,
-            options: &options,
-            schema: &stream.schema,
-            client_id: &client,
-        };
-        match Sink::new(&definition) {
-            Ok(ready) => Some(connector(id, stream, options, ready)),
+        let made_of = self.made_of(stream, (extension, format), &options);
+        match Sink::new(&made_of.definition(&stream.name)) {
+            Ok(ready) => Some(connector(id, stream, made_of, ready)),
             Err(fault) => self.unusable(stream, &specs, &options, &fault),
+        }
+    }
+
+    fn made_of(
+        &self,
+        stream: &Stream,
+        (extension, format): (&str, &str),
+        options: &Options,
+    ) -> MadeOf {
+        MadeOf {
+            extension: extension.to_owned(),
+            format: format.to_owned(),
+            options: options.clone(),
+            schema: Arc::clone(&stream.schema),
+            client_id: self.client_id(stream),
         }
     }
 
@@ -275,7 +317,7 @@ impl Binder<'_> {
         stream: &Stream,
         specs: &[&'static [OptionSpec]],
         options: &Options,
-        fault: &config::options::OptionFault,
+        fault: &OptionFault,
     ) -> Option<T> {
         let properties = properties(stream);
         let definition = definition(stream, &properties, specs);
@@ -332,12 +374,13 @@ fn connectors(role: Role) -> &'static [(&'static str, &'static [OptionSpec])] {
     }
 }
 
-fn connector<T>(id: StreamId, stream: &Stream, options: Options, ready: T) -> Connector<T> {
+fn connector<T>(id: StreamId, stream: &Stream, made_of: MadeOf, ready: T) -> Connector<T> {
     Connector {
         stream: id,
         name: stream.name.clone(),
-        options,
-        ready,
+        options: made_of.options.clone(),
+        made_of,
+        ready: Some(ready),
     }
 }
 

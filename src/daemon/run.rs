@@ -1,406 +1,381 @@
-//! Opening, running, draining.
+//! Opening, running, draining; and who may ask a running daemon for something.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded, never};
 use crossbeam::select;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use super::{Connector, DaemonError, Prepared, reports};
-use crate::config::{self, Settings};
-use crate::event::{DeliveryMark, EVENTS_COLUMNS, EVENTS_STREAM, OutputKey, Seq};
-use crate::observe::{Counted, OutboxMetrics, PipelineMetrics, Trouble};
-use crate::outbox::{Full, Limits as OutboxLimits};
-use crate::pace::Backoff;
-use crate::pipeline::{
-    self, Core, Disk, Durability, Feed, Handles, Limits, Open, Opened, Outcome, PipelineError,
-    Recovered, RestoreError, RoomLimits, SourceHandle, StatePolicy, Target, WentBack,
-};
+use super::change::{InForce, Prepare, Refused, Reloaded};
+use super::crew::{Crew, thread};
+use super::store::{disk, first_open, limits};
+use super::{DaemonError, Failure, Prepared, cannot_start, reports};
+use crate::config::{OnFail, Settings};
+use crate::event::EVENTS_STREAM;
+use crate::observe::{Counted, PipelineMetrics};
+use crate::pipeline::{self, Command, Disk, Handles, Opened, Outcome, PipelineError};
 use crate::report::Reporter;
-use crate::sink::{self, Sink};
-use crate::source::{self, Source};
-use crate::sql::plan::{Role, StreamId};
-use crate::sql::{Application, SqlText};
-use crate::store::sled::{StoreEvent, StoreOptions};
-use crate::store::{self, Store, StoreError};
+use crate::sink;
+use crate::source;
 
 /// Arrivals that may wait for the pipeline, of all sources together.
 const ARRIVALS_MAX: usize = 16;
-/// How long sinks may deliver what they hold after the sources have stopped.
-const SINKS_WITHIN_MAX: Duration = Duration::from_secs(1);
-/// Waits before a store on a full disk is opened again.
-const OPEN_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// How often the log says what was counted, if anything was.
 const STATUS_EVERY: Duration = Duration::from_secs(600);
 /// Outputs that a sink may hold.
-const DELIVERIES_MAX: usize = 1024;
+pub(super) const DELIVERIES_MAX: usize = 1024;
+/// For so many sinks there is room for all that they may confirm at a time; others may have to try
+/// again.
+const SINKS_ROOM_MIN: usize = 16;
+/// The number of the source of reports.
+pub(super) const EVENTS_SOURCE: usize = 0;
 
-/// Who is still at work, by name.
-type Working = Arc<Mutex<BTreeSet<String>>>;
+/// How a daemon is spoken to.
+pub struct Orders {
+    /// Speaks, or closes, when the daemon is to stop.
+    pub stop: Receiver<()>,
+    /// Asks for other configurations, see [`Door::new`].
+    pub requests: Receiver<Request>,
+    /// Told the settings that are in force.
+    pub apply: Box<dyn FnMut(&Settings) + Send>,
+}
+
+impl Orders {
+    /// Only that it is to stop.
+    #[must_use]
+    pub fn only_stop(stop: Receiver<()>) -> Orders {
+        Orders {
+            stop,
+            requests: never(),
+            apply: Box::new(|_| {}),
+        }
+    }
+}
+
+impl std::fmt::Debug for Orders {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Orders")
+    }
+}
+
+/// Through which a running daemon is asked for another configuration. Whatever asks, a signal or
+/// somebody far away: there is one way to change it.
+#[derive(Clone, Debug)]
+pub struct Door(Sender<Request>);
+
+/// Somebody wants another configuration.
+pub struct Request {
+    prepare: Prepare,
+    answer: Option<Sender<Result<Reloaded, Refused>>>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Request")
+    }
+}
+
+impl Door {
+    /// A door, and what is asked through it.
+    #[must_use]
+    pub fn new() -> (Door, Receiver<Request>) {
+        let (to, requests) = bounded(1);
+        (Door(to), requests)
+    }
+
+    /// Has the daemon go over to what `prepare` gives, which runs on a thread of its own, and waits
+    /// for what comes of it.
+    ///
+    /// # Errors
+    /// Why the configuration in force stays so.
+    pub fn reload(
+        &self,
+        prepare: impl FnOnce() -> Result<Prepared, Failure> + Send + 'static,
+    ) -> Result<Reloaded, Refused> {
+        let (answer, answered) = bounded(1);
+        let request = Request {
+            prepare: Box::new(prepare),
+            answer: Some(answer),
+        };
+        self.0.send(request).map_err(|_| Refused::Stopping)?;
+        answered.recv().map_err(|_| Refused::Stopping)?
+    }
+
+    /// The same without waiting; the log tells what comes of it. False when a request waits
+    /// already: what is read is read later than now, so that it covers this one.
+    pub fn knock(
+        &self,
+        prepare: impl FnOnce() -> Result<Prepared, Failure> + Send + 'static,
+    ) -> bool {
+        let request = Request {
+            prepare: Box::new(prepare),
+            answer: None,
+        };
+        self.0.try_send(request).is_ok()
+    }
+}
 
 impl Prepared {
-    /// Opens the store, recovers, and runs until `stop` speaks (or closes); then drains.
+    /// Opens the store, recovers, and runs until it is told to stop; then drains.
     ///
     /// # Errors
-    /// When the store cannot be opened or fails, or when something does not stop in time.
-    pub fn run(self, stop: &Receiver<()>) -> Result<Outcome, DaemonError> {
+    /// When the store cannot be opened or fails, when a stream has failed and that is to end the
+    /// daemon, or when something does not stop in time.
+    pub fn run(self, orders: Orders) -> Result<Outcome, DaemonError> {
         let began = Instant::now();
-        let deadline = Duration::from_millis(self.settings.shutdown.deadline_ms);
         let metrics: Arc<PipelineMetrics> = Arc::default();
-        let mut disk = self.disk();
-        let opened = first_open(&mut disk, &metrics, stop)?;
-        let running = self.start(disk, opened, metrics, deadline)?;
-        tracing::info!("ready after {} ms", began.elapsed().as_millis());
-        running.until(stop, deadline)
+        let wanted = self.wanted();
+        let mut disk = disk(&self.settings, wanted.clone());
+        let opened = first_open(&mut disk, &metrics, &orders.stop)?;
+        let mut running = Running::start(&self, disk, opened, metrics, orders)?;
+        match running.put(InForce::new(self)) {
+            Ok(_) => tracing::info!("ready after {} ms", began.elapsed().as_millis()),
+            // Whoever tells the daemon to stop before it has begun does not want to hear more.
+            Err(Refused::Stopping) => {}
+            Err(refused) => tracing::error!("nothing was started: {refused}"),
+        }
+        running.until()
     }
+}
 
-    /// How the store is opened.
-    #[must_use]
-    pub fn store_options(&self) -> StoreOptions {
-        StoreOptions {
-            cache_bytes: self.settings.store.cache_bytes,
-            ..StoreOptions::default()
+/// A daemon at work.
+pub(super) struct Running {
+    pub(super) orders: Orders,
+    pub(super) crew: Crew,
+    pub(super) commands: Sender<Command>,
+    /// Kept until the stop, so that an application without sources or sinks runs too.
+    pub(super) held: (Sender<source::Arrival>, Sender<sink::Confirmed>),
+    /// What runs; none before anything does.
+    pub(super) in_force: Option<InForce>,
+    pub(super) ends: Ends,
+    tell_stop: watch::Sender<bool>,
+    deadline: Duration,
+}
+
+/// What ends every waiting.
+pub(super) struct Ends {
+    /// The pipeline's thread gives what came of it.
+    ended: Receiver<Result<Outcome, PipelineError>>,
+    result: Option<Result<Outcome, DaemonError>>,
+    /// Whether the daemon is to stop.
+    told: bool,
+}
+
+/// How waiting ended.
+pub(super) enum Waited<T> {
+    Got(T),
+    /// Nobody will send anything any more.
+    Closed,
+    Late,
+    /// The daemon is to stop, or the pipeline has ended.
+    Ends,
+}
+
+impl Ends {
+    pub(super) fn wait<T>(
+        &mut self,
+        on: &Receiver<T>,
+        stop: &Receiver<()>,
+        until: Option<Instant>,
+    ) -> Waited<T> {
+        if self.told || self.result.is_some() {
+            return Waited::Ends;
+        }
+        let late = until.map_or_else(never, crossbeam::channel::at);
+        select! {
+            recv(on) -> got => got.map_or(Waited::Closed, Waited::Got),
+            recv(stop) -> _ => {
+                self.told = true;
+                Waited::Ends
+            }
+            recv(self.ended) -> result => {
+                self.result = Some(finished(result));
+                Waited::Ends
+            }
+            recv(late) -> _ => Waited::Late,
         }
     }
+}
 
-    /// Brings the state in a store back to what it was, see [`Core::restore`].
-    ///
-    /// # Errors
-    /// When it cannot be made any more, or the store fails.
-    pub fn restore(
-        &self,
-        store: Arc<dyn Store>,
-        identity: u64,
-        to: Target,
-    ) -> Result<WentBack, RestoreError> {
-        let what = self.to_open();
-        Core::restore(&what.open_in(store, identity), to)
-    }
-
-    fn to_open(&self) -> StoreToOpen {
-        let limits = |sink| outbox_limits(&self.settings, &self.application, sink);
-        let outboxes = self
-            .sinks
-            .iter()
-            .map(|sink| (sink.name.clone(), limits(sink)));
-        StoreToOpen {
-            path: self.settings.store.path.clone(),
-            options: self.store_options(),
-            application: Arc::clone(&self.application),
-            texts: self.sql.clone(),
-            outboxes: outboxes.collect(),
-            checkpoints_kept: usize::try_from(self.settings.checkpoint.keep).unwrap_or(2),
-            state_policy: state_policy(&self.settings),
-        }
-    }
-
-    /// What opens the store, now and whenever it has failed.
-    fn disk(&self) -> Disk {
-        let path = self.settings.store.path.clone();
-        let store = self.to_open();
-        Disk {
-            open: Box::new(move || store.open()),
-            bytes_free: Box::new(move || {
-                let disk = nix::sys::statvfs::statvfs(&path).ok()?;
-                // Their width depends on the machine.
-                #[allow(clippy::useless_conversion, reason = "it is one on some machines")]
-                let (blocks, size) = (
-                    u64::from(disk.blocks_available()),
-                    u64::from(disk.fragment_size()),
-                );
-                Some(blocks.saturating_mul(size))
-            }),
-        }
-    }
-
-    /// Spawns everything.
+impl Running {
+    /// Spawns everything but sources and sinks.
     fn start(
-        self,
+        prepared: &Prepared,
         disk: Disk,
         opened: Opened,
         metrics: Arc<PipelineMetrics>,
-        deadline: Duration,
+        orders: Orders,
     ) -> Result<Running, DaemonError> {
+        let settings = &prepared.settings;
         let (arrivals, arrived) = bounded(ARRIVALS_MAX);
-        let room = (DELIVERIES_MAX + 1) * self.sinks.len().max(1);
+        let room = (DELIVERIES_MAX + 1) * prepared.sinks.len().max(SINKS_ROOM_MIN);
         let (confirmed, confirmations) = bounded(room);
-        let (stop, stopped) = watch::channel(false);
+        let (tell_stop, stopping) = watch::channel(false);
         let (drained, draining) = watch::channel(false);
+        let (commands, todo) = bounded(1);
         let runtime = runtime()?;
         #[cfg(feature = "broker")]
-        demo(&self.settings, &runtime, &stopped)?;
-        let limits = limits(&self.settings);
+        demo(settings, &runtime, &stopping)?;
         let (reporter, reports) = Reporter::new();
-        let mut start = Start {
-            reporter,
-            siblings: sink::Siblings::default(),
-            runtime: &runtime,
-            working: Working::default(),
-            // A third each for sources, sinks and the rest.
-            stop_within: deadline / 3,
-            stopping: stopped.clone(),
-            counted: Counted {
-                pipeline: Arc::clone(&metrics),
-                ..Counted::default()
-            },
+        let counted = Counted {
+            pipeline: Arc::clone(&metrics),
+            ..Counted::default()
         };
-        let sources = self
-            .sources
-            .into_iter()
-            .enumerate()
-            .map(|(number, source)| {
-                let tail = opened.core.marks(&source.name).to_vec();
-                start.source(number, source, tail, arrivals.clone(), stopped.clone())
-            });
-        let mut sources: Vec<SourceHandle> = sources.collect();
-        if let Some(stream) = events_stream(&self.application) {
-            let reports = reports::run(reports, sources.len(), arrivals.clone(), stopped.clone());
-            sources.push(start.listen(stream, reports));
-        }
-        let sinks = self.sinks.into_iter().enumerate().map(|(number, sink)| {
-            start.sink(number, sink, &opened, confirmed.clone(), draining.clone())
-        });
-        let feeds = sinks.collect();
-        let Start {
-            working, counted, ..
-        } = start;
+        let crew = Crew::new(
+            runtime.handle().clone(),
+            counted,
+            reporter,
+            (stopping.clone(), draining.clone()),
+            EVENTS_SOURCE + 1,
+        );
+        let reports = reports::run(reports, EVENTS_SOURCE, arrivals.clone(), stopping.clone());
+        crew.start_other(format!("stream {EVENTS_STREAM}"), reports);
         let handles = Handles {
-            sources,
+            sources: std::collections::BTreeMap::new(),
             arrivals: arrived,
-            feeds,
+            feeds: Vec::new(),
             confirmed: confirmations,
-            stopping: stopped.clone(),
+            commands: todo,
+            stopping: stopping.clone(),
             drained,
             metrics,
         };
+        let limits = limits(settings);
         let (end, ended) = bounded(1);
-        thread("pipeline", &working, move || {
+        thread("pipeline", &crew.working, move || {
             // The daemon may have given up waiting; then nobody listens.
             let _ = end.send(pipeline::run(disk, opened, handles, limits));
         })?;
-        thread("io", &working, move || {
-            runtime.block_on(drained_of(stopped, draining))
+        thread("io", &crew.working, move || {
+            runtime.block_on(drained_of(stopping, draining))
         })?;
         Ok(Running {
-            stop,
-            ended,
-            working,
-            counted,
+            orders,
+            crew,
+            commands,
             held: (arrivals, confirmed),
+            in_force: None,
+            ends: Ends {
+                ended,
+                result: None,
+                told: false,
+            },
+            tell_stop,
+            deadline: Duration::from_millis(settings.shutdown.deadline_ms),
         })
     }
+
+    /// Works until it is told to stop, or a stream fails that must not.
+    fn until(mut self) -> Result<Outcome, DaemonError> {
+        let mut told = String::new();
+        let mut failed = None;
+        let (done, prepared) = bounded(1);
+        let mut is_preparing = false;
+        while failed.is_none() && !self.ends.told && self.ends.result.is_none() {
+            let idle = never();
+            let requests = if is_preparing {
+                &idle
+            } else {
+                &self.orders.requests
+            };
+            select! {
+                recv(self.ends.ended) -> result => self.ends.result = Some(finished(result)),
+                recv(self.orders.stop) -> _ => self.ends.told = true,
+                recv(self.crew.failed) -> name => failed = name.ok().filter(|_| self.exits()),
+                recv(requests) -> request => match request {
+                    Ok(request) => is_preparing = self.prepare(request, &done),
+                    Err(_) => self.orders.requests = never(),
+                },
+                recv(prepared) -> one => {
+                    is_preparing = false;
+                    if let Ok((prepared, answer)) = one {
+                        self.reload(prepared, answer);
+                    }
+                }
+                default(STATUS_EVERY) => self.crew.counted.tell_news(&mut told),
+            }
+        }
+        if let Some(result) = self.ends.result {
+            return result;
+        }
+        let outcome = self.stop()?;
+        match failed {
+            Some(name) => Err(DaemonError::StreamFailed { name }),
+            None => Ok(outcome),
+        }
+    }
+
+    /// Whether the daemon ends when a stream fails.
+    fn exits(&self) -> bool {
+        let in_force = self.in_force.as_ref();
+        in_force.is_some_and(|one| one.settings.application.on_fail == OnFail::Exit)
+    }
+
+    /// Has a configuration read and checked. Whether that goes on.
+    fn prepare(&self, request: Request, done: &Sender<Ready>) -> bool {
+        tracing::info!("reading the configuration anew");
+        let done = done.clone();
+        let Request { prepare, answer } = request;
+        let spawned = thread("prepare", &self.crew.working, move || {
+            // The daemon may have ended meanwhile.
+            let _ = done.send((prepare(), answer));
+        });
+        if let Err(error) = &spawned {
+            tracing::error!("the configuration is not reloaded: {error}");
+        }
+        spawned.is_ok()
+    }
+
+    /// Drains and ends.
+    fn stop(self) -> Result<Outcome, DaemonError> {
+        let Running {
+            orders,
+            crew,
+            commands,
+            held,
+            ends,
+            tell_stop,
+            deadline,
+            ..
+        } = self;
+        tracing::info!("stopping");
+        if !orders.requests.is_empty() {
+            tracing::warn!("the configuration is not reloaded: the daemon is stopping");
+        }
+        tell_stop.send_replace(true);
+        drop((held, commands));
+        let result = match ends.ended.recv_timeout(deadline) {
+            Ok(result) => finished::<()>(Ok(result)),
+            Err(_) => Err(DaemonError::Late {
+                laggards: crew.laggards(),
+                deadline,
+            }),
+        };
+        crew.counted.tell();
+        result
+    }
+
+    /// Everything in the daemon that follows the settings.
+    pub(super) fn take_settings(&mut self, settings: &Settings) {
+        self.deadline = Duration::from_millis(settings.shutdown.deadline_ms);
+        // A third each for sources, sinks and the rest.
+        self.crew.stop_within = self.deadline / 3;
+        (self.orders.apply)(settings);
+    }
 }
+
+/// A configuration that was read, and who asked for it.
+type Ready = (
+    Result<Prepared, Failure>,
+    Option<Sender<Result<Reloaded, Refused>>>,
+);
 
 fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| cannot_start("the runtime", &error))
-}
-
-/// Opens the store for the first time. A full disk is waited for, as it would be later; anything
-/// else is for a person to solve, or for whoever starts the daemon again.
-fn first_open(
-    disk: &mut Disk,
-    metrics: &PipelineMetrics,
-    stop: &Receiver<()>,
-) -> Result<Opened, DaemonError> {
-    let mut pace = Backoff::new(OPEN_AGAIN.0, OPEN_AGAIN.1);
-    loop {
-        let error = match (disk.open)() {
-            Ok(opened) => {
-                metrics.health.recover();
-                return Ok(opened);
-            }
-            Err(error) => error,
-        };
-        let Some(StoreError::Full { .. }) = error.store() else {
-            return Err(opening(error));
-        };
-        metrics.store_failures.fetch_add(1, Ordering::Relaxed);
-        let why = error.to_string();
-        metrics.health.degrade(Trouble::DiskFull, &why);
-        // Who stops, or is gone, is not kept waiting.
-        if stop.recv_timeout(pace.wait()) != Err(RecvTimeoutError::Timeout) {
-            return Err(opening(error));
-        }
-    }
-}
-
-fn state_policy(settings: &Settings) -> StatePolicy {
-    match settings.application.state_policy {
-        config::StatePolicy::KeepCompatible => StatePolicy::KeepCompatible,
-        config::StatePolicy::KeepOrFail => StatePolicy::KeepOrFail,
-        config::StatePolicy::Discard => StatePolicy::Discard,
-    }
-}
-
-fn opening(error: PipelineError) -> DaemonError {
-    match error {
-        PipelineError::Store(error) => DaemonError::Store(error),
-        error => DaemonError::Pipeline(error),
-    }
-}
-
-/// Everything that opening the store takes.
-struct StoreToOpen {
-    path: PathBuf,
-    options: StoreOptions,
-    application: Arc<Application>,
-    texts: Vec<SqlText>,
-    outboxes: Vec<(String, OutboxLimits)>,
-    checkpoints_kept: usize,
-    state_policy: StatePolicy,
-}
-
-impl StoreToOpen {
-    fn open_in(&self, store: Arc<dyn Store>, identity: u64) -> Open<'_> {
-        Open {
-            store,
-            identity,
-            application: Arc::clone(&self.application),
-            texts: &self.texts,
-            sinks: &self.outboxes,
-            checkpoints_kept: self.checkpoints_kept,
-            state_policy: self.state_policy,
-        }
-    }
-
-    fn open(&self) -> Result<Opened, PipelineError> {
-        let opened = store::sled::open(&self.path, &self.options)?;
-        opened.events.iter().for_each(tell);
-        let (core, found) = Core::open(&self.open_in(opened.store, opened.id))?;
-        let Recovered {
-            checkpoint,
-            records,
-            warnings,
-        } = found;
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
-        if (checkpoint, records) == (Seq(0), 0) {
-            tracing::info!("began a fresh store in `{}`", self.path.display());
-        } else {
-            tracing::info!(
-                "went on at {}: the checkpoint at {checkpoint} and {records} records of the log",
-                core.last()
-            );
-        }
-        Ok(Opened {
-            core,
-            identity: opened.id,
-            checkpoint,
-        })
-    }
-}
-
-/// What is needed to start sources and sinks.
-struct Start<'a> {
-    runtime: &'a tokio::runtime::Runtime,
-    working: Working,
-    stop_within: Duration,
-    stopping: watch::Receiver<bool>,
-    counted: Counted,
-    /// Where sources and sinks tell what happens to them.
-    reporter: Reporter,
-    /// What sinks know of each other.
-    siblings: sink::Siblings,
-}
-
-impl Start<'_> {
-    fn source(
-        &mut self,
-        number: usize,
-        source: Connector<Source>,
-        tail: Vec<DeliveryMark>,
-        arrivals: Sender<source::Arrival>,
-        stop: watch::Receiver<bool>,
-    ) -> SourceHandle {
-        let (released, release) = watch::channel(0);
-        let metrics: Arc<source::Metrics> = Arc::default();
-        self.counted
-            .sources
-            .push((source.name.clone(), Arc::clone(&metrics)));
-        let task = source.ready.run(source::Context {
-            name: source.name.clone(),
-            source: number,
-            arrivals,
-            released: release,
-            tail,
-            stop,
-            stop_within: self.stop_within,
-            metrics,
-            reporter: self.reporter.clone(),
-        });
-        self.spawn(format!("source {}", source.name), task);
-        SourceHandle {
-            stream: source.stream,
-            released,
-        }
-    }
-
-    fn sink(
-        &mut self,
-        number: usize,
-        sink: Connector<Sink>,
-        opened: &Opened,
-        confirmed: Sender<sink::Confirmed>,
-        stop: watch::Receiver<bool>,
-    ) -> Feed {
-        let (deliver, deliveries) = mpsc::channel(DELIVERIES_MAX);
-        let (settled, is_settled) = watch::channel(OutputKey::default());
-        let metrics: Arc<sink::Metrics> = Arc::default();
-        let outbox: Arc<OutboxMetrics> = Arc::default();
-        // That they are right was found out when it was prepared.
-        let policy = sink::Policy::new(&sink.options).unwrap_or_default();
-        let member =
-            self.siblings
-                .join(policy.priority(), Arc::clone(&metrics), Arc::clone(&outbox));
-        let (name, counted) = (sink.name, &mut self.counted);
-        counted.sinks.push((name.clone(), Arc::clone(&metrics)));
-        counted.outboxes.push((name.clone(), Arc::clone(&outbox)));
-        let task = sink.ready.run(sink::Context {
-            name: name.clone(),
-            sink: number,
-            deliveries: sink::Deliveries::new(deliveries, &policy, member),
-            settled: is_settled,
-            confirmed,
-            stop,
-            stop_within: self.stop_within,
-            metrics,
-            reporter: self.reporter.clone(),
-        });
-        self.spawn(format!("sink {name}"), task);
-        let feed = Feed::new(number, deliver, opened.core.outbox(), opened.identity);
-        feed.telling(settled, outbox)
-    }
-
-    /// What is reported goes into the log.
-    fn listen(
-        &self,
-        stream: StreamId,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) -> SourceHandle {
-        self.spawn(format!("stream {EVENTS_STREAM}"), task);
-        let (released, _) = watch::channel(0);
-        SourceHandle { stream, released }
-    }
-
-    /// A task that ends before it is told to (by a panic, most likely) is spoken of.
-    fn spawn(&self, name: String, task: impl Future<Output = ()> + Send + 'static) {
-        let stopping = self.stopping.clone();
-        let at_work = AtWork::new(&self.working, name.clone());
-        self.runtime.spawn(async move {
-            let told = Told { name, stopping };
-            task.await;
-            drop(told);
-            drop(at_work);
-        });
-    }
 }
 
 /// The demonstration's broker and sensor, where they are wanted.
@@ -433,122 +408,6 @@ async fn drained_of(mut stopped: watch::Receiver<bool>, mut draining: watch::Rec
     while draining.changed().await.is_ok() {}
 }
 
-/// The stream of reports, when the application reads the built-in one.
-fn events_stream(application: &Application) -> Option<StreamId> {
-    let (id, stream) = application.stream_named(EVENTS_STREAM)?;
-    let fields = stream.schema.fields().iter();
-    let columns = fields.map(|field| (field.name.as_str(), field.ty));
-    (stream.role == Role::Internal && columns.eq(EVENTS_COLUMNS)).then_some(id)
-}
-
-fn cannot_start(what: &'static str, error: &std::io::Error) -> DaemonError {
-    DaemonError::Start {
-        what,
-        why: error.to_string(),
-    }
-}
-
-fn thread(
-    name: &'static str,
-    working: &Working,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<(), DaemonError> {
-    let at_work = AtWork::new(working, name.to_owned());
-    let named = std::thread::Builder::new().name(name.to_owned());
-    let spawned = named.spawn(move || {
-        work();
-        drop(at_work);
-    });
-    spawned
-        .map(drop)
-        .map_err(|error| cannot_start("a thread", &error))
-}
-
-/// Complains when it is dropped before a stop.
-struct Told {
-    name: String,
-    stopping: watch::Receiver<bool>,
-}
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        if !*self.stopping.borrow() {
-            tracing::error!("{} has ended by itself; restart the daemon", self.name);
-        }
-    }
-}
-
-/// Stands in the list of who is at work for as long as it lives.
-struct AtWork {
-    working: Working,
-    name: String,
-}
-
-impl AtWork {
-    fn new(working: &Working, name: String) -> AtWork {
-        if let Ok(mut list) = working.lock() {
-            list.insert(name.clone());
-        }
-        AtWork {
-            working: Arc::clone(working),
-            name,
-        }
-    }
-}
-
-impl Drop for AtWork {
-    fn drop(&mut self) {
-        if let Ok(mut list) = self.working.lock() {
-            list.remove(&self.name);
-        }
-    }
-}
-
-/// A daemon at work.
-struct Running {
-    stop: watch::Sender<bool>,
-    ended: Receiver<Result<Outcome, PipelineError>>,
-    working: Working,
-    counted: Counted,
-    /// Kept until the stop, so that an application without sources or sinks runs too.
-    held: (Sender<source::Arrival>, Sender<sink::Confirmed>),
-}
-
-impl Running {
-    fn until(self, stop: &Receiver<()>, deadline: Duration) -> Result<Outcome, DaemonError> {
-        let Running {
-            stop: tell_sources,
-            ended,
-            working,
-            counted,
-            held,
-        } = self;
-        let mut told = String::new();
-        loop {
-            select! {
-                recv(ended) -> result => return finished(result),
-                recv(stop) -> _ => break,
-                default(STATUS_EVERY) => counted.tell_news(&mut told),
-            }
-        }
-        tracing::info!("stopping");
-        tell_sources.send_replace(true);
-        drop(held);
-        let result = match ended.recv_timeout(deadline) {
-            Ok(result) => finished::<()>(Ok(result)),
-            Err(_) => {
-                let laggards = working
-                    .lock()
-                    .map(|list| list.iter().cloned().collect::<Vec<_>>());
-                let laggards = laggards.unwrap_or_default().join(", ");
-                Err(DaemonError::Late { laggards, deadline })
-            }
-        };
-        counted.tell();
-        result
-    }
-}
-
 fn finished<E>(result: Result<Result<Outcome, PipelineError>, E>) -> Result<Outcome, DaemonError> {
     match result {
         Ok(result) => Ok(result?),
@@ -556,70 +415,5 @@ fn finished<E>(result: Result<Result<Outcome, PipelineError>, E>) -> Result<Outc
             what: "the pipeline",
             why: "its thread has ended; see the log".to_owned(),
         }),
-    }
-}
-
-fn tell(event: &StoreEvent) {
-    match event {
-        StoreEvent::SnapshotSetAside { why } => {
-            tracing::warn!("the store's snapshot was set aside, nothing is lost: {why}");
-        }
-        StoreEvent::Quarantined { to, why } => tracing::error!(
-            "the store was damaged ({why}); it is kept in `{}`, a fresh one is begun",
-            to.display()
-        ),
-        StoreEvent::RestartAdvised => {
-            tracing::warn!("a thread hangs in the damaged store; restart soon to free its memory");
-        }
-        StoreEvent::IdentityRenewed => {
-            tracing::warn!("the store's identity was damaged; ids of outputs begin anew");
-        }
-    }
-}
-
-fn outbox_limits(
-    settings: &Settings,
-    application: &Application,
-    sink: &Connector<Sink>,
-) -> OutboxLimits {
-    let general = settings.outbox;
-    // That the sink's own are right was found out when it was prepared.
-    let own = general.of_sink(&sink.options).unwrap_or(general);
-    let full = match own.full {
-        config::OutboxFull::DropOldest => Full::DropOldest,
-        config::OutboxFull::DropNewest => Full::DropNewest,
-        config::OutboxFull::Block => Full::Block,
-    };
-    let stream = application.stream(sink.stream);
-    OutboxLimits {
-        bytes_max: own.bytes_max,
-        full,
-        ttl_ms: own.ttl_ms,
-        dead_letters: stream.is_some_and(|stream| stream.dead_letters.is_some()),
-    }
-}
-
-fn limits(settings: &Settings) -> Limits {
-    Limits {
-        turn_rows_max: settings.turn.rows_max,
-        turn_bytes_max: settings.turn.bytes_max,
-        durability: match settings.store.durability {
-            config::Durability::Always => Durability::Always,
-            config::Durability::Interval { ms } => Durability::Interval(Duration::from_millis(ms)),
-            config::Durability::None => Durability::None,
-        },
-        checkpoint_interval: settings.checkpoint.interval_ms.map(Duration::from_millis),
-        checkpoint_log_bytes_max: settings
-            .checkpoint
-            .log_bytes_max
-            .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
-        room: RoomLimits {
-            bytes_max: settings.store.bytes_max,
-            free_bytes_min: settings.store.free_bytes_min,
-        },
-        jump_ms_max: settings.clock.jump_ms_max,
-        // Long enough for a link that works; without one there is nothing to wait for.
-        sinks_within: Duration::from_millis(settings.shutdown.deadline_ms / 3)
-            .min(SINKS_WITHIN_MAX),
     }
 }

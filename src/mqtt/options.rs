@@ -11,9 +11,9 @@ use crate::tls;
 pub const CONNECTION: [OptionSpec; 23] = [
     OptionSpec::new(
         "mqtt.broker",
-        OptionKind::Text,
+        OptionKind::List,
         "Where the broker listens: mqtt://host:port, or mqtts://host:port for TLS; the port is \
-         1883, or 8883, when left out. Several separated by commas are tried in turn",
+         1883, or 8883, when left out. Several are tried in turn",
     )
     .required()
     .exclusive(),
@@ -158,8 +158,8 @@ impl Settings {
     /// # Errors
     /// The first option whose value cannot be used.
     pub fn from_options(options: &Options, client_id: &str) -> Result<Settings, OptionFault> {
-        let brokers = options.text("mqtt.broker").unwrap_or_default().split(',');
-        let brokers: Result<Vec<Broker>, _> = brokers.map(|url| broker(url.trim())).collect();
+        let brokers = options.list("mqtt.broker").into_iter();
+        let brokers: Result<Vec<Broker>, _> = brokers.map(broker).collect();
         let brokers = brokers?;
         let client_id = options.text("mqtt.client_id").unwrap_or(client_id);
         if client_id.is_empty() || client_id.len() > CLIENT_ID_BYTES_MAX {

@@ -270,6 +270,12 @@ impl Outbox {
         &self.found
     }
 
+    /// The limits that the sink was opened with.
+    #[must_use]
+    pub fn limits(&self, sink: usize) -> Option<Limits> {
+        self.sinks.get(sink).map(|sink| sink.limits)
+    }
+
     /// The last key ever appended for the sink, whether stored, dropped or confirmed since.
     #[must_use]
     pub fn last_key(&self, sink: usize) -> Option<OutputKey> {

@@ -28,6 +28,9 @@ const LINE_SPAN: Duration = Duration::from_secs(60);
 /// outbox gives up it is not given any more, and is told to pass over.
 #[derive(Debug)]
 pub struct Feed {
+    /// What the sink calls itself, for as long as it runs.
+    number: usize,
+    /// Its place among the outboxes.
     sink: usize,
     to: Option<tokio::sync::mpsc::Sender<Delivery>>,
     /// The last key that the sink was given.
@@ -46,7 +49,8 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// The feed of the sink with this number; it begins behind the outbox's cursor.
+    /// The feed of the sink with this number, which is also its place among the outboxes; it begins
+    /// behind the outbox's cursor.
     #[must_use]
     pub fn new(
         sink: usize,
@@ -55,6 +59,7 @@ impl Feed {
         store_id: u64,
     ) -> Feed {
         Feed {
+            number: sink,
             sink,
             to: Some(to),
             sent: outbox.cursor(sink).unwrap_or_default(),
@@ -77,6 +82,25 @@ impl Feed {
             metrics,
             ..self
         }
+    }
+
+    /// The same, of a sink that has another number.
+    #[must_use]
+    pub fn of_number(self, number: usize) -> Feed {
+        Feed { number, ..self }
+    }
+
+    /// What the sink calls itself.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Goes on with outboxes that have another order; `sink` is its place among them.
+    pub(super) fn take_place(&mut self, sink: usize, outbox: &Outbox) {
+        self.sink = sink;
+        self.sent = self.sent.max(outbox.cursor(sink).unwrap_or_default());
+        self.reread(outbox);
     }
 
     /// Counts what was given up, and takes over the accounts of the outbox.

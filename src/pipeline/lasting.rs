@@ -23,6 +23,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, never};
 use super::disk::{Disk, Opened, ROOM_EVERY, RoomLimits, trouble_of};
 use super::feed::Feed;
 use super::flight::{Ack, Again, Flight, marks_only};
+use super::run::{Change, Command, Happened};
 use super::turn::{Core, PipelineError};
 use super::words::Words;
 use crate::clock::LogClock;
@@ -87,14 +88,16 @@ pub struct SourceHandle {
 /// What joins the pipeline to the rest.
 #[derive(Debug)]
 pub struct Handles {
-    /// Sources by number.
-    pub sources: Vec<SourceHandle>,
+    /// Sources by number. What comes from another number is of a source that is gone.
+    pub sources: BTreeMap<usize, SourceHandle>,
     /// Input of all sources. When every sender is gone, the pipeline drains and ends.
     pub arrivals: Receiver<Arrival>,
-    /// One feed per outbox.
+    /// One feed per outbox, in their order.
     pub feeds: Vec<Feed>,
     /// Confirmations of all sinks.
     pub confirmed: Receiver<Confirmed>,
+    /// What it is asked to do besides.
+    pub commands: Receiver<Command>,
     /// Turns true when the sources are told to end.
     pub stopping: tokio::sync::watch::Receiver<bool>,
     /// Turns true when the sources are gone and the sinks have had time to deliver the rest.
@@ -153,11 +156,23 @@ pub(super) struct Lasting {
     pub(super) draining: Option<Instant>,
     /// What has become of outputs and may be lost with the store.
     pub(super) words: Words,
+    /// The store's identity.
+    pub(super) identity: u64,
+    /// A change that has not happened yet.
+    pub(super) change: Option<Box<Change>>,
+    /// A change that has happened, and whom to tell when that is durable.
+    pub(super) happened: Option<Happened>,
+    /// How the store is opened from now on, if that has changed.
+    pub(super) disk: Option<Disk>,
 }
 
 impl Lasting {
-    pub(super) fn new(core: &Core, handles: Handles, limits: Limits) -> Lasting {
+    pub(super) fn new(core: &Core, identity: u64, handles: Handles, limits: Limits) -> Lasting {
         Lasting {
+            identity,
+            change: None,
+            happened: None,
+            disk: None,
             clock: LogClock::new(core.last_time(), limits.jump_ms_max),
             flight: Flight::default(),
             again: VecDeque::new(),
@@ -180,7 +195,7 @@ impl Lasting {
         self.durable = self.durable.max(seq);
         while let Some(acks) = self.flight.land(self.durable) {
             for Ack { source, through } in acks {
-                if let Some(source) = self.handles.sources.get(source) {
+                if let Some(source) = self.handles.sources.get(&source) {
                     source.released.send_replace(through);
                 }
             }
@@ -190,6 +205,14 @@ impl Lasting {
             .metrics
             .acks_held
             .store(held, Ordering::Relaxed);
+    }
+
+    /// A sink has said something; what comes from one that is gone is of no account.
+    pub(super) fn said(&mut self, one: Confirmed) {
+        let mut feeds = self.handles.feeds.iter();
+        if let Some(sink) = feeds.position(|feed| feed.number() == one.sink) {
+            self.words.said(Confirmed { sink, ..one });
+        }
     }
 
     /// Opens the store anew, however long that takes.
@@ -270,7 +293,7 @@ impl Lasting {
                 }
             }
             match self.handles.confirmed.recv_timeout(left.min(STOP_NOTICED)) {
-                Ok(one) => self.words.said(one),
+                Ok(one) => self.said(one),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.sinks_gone = true;
@@ -316,6 +339,7 @@ impl Lasting {
         self.again = again;
         self.flight.clear();
         self.words.all_durable();
+        self.identity = identity;
         self.given = core.last();
         self.durable = core.last();
         self.clock.forget_news();

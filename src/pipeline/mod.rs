@@ -7,6 +7,7 @@
 //! What a turn changes on disk is written in order, the log first, then the outbox. After a crash
 //! the outbox is as far as the log or behind it, never ahead; recovery brings both to one place.
 
+mod change;
 mod disk;
 mod feed;
 mod flight;
@@ -20,12 +21,13 @@ mod save;
 mod turn;
 mod words;
 
+pub use change::Wanted;
 pub use disk::{Disk, Opened, RoomLimits};
 pub use feed::Feed;
 pub use lasting::{Durability, Handles, Limits, SourceHandle};
 pub use letters::{GivenUp, Word};
 pub use recover::{Open, Recovered, StatePolicy, application_of, compiled};
 pub use restore::{Forgotten, RestoreError, Target, WentBack};
-pub use run::{Outcome, run};
+pub use run::{Change, Changed, Command, NewSink, Outcome, SinkToBe, SourceToBe, Unchanged, run};
 pub use save::Ahead;
 pub use turn::{Core, Input, PipelineError, SinkStream, TurnDone};

@@ -71,7 +71,7 @@ impl Core {
         let wanted = written(open.texts, &open.application);
         let (mut core, is_unknown) = Core::recovered(open, &wanted, &mut found)?;
         if core.own.application() != wanted || is_unknown {
-            core.switch(open, &wanted, &mut found)?;
+            core.switch(open, is_unknown, &mut found)?;
         }
         found.warnings.extend(stranded(&core.outbox));
         // What was read may have been written by a process that died before its sync; from here
@@ -228,7 +228,7 @@ impl Core {
 
     /// Goes over to another plan. The engine counts its changes from the state that it took back,
     /// so what this one has not saved yet comes before.
-    fn take_plan(&mut self, engine: Engine, text: &str, discards: bool) {
+    pub(super) fn take_plan(&mut self, engine: Engine, text: &str, discards: bool) {
         let mut changes = StateChanges::new();
         let saved = self.engine.save(Saving::Changed, &mut changes);
         if discards || saved.is_err() {
@@ -261,33 +261,11 @@ impl Core {
     fn switch(
         &mut self,
         open: &Open<'_>,
-        wanted: &str,
+        is_unknown: bool,
         found: &mut Recovered,
     ) -> Result<(), PipelineError> {
-        let changes = self.own.application() != wanted;
-        let discards = changes && open.state_policy == StatePolicy::Discard;
-        if changes {
-            let (plan, sinks) = plan_of(open, wanted, wanted, found);
-            let engine = carried_over(&mut self.engine, open, plan, &sinks, discards, found);
-            let lost = self.engine.names_of(engine.left_out());
-            if !lost.is_empty() && open.state_policy == StatePolicy::KeepOrFail {
-                let lost = lost.join(", ");
-                return Err(PipelineError::StateWouldBeLost { lost });
-            }
-            if discards {
-                let warning = "the application has changed: all state is given up, as \
-                               application.state_policy says";
-                found.warnings.push(warning.to_owned());
-            }
-            self.take_plan(engine, wanted, discards);
-            self.take_sinks(open, sinks, found)?;
-        }
-        let mut batch = WriteBatch::new();
-        let time = self.wal.last_time();
-        let text = wanted.to_owned();
-        let body = Body::Config { text, discards };
-        self.wal.append(time, &body, &mut batch)?;
-        self.put(batch)?;
+        let next = self.next(open, is_unknown, found)?;
+        self.take_over(next)?;
         self.checkpoint().map(drop)
     }
 }
@@ -366,7 +344,7 @@ pub(super) fn carried_over(
 }
 
 /// What waits for sinks that are not defined: nothing will deliver it.
-fn stranded(outbox: &Outbox) -> impl Iterator<Item = String> + '_ {
+pub(super) fn stranded(outbox: &Outbox) -> impl Iterator<Item = String> + '_ {
     let waiting = outbox.strays().iter().filter(|stray| stray.entries > 0);
     waiting.map(|Stray { name, entries }| {
         let (outputs, them) = match entries {
@@ -382,7 +360,7 @@ fn stranded(outbox: &Outbox) -> impl Iterator<Item = String> + '_ {
 
 /// Numbers that outputs already carry are never given again, even when damage took the log that
 /// gave them.
-fn after_outbox(
+pub(super) fn after_outbox(
     wal: &mut Wal,
     outbox: &Outbox,
     sinks: &[SinkStream],
@@ -459,7 +437,7 @@ pub(super) fn plan_of(
 }
 
 /// The outboxes of these sinks, of which those that are not wanted any more have no bounds.
-fn outbox_of(
+pub(super) fn outbox_of(
     open: &Open<'_>,
     sinks: &[SinkStream],
     found: &mut Recovered,

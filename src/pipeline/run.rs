@@ -5,8 +5,12 @@
 //! When the store fails, the loop ends, the store is closed and opened anew, and the next loop
 //! goes on with what [`super::lasting`] has kept. A [`Pipeline`] lives as long as its store.
 
+mod changing;
 mod outputs;
 mod saving;
+
+pub(super) use changing::Happened;
+pub use changing::{Change, Changed, Command, NewSink, SinkToBe, SourceToBe, Unchanged};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -80,7 +84,7 @@ pub fn run(
     limits: Limits,
 ) -> Result<Outcome, PipelineError> {
     let mut core = first.core;
-    let mut lasting = Lasting::new(&core, handles, limits);
+    let mut lasting = Lasting::new(&core, first.identity, handles, limits);
     let mut pace = Backoff::new(REOPEN_AFTER.0, REOPEN_AFTER.1);
     loop {
         let began = Instant::now();
@@ -90,6 +94,9 @@ pub fn run(
         };
         if began.elapsed() >= STABLE_AFTER {
             pace.reset();
+        }
+        if let Some(other) = lasting.disk.take() {
+            disk = other;
         }
         core = lasting.reopen(&mut disk, closing, &mut pace)?;
     }
@@ -190,6 +197,7 @@ enum Event {
     Arrived(Arrival),
     SourcesGone,
     Confirmed(Confirmed),
+    Asked(Command),
     SinksGone,
     Synced(Seq, Result<(), StoreError>),
     Saved(Result<Report, CheckpointError>),
@@ -207,6 +215,8 @@ impl Pipeline<'_> {
                 return self.finish();
             }
         }
+        self.answer();
+        self.change()?;
         self.pump()?;
         loop {
             match self.wait() {
@@ -218,6 +228,7 @@ impl Pipeline<'_> {
                     }
                 }
                 Event::Confirmed(confirmed) => self.confirmed(confirmed),
+                Event::Asked(command) => self.asked(command)?,
                 Event::SinksGone => return self.finish(),
                 Event::Synced(seq, result) => {
                     result?;
@@ -271,6 +282,13 @@ impl Pipeline<'_> {
                 Err(_) => {
                     self.lasting.sinks_gone = true;
                     self.lasting.handles.confirmed = never();
+                    Event::Timeout
+                }
+            },
+            recv(handles.commands) -> command => match command {
+                Ok(command) => Event::Asked(command),
+                Err(_) => {
+                    self.lasting.handles.commands = never();
                     Event::Timeout
                 }
             },
@@ -367,12 +385,12 @@ impl Pipeline<'_> {
                 marks,
                 through,
             } = arrival;
-            rows += some.len() + rejected.len();
-            bytes += some.memory_bytes();
-            acks.push(Ack { source, through });
-            if let Some(source) = handles.sources.get(source) {
+            if let Some(handle) = handles.sources.get(&source) {
+                rows += some.len() + rejected.len();
+                bytes += some.memory_bytes();
+                acks.push(Ack { source, through });
                 let input = Input {
-                    stream: source.stream,
+                    stream: handle.stream,
                     rows: some,
                     rejected,
                     marks,
@@ -609,7 +627,7 @@ impl Pipeline<'_> {
     fn confirmed(&mut self, first: Confirmed) {
         let mut next = Some(first);
         while let Some(one) = next.take() {
-            self.lasting.words.said(one);
+            self.lasting.said(one);
             next = self.lasting.handles.confirmed.try_recv().ok();
         }
         self.confirmed_since.get_or_insert_with(Instant::now);

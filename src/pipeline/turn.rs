@@ -183,6 +183,19 @@ impl Core {
         self.own.marks(stream)
     }
 
+    /// The marks of the last messages of a source that begins, those that left nothing to log among
+    /// them.
+    pub(super) fn tail(&self, source: StreamId) -> Vec<DeliveryMark> {
+        let Some(stream) = self.engine.plan().stream(source) else {
+            return Vec::new();
+        };
+        let unlogged = self
+            .unlogged
+            .get(&stream.name)
+            .map_or(&[][..], Vec::as_slice);
+        [self.own.marks(&stream.name), unlogged].concat()
+    }
+
     /// Expressions that could not be computed since the last call.
     pub fn take_faults(&mut self) -> u64 {
         self.engine.take_faults()

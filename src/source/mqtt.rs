@@ -31,8 +31,8 @@ use crate::pace::{Backoff, sleep_until_some};
 pub const OPTIONS: &[OptionSpec] = &mqtt::with_connection::<6, 29>([
     OptionSpec::new(
         "mqtt.topic",
-        OptionKind::Text,
-        "The topic filters to subscribe to, several separated by commas. A level `{column}` is \
+        OptionKind::List,
+        "The topic filters to subscribe to. A level `{column}` is \
          any level, and goes into that column (STRING, INT or BIGINT)",
     )
     .required(),
@@ -168,10 +168,8 @@ fn filters(definition: &Definition<'_>) -> Result<Vec<Filter>, OptionFault> {
         };
         Ok((index, kind))
     };
-    let written = definition.options.text(NAME).unwrap_or_default();
-    let parsed = written
-        .split(',')
-        .map(|text| Filter::parse(text.trim(), column));
+    let written = definition.options.list(NAME).into_iter();
+    let parsed = written.map(|text| Filter::parse(text, column));
     let parsed: Result<Vec<Filter>, String> = parsed.collect();
     parsed.map_err(|problem| OptionFault::new(NAME, problem))
 }

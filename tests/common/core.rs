@@ -39,6 +39,8 @@ pub(crate) enum Step {
     },
     /// The daemon is started with the second application.
     Reconfigure,
+    /// It goes over to the second application while it runs.
+    Change,
 }
 
 impl Step {
@@ -151,7 +153,11 @@ impl Day {
         let steps = self.steps[..=step].iter();
         let all = steps.map(|step| match step {
             Step::Input { after_ms, .. } | Step::Tick { after_ms } => *after_ms,
-            Step::Sync | Step::Checkpoint | Step::Confirm { .. } | Step::Reconfigure => 0,
+            Step::Sync
+            | Step::Checkpoint
+            | Step::Confirm { .. }
+            | Step::Reconfigure
+            | Step::Change => 0,
         });
         Timestamp(1_000_000 + all.sum::<i64>())
     }
@@ -278,6 +284,18 @@ impl<'a> Process<'a> {
                 self.restart();
                 records.push((self.core.last(), step, 0));
             }
+            Step::Change => {
+                self.sync()?;
+                // Whatever happens from here on: it is the second that is wanted.
+                self.wanted = 1;
+                let (application, texts) = &self.day.applications.written[1];
+                let sinks = outboxes(self.day);
+                records.push((self.core.last().plus(1), step, 0));
+                let found = self
+                    .core
+                    .change_to(&open(&self.store, application, texts, &sinks))?;
+                self.warnings.extend(found.warnings);
+            }
         }
         Ok(())
     }
@@ -337,7 +355,7 @@ impl<'a> Process<'a> {
         // On with what the log has not; but what leaves no record is done again.
         let leaves_record = matches!(
             self.day.steps.get(step),
-            Some(Step::Input { .. } | Step::Tick { .. } | Step::Reconfigure)
+            Some(Step::Input { .. } | Step::Tick { .. } | Step::Reconfigure | Step::Change)
         );
         let behind = if leaves_record { step + 1 } else { step };
         let lost = records.iter().find(|(end, ..)| *end > last);
@@ -389,22 +407,12 @@ fn start(
     crashes: &mut std::vec::IntoIter<Crash>,
 ) -> (Core, Vec<String>) {
     let (application, texts) = &day.applications.written[wanted];
-    let sinks = day.applications.sinks;
-    let sinks = sinks.map(|name| (name.to_owned(), Limits::NONE));
+    let sinks = outboxes(day);
     loop {
         if let Some(crash) = planned {
             store.plan(store.operations() + crash.operation, crash.fault);
         }
-        let opened = Core::open(&Open {
-            store: Arc::new(store.clone()),
-            identity: 0,
-            application: Arc::clone(application),
-            texts,
-            sinks: &sinks,
-            checkpoints_kept: 2,
-            state_policy: StatePolicy::KeepCompatible,
-        });
-        match opened {
+        match Core::open(&open(store, application, texts, &sinks)) {
             Ok((core, found)) => return (core, found.warnings),
             Err(error) => {
                 let crash = planned.take();
@@ -413,6 +421,28 @@ fn start(
                 *planned = crashes.next();
             }
         }
+    }
+}
+
+fn outboxes(day: &Day) -> [(String, Limits); 5] {
+    let sinks = day.applications.sinks;
+    sinks.map(|name| (name.to_owned(), Limits::NONE))
+}
+
+fn open<'a>(
+    store: &SimStore,
+    application: &Arc<Application>,
+    texts: &'a [SqlText],
+    sinks: &'a [(String, Limits)],
+) -> Open<'a> {
+    Open {
+        store: Arc::new(store.clone()),
+        identity: 0,
+        application: Arc::clone(application),
+        texts,
+        sinks,
+        checkpoints_kept: 2,
+        state_policy: StatePolicy::KeepCompatible,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{Sender, bounded, never};
 use eventflux::event::{Batch, OutputKey, Stamp, Value};
 use eventflux::observe::OutboxMetrics;
 use eventflux::outbox::{Full, Limits as OutboxLimits};
@@ -212,13 +212,17 @@ fn lives_through(failure: Option<Failure>) -> (u64, u64) {
     drop(confirm);
     let metrics = Arc::default();
     let handles = Handles {
-        sources: vec![SourceHandle {
-            stream: StreamId(0),
-            released,
-        }],
+        sources: BTreeMap::from([(
+            0,
+            SourceHandle {
+                stream: StreamId(0),
+                released,
+            },
+        )]),
         arrivals,
         feeds,
         confirmed,
+        commands: never(),
         stopping,
         drained,
         metrics: Arc::clone(&metrics),

@@ -14,7 +14,7 @@ const AHEAD_MAX: Duration = Duration::from_secs(1);
 /// How soon a job is offered again that the writing thread had no room for.
 const OFFER_AGAIN: Duration = Duration::from_millis(5);
 /// How soon the end of a job is noticed that is waited for.
-const REPORT_NOTICED: Duration = Duration::from_millis(100);
+pub(super) const REPORT_NOTICED: Duration = Duration::from_millis(100);
 
 /// How far the checkpoint is that was begun.
 #[derive(Debug)]

@@ -232,8 +232,8 @@ fn items(definition: &Definition<'_>) -> Result<Vec<Item>, OptionFault> {
 
 fn units(options: &Options, items: &[Item]) -> Result<Vec<u8>, OptionFault> {
     let fault = |problem| OptionFault::new("modbus.unit", problem);
-    let units = options.list("modbus.unit").iter();
-    let units: Result<Vec<u8>, String> = units.map(|unit| parse_unit(unit)).collect();
+    let units = options.list("modbus.unit");
+    let units: Result<Vec<u8>, String> = units.iter().map(|unit| parse_unit(unit)).collect();
     let units = units.map_err(fault)?;
     let own = items.iter().find(|item| item.unit.is_some());
     match own {
