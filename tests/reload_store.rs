@@ -177,11 +177,8 @@ fn lives_through(failure: Option<Failure>) -> (u64, u64) {
     let first = wanted(false);
     let opened = open(&store, &first).unwrap();
     let begun = store.operations();
-    if let Some(Failure {
-        operation, fault, ..
-    }) = failure
-    {
-        store.plan(begun + operation, fault);
+    if let Some(failure) = failure {
+        store.plan(begun + failure.operation, failure.fault);
     }
     let (to, arrivals) = bounded(4);
     let (confirm, confirmed) = bounded(4096);

@@ -2,8 +2,8 @@
 //!
 //! A table stands between `<!-- options: source mqtt -->` and `<!-- end -->`. Besides `source NAME`
 //! there are `sink NAME`, `format NAME`, of which `reading NAME` and `writing NAME` are the halves,
-//! and `every stream`, `every source`, `every sink` and `shared framing`. A page `mqtt.md` or `format-csv.md` may also
-//! say `<!-- options -->`: that is everything with its name.
+//! and `every stream`, `every source`, `every sink` and `shared framing`. A page `mqtt.md` or
+//! `format-csv.md` may also say `<!-- options -->`: that is everything with its name.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

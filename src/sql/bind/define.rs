@@ -210,10 +210,8 @@ impl Binder<'_> {
         ];
         let text = value.text.trim();
         match name.text.as_str() {
-            "type" if text == "table" => None,
-            "type" => Some("'table'"),
-            "extension" if text == "inMemory" => None,
-            "extension" => Some("'inMemory'"),
+            "type" => (text != "table").then_some("'table'"),
+            "extension" => (text != "inMemory").then_some("'inMemory'"),
             "index" => {
                 let columns: Vec<_> = text
                     .split(',')
