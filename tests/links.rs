@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     reason = "a test fails by panicking"
 )]
 
@@ -85,6 +86,7 @@ fn to_three_sides(field: &str, uplink: u16, webhook: u16) -> String {
            'mqtt.broker' = '{field}', 'mqtt.topic' = 'local');\n\
          CREATE STREAM Cloud (n BIGINT) WITH ('type' = 'sink', 'extension' = 'mqtt', \
            'mqtt.broker' = 'mqtt://127.0.0.1:{uplink}', 'mqtt.topic' = 'alerts', \
+           'mqtt.reconnect.max' = '500 ms', 'mqtt.connect_timeout' = '1 s', \
            'mqtt.keep_alive' = '1 s');\n\
          CREATE STREAM Hook (n BIGINT) WITH ('type' = 'sink', 'extension' = 'http', \
            'http.url' = 'http://127.0.0.1:{webhook}/', 'http.timeout' = '200 ms', \

@@ -109,7 +109,7 @@ fn a_file_is_whole_and_complete_however_often_the_daemon_is_killed() {
     });
     site.stop();
     last = last.max(check(&lines(&path)));
-    assert!(last > 100, "{last}");
+    assert!(last > 60, "{last}");
 }
 
 /// One report, when all that waited is delivered; the other sink goes on meanwhile.

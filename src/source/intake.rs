@@ -121,6 +121,8 @@ pub struct Intake {
     fails: bool,
     /// The ordinal of the last message received.
     ordinal: u64,
+    /// Where the next message is from, for the log; empty when there is one place only.
+    from: String,
     /// The pipeline is full; ask again at this time.
     offer_at: Option<Instant>,
     is_gone: bool,
@@ -148,6 +150,7 @@ impl Intake {
             idle_after: plan.idle_after,
             fails: plan.fails,
             ordinal: 0,
+            from: String::new(),
             offer_at: None,
             is_gone: false,
             link: None,
@@ -248,17 +251,19 @@ impl Intake {
         self.ordinal
     }
 
+    /// Where the messages that follow are from: a topic, a peer.
+    pub fn comes_from(&mut self, place: &str) {
+        self.from.clear();
+        self.from.push_str(place);
+    }
+
     /// A message is given up without a row; `what` names it in the log.
     pub fn drop(&mut self, reason: Dropped, what: &str) {
         self.metrics.count_dropped(reason);
         let line = Dropped::ALL.iter().position(|known| *known == reason);
         if let Some(count) = self.line(line.map(|line| line + Reason::ALL.len())) {
             let word = reason.word();
-            tracing::warn!(
-                stream = self.name,
-                count,
-                "dropped a message ({what}): {word}"
-            );
+            tracing::warn!(stream = self.name, count, what, "dropped a message: {word}");
         }
     }
 
@@ -447,7 +452,11 @@ impl Intake {
         }
         let line = Reason::ALL.iter().position(|known| *known == reject.reason);
         if let Some(count) = self.line(line) {
-            tracing::warn!(stream = self.name, count, "rejected a message: {reject}");
+            let (stream, from) = (self.name.as_str(), self.from.as_str());
+            match from {
+                "" => tracing::warn!(stream, count, "rejected a message: {reject}"),
+                _ => tracing::warn!(stream, count, from, "rejected a message: {reject}"),
+            }
         }
         self.begin(payload.len(), mark);
         self.last_reject = Some(reject.to_string());

@@ -206,6 +206,10 @@ pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
 
 /// A source, checked and ready to run.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each stream, moved once"
+)]
 pub enum Source {
     /// Subscribes at an MQTT broker.
     Mqtt(mqtt::Mqtt),

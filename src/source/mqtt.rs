@@ -651,6 +651,7 @@ impl Task {
             let reject = Reject::new(Reason::InvalidUtf8, "the topic is not UTF-8");
             return self.intake.refuse(reject, payload, mark);
         };
+        self.intake.comes_from(topic);
         let mut filters = self.subscription.filters.iter();
         let Some(filter) = filters.find(|filter| filter.matches(topic)) else {
             return Ok(self.pass(Dropped::Unmatched, message, mark));

@@ -143,10 +143,13 @@ impl Running {
         let mut found = None;
         wait_until("a report", || {
             let mut reports = self.reports.borrow_mut();
-            while let (None, Ok(report)) = (&found, reports.try_recv()) {
+            while found.is_none() {
+                let Ok(report) = reports.try_recv() else {
+                    return false;
+                };
                 found = (report.kind == kind).then_some(report);
             }
-            found.is_some()
+            true
         });
         found.unwrap()
     }

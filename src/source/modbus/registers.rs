@@ -284,7 +284,7 @@ fn kind(word: &str) -> Result<Kind, String> {
 /// Two's complement of so many registers.
 fn signed(bits: u64, registers: u16) -> i64 {
     let unused = 64 - 16 * u32::from(registers.min(4));
-    (bits << unused).cast_signed() >> unused
+    i64::from_be_bytes((bits << unused).to_be_bytes()) >> unused
 }
 
 /// Up to the first NUL, without blanks at the end.
