@@ -204,13 +204,17 @@ fn drive(path: &Path, interval: Option<Duration>) -> Driven {
     let (confirm, confirmed) = crossbeam::channel::bounded(1);
     let metrics: Arc<PipelineMetrics> = Arc::default();
     let handles = Handles {
-        sources: vec![SourceHandle {
-            stream: StreamId(0),
-            released,
-        }],
+        sources: std::collections::BTreeMap::from([(
+            0,
+            SourceHandle {
+                stream: StreamId(0),
+                released,
+            },
+        )]),
         arrivals,
         feeds: Vec::new(),
         confirmed,
+        commands: crossbeam::channel::never(),
         stopping: watch::channel(false).1,
         drained: watch::channel(false).0,
         metrics: Arc::clone(&metrics),

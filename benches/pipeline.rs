@@ -85,10 +85,11 @@ fn rate_of(core: Core) -> (f64, f64) {
         .unzip();
     let (confirm, confirmed) = crossbeam::channel::bounded(1);
     let handles = Handles {
-        sources,
+        sources: (0..).zip(sources).collect(),
         arrivals,
         feeds: Vec::new(),
         confirmed,
+        commands: crossbeam::channel::never(),
         stopping: watch::channel(false).1,
         drained: watch::channel(false).0,
         metrics: Arc::default(),

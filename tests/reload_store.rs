@@ -209,8 +209,8 @@ fn lives_through(failure: Option<Failure>) -> (u64, u64) {
         drained,
         metrics: Arc::clone(&metrics),
     };
-    let disk_before = disk(&store, first, failure);
-    let pipeline = std::thread::spawn(move || run(disk_before, opened, handles, limits(failure)));
+    let disk = disk(&store, first, failure);
+    let pipeline = std::thread::spawn(move || run(disk, opened, handles, limits(failure)));
     for through in 1..=BEFORE {
         to.send(arrival(through)).unwrap();
     }
@@ -234,7 +234,8 @@ fn lives_through(failure: Option<Failure>) -> (u64, u64) {
     tell_stop.send_replace(true);
     drop((to, command));
     pipeline.join().unwrap().unwrap();
-    [side, other_side, last_side].map(|side| side.join().unwrap());
+    let sides = [side, other_side, last_side].into_iter();
+    sides.for_each(|side| side.join().unwrap());
     check_all([&out, &sums, &more], failure);
     (
         store.operations() - begun,
