@@ -73,11 +73,7 @@ pub const fn server_name(name: &'static str) -> OptionSpec {
 /// The protocols that a client offers.
 #[must_use]
 pub const fn alpn(name: &'static str) -> OptionSpec {
-    OptionSpec::new(
-        name,
-        OptionKind::Text,
-        "The protocols to offer (ALPN), separated by commas",
-    )
+    OptionSpec::new(name, OptionKind::List, "The protocols to offer (ALPN)")
 }
 
 /// The authorities whose certificates a listener wants from its clients.
@@ -325,13 +321,8 @@ pub fn parse_name(option: &str, name: &str) -> Result<ServerName<'static>, Optio
 }
 
 fn protocols(options: &Options, name: &str) -> Result<Vec<Vec<u8>>, OptionFault> {
-    let Some(text) = options.text(name) else {
-        return Ok(Vec::new());
-    };
-    let names: Vec<Vec<u8>> = text
-        .split(',')
-        .map(|name| name.trim().as_bytes().to_vec())
-        .collect();
+    let names = options.list(name).into_iter();
+    let names: Vec<Vec<u8>> = names.map(|name| name.as_bytes().to_vec()).collect();
     if names.iter().any(|name| name.is_empty() || name.len() > 255) {
         let problem = "each protocol has a name of 1 to 255 bytes";
         return Err(OptionFault::new(name, problem));

@@ -123,7 +123,7 @@ fn what_is_right_is_checked_explained_and_listed_without_secrets() {
         "",
     ));
     assert_eq!(code, 0);
-    assert!(out.contains("mqtt.topic = \"in\""), "{out}");
+    assert!(out.contains("mqtt.topic = [\"in\"]"), "{out}");
     assert!(!out.contains("hush"), "{out}");
 }
 

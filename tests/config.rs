@@ -112,7 +112,7 @@ fn the_reference_is_fresh() {
         .split_once(begin)
         .expect("the mark before the reference");
     let (_, after) = rest.split_once(end).expect("the mark after the reference");
-    let reference = config::reference(eventflux::daemon::catalogue::ANY_STREAM);
+    let reference = eventflux::daemon::catalogue::reference();
     compare(path, &format!("{before}{begin}{reference}{end}{after}"));
 }
 

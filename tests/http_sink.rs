@@ -3,7 +3,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking"
+    clippy::type_complexity,
+    reason = "a test fails by panicking; its tables say what is in them"
 )]
 
 #[path = "common/delivering.rs"]

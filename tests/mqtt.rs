@@ -366,18 +366,44 @@ fn what_is_too_large_for_the_broker_is_refused_in_its_place() {
     sink.send(1);
     sink.send_text(2, &"x".repeat(400));
     sink.send(3);
-    let mut refused = Vec::new();
-    loop {
-        let word = sink.confirmed.recv_timeout(DEADLINE).unwrap();
-        let (number, is_last) = (word.key.seq.0, word.key == key(3));
-        refused.extend(word.refused.map(|refused| (number, refused)));
-        if is_last {
-            break;
-        }
-    }
+    let words = sink.words_until(3);
+    let refused = words
+        .into_iter()
+        .filter_map(|word| Some((word.key.seq.0, word.refused?)));
+    let refused: Vec<_> = refused.collect();
     let why = "larger than the broker accepts".to_owned();
     assert_eq!(refused, [(2, sink::Refused { why, attempts: 0 })]);
     assert_eq!(sink.metrics.delivered.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_topic_made_of_the_row_goes_its_way_or_is_refused() {
+    for version in VERSIONS {
+        let broker = Mosquitto::new();
+        broker.open_mailbox("plant/#");
+        let more = [
+            ("mqtt.version", version),
+            ("mqtt.topic", "plant/{{text}}/{{_streamName}}"),
+            ("mqtt.retain", "true"),
+        ];
+        let sink = Delivering::start(&broker.url(), &more);
+        sink.send_text(1, "a");
+        sink.send_text(2, "no+topic");
+        sink.send_text(3, "b");
+        let words = sink.words_until(3);
+        let refused: Vec<_> = words
+            .iter()
+            .filter_map(|word| word.refused.clone())
+            .collect();
+        assert_eq!(refused.len(), 1);
+        let why = "its topic `plant/no+topic/Alerts` cannot be published to";
+        assert_eq!(refused[0].why, why);
+        let lines = broker.collect("plant/#", 2, "%t");
+        assert_eq!(lines, ["plant/a/Alerts", "plant/b/Alerts"]);
+        // And the broker has kept them, which a new session shows.
+        let source = Running::at(&broker.url(), &[], Vec::new(), 64);
+        assert_eq!(source.receive(2).rows.len(), 2);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Exit, Terminal, prepare};
 use crate::config::options::Options;
-use crate::daemon::catalogue::{ANY_STREAM, all_options};
+use crate::daemon::catalogue::{all_options, reference as keys};
 
 /// Every value that holds, and where it came from.
 pub(super) fn list(files: &[PathBuf], json: bool, terminal: &mut Terminal<'_>) -> Exit {
@@ -27,7 +27,7 @@ pub(super) fn list(files: &[PathBuf], json: bool, terminal: &mut Terminal<'_>) -
 
 /// Every key with its default.
 pub(super) fn reference(terminal: &mut Terminal<'_>) -> Exit {
-    terminal.say(crate::config::reference(ANY_STREAM));
+    terminal.say(keys());
     Exit::Success
 }
 

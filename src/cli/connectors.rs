@@ -1,4 +1,4 @@
-//! `connectors`: what there is, and the options of one, as the pages in `docs/connectors` have them.
+//! `connectors`: what there is, and the options of one as the pages in `docs/connectors` have them.
 
 use super::{Exit, Terminal};
 use crate::daemon::catalogue::{names, page};

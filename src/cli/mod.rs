@@ -11,6 +11,7 @@ mod point;
 mod replay;
 mod restore;
 mod run;
+mod serial;
 mod test;
 
 use std::io::Write;
@@ -146,6 +147,9 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         tmp: Option<PathBuf>,
     },
+    /// Serial ports: which there are, and what a device says
+    #[command(subcommand)]
+    Serial(serial::Question),
     /// List the functions of the dialect
     Functions,
     /// List connectors and formats, or the options of one, as Markdown
@@ -246,6 +250,7 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
             };
             restore::restore(request, &mut terminal)
         }
+        Command::Serial(question) => serial::serial(&question, &mut terminal),
         Command::Functions => functions::functions(&mut terminal),
         Command::Connectors { name } => connectors::connectors(name.as_deref(), &mut terminal),
         Command::Config(ConfigCommand::List { app, json }) => {

@@ -132,6 +132,17 @@ pub const fn joined<const N: usize>(lists: &[&[OptionSpec]]) -> [OptionSpec; N] 
     all
 }
 
+/// The same options, the first of them [exclusive](OptionSpec::exclusive): for a connector that
+/// cannot share what others can.
+#[must_use]
+pub const fn first_exclusive<const N: usize>(mut options: [OptionSpec; N]) -> [OptionSpec; N] {
+    let all: &mut [OptionSpec] = &mut options;
+    if let [first, ..] = all {
+        *first = first.exclusive();
+    }
+    options
+}
+
 /// An option whose value has its form and still cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{option}: {problem}")]
@@ -378,21 +389,27 @@ impl Options {
         }
     }
 
-    /// The texts of a list in the order in which they are written; none when it is not set.
+    /// The texts of a list in the order in which they are written; none when it is not set. A text
+    /// is what stands between its commas.
     #[must_use]
-    pub fn list(&self, name: &str) -> &[String] {
-        match self.values.get(name).map(|resolved| &resolved.value) {
-            Some(OptionValue::List(texts)) => texts,
-            _ => &[],
+    pub fn list(&self, name: &str) -> Vec<&str> {
+        match self.value(name) {
+            Some(OptionValue::List(texts)) => texts.iter().map(String::as_str).collect(),
+            Some(OptionValue::Text(text)) => text.split(',').map(str::trim).collect(),
+            Some(OptionValue::Integer(_) | OptionValue::Flag(_) | OptionValue::Number(_))
+            | None => Vec::new(),
         }
     }
 
     /// A number that may have a fraction.
     #[must_use]
     pub fn number(&self, name: &str) -> Option<f64> {
-        match self.values.get(name).map(|resolved| &resolved.value) {
-            Some(OptionValue::Number(number)) => Some(*number),
-            _ => None,
+        match self.value(name)? {
+            OptionValue::Number(number) => Some(*number),
+            OptionValue::Text(_)
+            | OptionValue::Integer(_)
+            | OptionValue::Flag(_)
+            | OptionValue::List(_) => None,
         }
     }
 

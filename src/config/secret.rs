@@ -114,26 +114,27 @@ mod tests {
     /// A name, who may read, and what comes of it: the secret, or a part of the message.
     type Case<'a> = (&'a str, Readers, Result<&'a str, &'a str>);
 
-    #[test]
-    fn only_what_nobody_else_can_read_is_a_secret() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
+    /// Secrets in a folder that others cannot enter and in one that they can, by their modes; what
+    /// is no secret; and links to what others may read, to what they may not, to nothing, and by
+    /// way of a folder.
+    fn write_files(folder: &Path) {
+        let path = |name: &str| folder.join(name);
         let mode = |name: &str, mode: u32| {
             set_permissions(path(name), Permissions::from_mode(mode)).unwrap();
         };
-        for (folder, rights) in [("private", 0o700), ("public", 0o755)] {
-            create_dir(path(folder)).unwrap();
+        for (inner, rights) in [("private", 0o700), ("public", 0o755)] {
+            create_dir(path(inner)).unwrap();
             for (file, rights) in [
                 ("600", 0o600),
                 ("400", 0o400),
                 ("440", 0o440),
                 ("604", 0o604),
             ] {
-                let name = format!("{folder}/{file}");
+                let name = format!("{inner}/{file}");
                 write(path(&name), format!("{SECRET}\r\n")).unwrap();
                 mode(&name, rights);
             }
-            mode(folder, rights);
+            mode(inner, rights);
         }
         write(path("private/empty"), "\n").unwrap();
         write(path("private/large"), vec![b'x'; 64 * 1024 + 1]).unwrap();
@@ -146,11 +147,17 @@ mod tests {
             mode(&format!("private/{name}"), 0o600);
         }
         nix::unistd::mkfifo(&path("private/pipe"), nix::sys::stat::Mode::S_IRUSR).unwrap();
-        // Links: to what others may read, to what they may not, to nothing, by way of a folder.
         symlink(path("public/604"), path("private/open")).unwrap();
         symlink(path("private/600"), path("public/closed")).unwrap();
         symlink(path("private/none"), path("private/dangling")).unwrap();
         symlink(path("public"), path("linked")).unwrap();
+    }
+
+    #[test]
+    fn only_what_nobody_else_can_read_is_a_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        write_files(folder.path());
+        let path = |name: &str| folder.path().join(name);
         let others = Err("others may read the secret");
         let table: [Case<'_>; 19] = [
             ("private/600", Readers::Nobody, Ok(SECRET)),

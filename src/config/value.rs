@@ -315,14 +315,14 @@ mod tests {
         OptionSpec::new("x", OptionKind::Choice(&["drop", "retry", "dlq"]), "");
     const LIST: OptionSpec = OptionSpec::new("x", OptionKind::List, "");
 
-    #[test]
-    fn every_form_says_what_it_expects() {
+    /// An option, what is written, and how its value or the fault is shown.
+    type Case = (OptionSpec, WrittenValue, &'static str);
+
+    /// Numbers.
+    fn numbers() -> Vec<Case> {
         let text = |text: &str| WrittenValue::Text(text.to_owned());
-        let texts = |texts: &[&str]| {
-            WrittenValue::Texts(texts.iter().map(|text| (*text).to_owned()).collect())
-        };
         let number = WrittenValue::Integer;
-        let table = [
+        vec![
             (QOS, text("1"), "1"),
             (
                 QOS,
@@ -356,6 +356,14 @@ mod tests {
                 text("NaN"),
                 "'x' must be a number from 0 to 1, not 'NaN'",
             ),
+        ]
+    }
+
+    /// Texts, words, spans and sizes.
+    fn words_and_amounts() -> Vec<Case> {
+        let text = |text: &str| WrittenValue::Text(text.to_owned());
+        let number = WrittenValue::Integer;
+        vec![
             (
                 TEXT,
                 text(""),
@@ -384,6 +392,16 @@ mod tests {
                 text("dql"),
                 "'x' must be 'drop', 'retry' or 'dlq', not 'dql'",
             ),
+        ]
+    }
+
+    /// Several texts.
+    fn lists() -> Vec<Case> {
+        let text = |text: &str| WrittenValue::Text(text.to_owned());
+        let texts = |texts: &[&str]| {
+            WrittenValue::Texts(texts.iter().map(|text| (*text).to_owned()).collect())
+        };
+        vec![
             (LIST, text("a"), "[\"a\"]"),
             (LIST, text(" a/+ ,b "), "[\"a/+\", \"b\"]"),
             (LIST, texts(&["a, b", "c"]), "[\"a, b\", \"c\"]"),
@@ -407,8 +425,13 @@ mod tests {
                 texts(&[""]),
                 "'x' must be one text or several with commas between them",
             ),
-        ];
-        for (spec, written, outcome) in table {
+        ]
+    }
+
+    #[test]
+    fn every_form_says_what_it_expects() {
+        let cases = [numbers(), words_and_amounts(), lists()];
+        for (spec, written, outcome) in cases.into_iter().flatten() {
             let message = match check(&spec, &written) {
                 Ok(value) => show(spec.kind, &value),
                 Err(misfit) => misfit.message("x"),

@@ -50,22 +50,55 @@ pub fn catalogue() -> Vec<Entry> {
     entries.collect()
 }
 
-/// Options that do not go by the connector: which streams have them, and the options.
-pub const ANY_STREAM: &[(&str, &[OptionSpec])] = &[
-    ("Options of every stream but sinks.", sql::time::OPTIONS),
-    ("Options of every source.", source::INTAKE_OPTIONS),
-    ("Options of every sink.", config::OUTBOX_OPTIONS),
-    (
-        "What a sink does with what its far side will never take.",
-        config::SINK_ERROR_OPTIONS,
-    ),
+/// Options that do not go by the connector.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared {
+    /// `stream`, `source` or `sink`: who has them.
+    pub of: &'static str,
+    /// A sentence about it.
+    pub about: &'static str,
+    /// What can be set.
+    pub options: &'static [OptionSpec],
+}
+
+/// All of these.
+pub const ANY_STREAM: &[Shared] = &[
+    Shared {
+        of: "stream",
+        about: "Options of every stream but sinks.",
+        options: sql::time::OPTIONS,
+    },
+    Shared {
+        of: "source",
+        about: "Options of every source.",
+        options: source::INTAKE_OPTIONS,
+    },
+    Shared {
+        of: "sink",
+        about: "Options of every sink.",
+        options: config::OUTBOX_OPTIONS,
+    },
+    Shared {
+        of: "sink",
+        about: "What a sink does with what its far side will never take.",
+        options: config::SINK_ERROR_OPTIONS,
+    },
 ];
+
+/// The reference of the configuration: every key, and the options of every stream.
+#[must_use]
+pub fn reference() -> String {
+    let shared = ANY_STREAM
+        .iter()
+        .map(|shared| (shared.about, shared.options));
+    config::reference(&shared.collect::<Vec<_>>())
+}
 
 /// Every table of options that a stream can have.
 #[must_use]
 pub fn all_options() -> Vec<&'static [OptionSpec]> {
     let connectors = catalogue().into_iter().map(|entry| entry.options);
-    let any = ANY_STREAM.iter().map(|(_, options)| *options);
+    let any = ANY_STREAM.iter().map(|shared| shared.options);
     connectors.chain(any).collect()
 }
 
@@ -112,8 +145,9 @@ pub fn page(name: &str) -> Option<String> {
     }
 }
 
-/// The options of the `source`, `sink` or `format` with this name, in Markdown; `None` when there
-/// is no such thing.
+/// The options of the `source`, `sink` or `format` with this name, or of a format for `reading` or
+/// `writing` alone, or of `every` `stream`, `source` or `sink`, in Markdown; `None` if there is no
+/// such thing.
 #[must_use]
 pub fn table(kind: &str, name: &str) -> Option<String> {
     let catalogue = catalogue();
@@ -125,6 +159,13 @@ pub fn table(kind: &str, name: &str) -> Option<String> {
     let specs: Vec<OptionSpec> = match kind {
         "source" => of(Use::Source)?.to_vec(),
         "sink" => of(Use::Sink)?.to_vec(),
+        "reading" => of(Use::Reading)?.to_vec(),
+        "writing" => of(Use::Writing)?.to_vec(),
+        "every" => {
+            let shared = ANY_STREAM.iter().filter(|shared| shared.of == name);
+            let shared = shared.flat_map(|shared| shared.options.iter().copied());
+            Some(shared.collect::<Vec<_>>()).filter(|specs| !specs.is_empty())?
+        }
         "format" => match (of(Use::Reading), of(Use::Writing)) {
             (Some(reading), Some(writing)) => return Some(both_ways(reading, writing)),
             (reading, writing) => reading.or(writing)?.to_vec(),

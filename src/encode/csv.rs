@@ -147,12 +147,12 @@ impl Encoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{encoder, message};
+    use super::super::tests::{Written, encoder, message};
     use crate::event::{Field, Schema, Type, Value};
 
     #[test]
     fn rows_and_headers() {
-        let table: [(&[(&str, &str)], &str); 3] = [
+        let table: [(Written, &str); 3] = [
             (
                 &[],
                 "device,temp,ok,count,gone,doc,bytes\n\

@@ -252,6 +252,47 @@ mod tests {
         }
     }
 
+    /// Every sequence of these pieces, whatever sense it makes.
+    #[test]
+    fn a_template_that_is_taken_makes_json() {
+        const PIECES: [&str; 10] = [
+            "{{device}}",
+            "{{gone}}",
+            "\"",
+            "\\",
+            "[",
+            "]",
+            ",",
+            "\n",
+            "1",
+            "{{doc}}",
+        ];
+        const LENGTH_MAX: u32 = 5;
+        let mut taken = 0;
+        for number in 0..PIECES.len().pow(LENGTH_MAX) {
+            let digits = (0..LENGTH_MAX).map(|place| number / PIECES.len().pow(place) % 10);
+            let text: String = digits.map(|digit| PIECES[digit]).collect();
+            let Ok(form) = template(&text, &schema()) else {
+                continue;
+            };
+            let encoder = Encoder {
+                form,
+                by_lines: false,
+            };
+            let mut out = Vec::new();
+            message(|message| encoder.encode(message, &mut out));
+            assert!(!out.contains(&b'\n'), "{text:?}");
+            let read = serde_json::from_slice::<IgnoredAny>(&out);
+            assert!(
+                read.is_ok(),
+                "{text:?} gives {}",
+                String::from_utf8_lossy(&out)
+            );
+            taken += 1;
+        }
+        assert!(taken > 500, "{taken}");
+    }
+
     #[test]
     fn faults() {
         let fault = |written: &[(&str, &str)]| encoder("json", written).unwrap_err().to_string();

@@ -198,6 +198,9 @@ pub(crate) mod tests {
     use crate::config::options::{Layer, OptionValue};
     use crate::event::{Field, Type};
 
+    /// Options as they are written.
+    pub(crate) type Written = &'static [(&'static str, &'static str)];
+
     /// A column of each kind.
     pub(crate) fn schema() -> Schema {
         let field = |(name, ty): (&str, Type)| Field {
@@ -251,8 +254,7 @@ pub(crate) mod tests {
 
     #[test]
     fn forms_by_format() {
-        let unframed = [("raw.column", "bytes")];
-        let table: [(&str, &[(&str, &str)], Framing, &str); 6] = [
+        let table: [(&str, Written, Framing, &str); 6] = [
             ("json", &[], Framing::Lines, "application/json"),
             (
                 "json",
@@ -270,7 +272,7 @@ pub(crate) mod tests {
             ),
             (
                 "raw",
-                &unframed,
+                &[("raw.column", "bytes")],
                 Framing::Unframed,
                 "application/octet-stream",
             ),

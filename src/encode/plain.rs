@@ -113,7 +113,7 @@ pub(super) fn line(into: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{encoder, message};
+    use super::super::tests::{Written, encoder, message};
 
     fn both(format: &str, written: &[(&str, &str)]) -> (Vec<u8>, Vec<u8>) {
         let encoder = encoder(format, written).unwrap();
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn faults() {
-        let table: [(&str, &[(&str, &str)], &str); 4] = [
+        let table: [(&str, Written, &str); 4] = [
             (
                 "text",
                 &[("text.template", "{{devce}}")],

@@ -18,12 +18,13 @@ fn options(text: &str) -> Options {
             OptionKind::Integer { .. } | OptionKind::Bytes | OptionKind::Duration => {
                 OptionValue::Integer(value.parse().unwrap())
             }
-            OptionKind::Text | OptionKind::Flag => OptionValue::Text(value.to_owned()),
+            OptionKind::Text | OptionKind::Flag | OptionKind::Number { .. } | OptionKind::List => {
+                OptionValue::Text(value.to_owned())
+            }
             OptionKind::Choice(words) => {
                 assert!(words.contains(&value), "{value}");
                 OptionValue::Text(value.to_owned())
             }
-            OptionKind::Number { .. } | OptionKind::List => panic!("{name} is of no known kind"),
         };
         options.set(name, value, Layer::Sql);
     }

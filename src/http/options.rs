@@ -55,8 +55,8 @@ pub const BEARER: OptionSpec = OptionSpec::new(
 pub const OAUTH2_URL: OptionSpec = OptionSpec::new(
     "http.oauth2.url",
     OptionKind::Text,
-    "Where tokens are given out (OAuth 2.0 client credentials): fetched when one is needed, shortly \
-     before it expires, and when it is refused",
+    "Where tokens are given out (OAuth 2.0 client credentials): fetched when one is needed, \
+     shortly before it expires, and when it is refused",
 );
 
 /// Who asks for tokens.

@@ -11,17 +11,19 @@ use crate::tls;
 pub const CONNECTION: [OptionSpec; 23] = [
     OptionSpec::new(
         "mqtt.broker",
-        OptionKind::Text,
+        OptionKind::List,
         "Where the broker listens: mqtt://host:port, or mqtts://host:port for TLS; the port is \
-         1883, or 8883, when left out. Several separated by commas are tried in turn",
+         1883, or 8883, when left out. Several are tried in turn",
     )
-    .required(),
+    .required()
+    .exclusive(),
     OptionSpec::new(
         "mqtt.client_id",
         OptionKind::Text,
         "The name of the session at the broker, unique there; made from gateway, application and \
          stream when left out",
-    ),
+    )
+    .exclusive(),
     OptionSpec::new(
         "mqtt.version",
         OptionKind::Choice(&["3.1.1", "5"]),
@@ -47,35 +49,39 @@ pub const CONNECTION: [OptionSpec; 23] = [
     OptionSpec::new(
         "mqtt.keep_alive",
         OptionKind::Duration,
-        "How often a quiet connection is probed, 1 s to 18 h; a dead one is noticed within twice \
-         that and 5 s",
+        "How often a quiet connection is probed; a dead one is noticed within twice that and 5 s",
     )
-    .or("30 s"),
+    .or("30 s")
+    .between(1_000, 64_800_000),
     OptionSpec::new(
         "mqtt.connect_timeout",
         OptionKind::Duration,
-        "How long it may take until a broker has accepted us, 100 ms to 10 min",
+        "How long it may take until a broker has accepted us",
     )
-    .or("10 s"),
+    .or("10 s")
+    .between(100, 600_000),
     OptionSpec::new(
         "mqtt.reconnect.min",
         OptionKind::Duration,
-        "The pause after the first round through the brokers that found none, 1 ms to 1 day; it \
-         doubles from round to round, and each is shortened by a random part",
+        "The pause after the first round through the brokers that found none; it doubles from \
+         round to round, and each is shortened by a random part",
     )
-    .or("250 ms"),
+    .or("250 ms")
+    .between(1, 86_400_000),
     OptionSpec::new(
         "mqtt.reconnect.max",
         OptionKind::Duration,
-        "The longest such pause, up to 1 day",
+        "The longest such pause",
     )
-    .or("30 s"),
+    .or("30 s")
+    .between(1, 86_400_000),
     OptionSpec::new(
         "mqtt.session_expiry",
         OptionKind::Duration,
         "For how long the broker keeps the session while we are away (MQTT 5); for ever when left \
-         out",
-    ),
+         out, but a day for a sink",
+    )
+    .between(1_000, SESSION_EXPIRY_MS_MAX),
     OptionSpec::new(
         "mqtt.will.topic",
         OptionKind::Text,
@@ -141,9 +147,8 @@ pub const fn with_connection<const OWN: usize, const ALL: usize>(
 
 const PORT_PLAIN: u16 = 1_883;
 const PORT_TLS: u16 = 8_883;
-const KEEP_ALIVE_MS: std::ops::RangeInclusive<i64> = 1_000..=64_800_000;
-const CONNECT_TIMEOUT_MS: std::ops::RangeInclusive<i64> = 100..=600_000;
-const RECONNECT_MS: std::ops::RangeInclusive<i64> = 1..=86_400_000;
+/// What fits into 32 bits of seconds, but for the number that means for ever.
+const SESSION_EXPIRY_MS_MAX: i64 = 4_294_967_294_000;
 /// The longest client id that the protocol can carry.
 const CLIENT_ID_BYTES_MAX: usize = 65_535;
 
@@ -153,8 +158,8 @@ impl Settings {
     /// # Errors
     /// The first option whose value cannot be used.
     pub fn from_options(options: &Options, client_id: &str) -> Result<Settings, OptionFault> {
-        let brokers = options.text("mqtt.broker").unwrap_or_default().split(',');
-        let brokers: Result<Vec<Broker>, _> = brokers.map(|url| broker(url.trim())).collect();
+        let brokers = options.list("mqtt.broker").into_iter();
+        let brokers: Result<Vec<Broker>, _> = brokers.map(broker).collect();
         let brokers = brokers?;
         let client_id = options.text("mqtt.client_id").unwrap_or(client_id);
         if client_id.is_empty() || client_id.len() > CLIENT_ID_BYTES_MAX {
@@ -166,8 +171,8 @@ impl Settings {
             _ => Version::V311,
         };
         let reconnect = (
-            span(options, "mqtt.reconnect.min", RECONNECT_MS, 250)?,
-            span(options, "mqtt.reconnect.max", RECONNECT_MS, 30_000)?,
+            span(options, "mqtt.reconnect.min", 250),
+            span(options, "mqtt.reconnect.max", 30_000),
         );
         if reconnect.0 > reconnect.1 {
             let problem = "it is shorter than mqtt.reconnect.min";
@@ -178,8 +183,8 @@ impl Settings {
             brokers,
             client_id: client_id.to_owned(),
             login: login(options)?,
-            keep_alive: span(options, "mqtt.keep_alive", KEEP_ALIVE_MS, 30_000)?,
-            connect_timeout: span(options, "mqtt.connect_timeout", CONNECT_TIMEOUT_MS, 10_000)?,
+            keep_alive: span(options, "mqtt.keep_alive", 30_000),
+            connect_timeout: span(options, "mqtt.connect_timeout", 10_000),
             reconnect,
             session_expiry_s: session_expiry_s(options, version)?,
             will: announcement(options, "mqtt.will")?,
@@ -205,19 +210,8 @@ fn care(options: &Options, name: &str) -> Qos {
     }
 }
 
-fn span(
-    options: &Options,
-    name: &str,
-    allowed_ms: std::ops::RangeInclusive<i64>,
-    default_ms: i64,
-) -> Result<Duration, OptionFault> {
-    let ms = options.integer(name).unwrap_or(default_ms);
-    if allowed_ms.contains(&ms) {
-        return Ok(Duration::from_millis(ms.unsigned_abs()));
-    }
-    let (least, most) = allowed_ms.into_inner();
-    let problem = format!("write {least} ms to {} s", most / 1_000);
-    Err(OptionFault::new(name, problem))
+fn span(options: &Options, name: &str, default_ms: i64) -> Duration {
+    Duration::from_millis(options.integer(name).unwrap_or(default_ms).unsigned_abs())
 }
 
 fn login(options: &Options) -> Result<Option<Login>, OptionFault> {
@@ -262,10 +256,7 @@ fn session_expiry_s(options: &Options, version: Version) -> Result<u32, OptionFa
         let problem = "MQTT 3.1.1 has no word for it: set mqtt.version = '5'";
         return Err(OptionFault::new(NAME, problem));
     }
-    match u32::try_from(ms / 1_000) {
-        Ok(seconds @ 1..) => Ok(seconds),
-        Ok(0) | Err(_) => Err(OptionFault::new(NAME, "write 1 s to 49000 days")),
-    }
+    Ok(u32::try_from(ms / 1_000).unwrap_or(u32::MAX))
 }
 
 fn announcement(options: &Options, prefix: &str) -> Result<Option<Announcement>, OptionFault> {
@@ -409,11 +400,10 @@ mod tests {
     #[test]
     fn what_does_not_fit_together_is_a_fault_of_one_option() {
         const PLAIN: (&str, &str) = ("mqtt.broker", "mqtt://a");
-        let table: [(&[(&str, &str)], &str); 9] = [
+        let table: [(&[(&str, &str)], &str); 8] = [
             (&[("mqtt.broker", "mqtt://a, b")], "mqtt.broker"),
             (&[PLAIN, ("mqtt.password", "x")], "mqtt.password"),
             (&[PLAIN, ("mqtt.tls.alpn", "mqtt")], "mqtt.tls.alpn"),
-            (&[PLAIN, ("mqtt.keep_alive", "10")], "mqtt.keep_alive"),
             (
                 &[PLAIN, ("mqtt.reconnect.min", "31000")],
                 "mqtt.reconnect.max",

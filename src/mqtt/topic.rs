@@ -36,7 +36,7 @@ fn own_filter(filter: &str) -> &str {
         .map_or(filter, |(_, own)| own)
 }
 
-/// A filter to subscribe to, some of whose levels may go into columns: `plant/{{line}}/+/temp`
+/// A filter to subscribe to, some of whose levels may go into columns: `plant/{line}/+/temp`
 /// subscribes `plant/+/+/temp`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
@@ -95,8 +95,8 @@ impl Filter {
         let mut levels = Vec::new();
         for level in own.split('/') {
             let name = level
-                .strip_prefix("{{")
-                .and_then(|rest| rest.strip_suffix("}}"));
+                .strip_prefix('{')
+                .and_then(|rest| rest.strip_suffix('}'));
             levels.push(match (level, name) {
                 (_, Some(name)) => {
                     let (index, kind) = column(name.trim())?;
@@ -104,9 +104,9 @@ impl Filter {
                 }
                 ("+", None) => Level::Any,
                 ("#", None) => Level::Rest,
-                (level, None) if level.contains("{{") || level.contains("}}") => {
+                (level, None) if level.contains(['{', '}']) => {
                     return Err(format!(
-                        "a column takes a whole level: `{{{{name}}}}`, not `{level}`"
+                        "a column takes a whole level: `{{name}}`, not `{level}`"
                     ));
                 }
                 (level, None) => Level::Text(level.to_owned()),
@@ -242,7 +242,7 @@ mod tests {
             )),
             other => Err(format!("the stream has no column `{other}`")),
         };
-        let filter = Filter::parse("$share/g/plant/{{line}}/{{ device }}/#", column).unwrap();
+        let filter = Filter::parse("$share/g/plant/{line}/{ device }/#", column).unwrap();
         assert_eq!(filter.as_str(), "$share/g/plant/+/+/#");
         assert_eq!(filter.columns().collect::<Vec<_>>(), [3, 1]);
         let mut into = Vec::new();
@@ -261,7 +261,7 @@ mod tests {
         for (topic, misfit) in table {
             assert_eq!(filter.fill(topic, &mut Vec::new()), Err(misfit), "{topic}");
         }
-        for bad in ["plant/{{nobody}}", "plant/x{{line}}", "{{line}}/#/a"] {
+        for bad in ["plant/{nobody}", "plant/x{line}", "{line}/#/a"] {
             assert!(Filter::parse(bad, column).is_err(), "{bad}");
         }
     }

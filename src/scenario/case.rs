@@ -12,11 +12,16 @@
 //! ====
 //! ```
 //!
+//! A stream that is read in a format takes payloads too, as its source would: `1000 S raw "1,2\n"`
+//! (a JSON string) or `1000 S hex 0a 0b`.
+//!
 //! `---- expect unordered` compares as a multiset, `1000 Out {…}` also checks the row's time,
 //! `Out (none)` says that nothing comes. `---- error` in place of `---- input` gives diagnostics,
 //! one a line: `2:24 a part of the message`. Cases of one file are separated by `====`.
 
 use serde_json::{Map, Value as Json};
+
+use crate::event::from_hex;
 
 /// One case.
 #[derive(Debug)]
@@ -52,8 +57,17 @@ pub enum Check {
 pub struct Input {
     /// When, in milliseconds.
     pub time: i64,
-    /// A row for a stream; none for a tick.
-    pub row: Option<(String, Map<String, Json>)>,
+    /// What comes for a stream; none for a tick.
+    pub arrival: Option<(String, Arrival)>,
+}
+
+/// What comes for a stream.
+#[derive(Clone, Debug)]
+pub enum Arrival {
+    /// A row.
+    Row(Map<String, Json>),
+    /// A payload in the stream's format.
+    Payload(Vec<u8>),
 }
 
 /// One line of expected output.
@@ -192,13 +206,33 @@ fn input_line(number: usize, line: &str) -> Result<Input, CaseError> {
     };
     let rest = rest.trim();
     if rest == "tick" {
-        return Ok(Input { time, row: None });
+        return Ok(Input {
+            time,
+            arrival: None,
+        });
     }
-    let (stream, json) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let (stream, written) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     Ok(Input {
         time,
-        row: Some((stream.to_owned(), object(number, json)?)),
+        arrival: Some((stream.to_owned(), arrival(number, written.trim())?)),
     })
+}
+
+fn arrival(number: usize, written: &str) -> Result<Arrival, CaseError> {
+    let payload = match written.split_once(char::is_whitespace) {
+        Some(("raw", text)) => serde_json::from_str::<String>(text)
+            .ok()
+            .map(String::into_bytes),
+        Some(("hex", digits)) => from_hex(&digits.replace(char::is_whitespace, "")),
+        Some(_) | None => return Ok(Arrival::Row(object(number, written)?)),
+    };
+    match payload {
+        Some(payload) => Ok(Arrival::Payload(payload)),
+        None => fail(
+            number,
+            "a payload is raw \"…\" or hex with two digits a byte",
+        ),
+    }
 }
 
 fn expect_line(number: usize, line: &str) -> Result<Expected, CaseError> {

@@ -2,20 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::case::{Expected, Input};
+use super::case::{Arrival, Expected, Input};
 use super::compare::shown;
-use crate::config::options::Options;
-use crate::decode::Decoder;
+use crate::config::{self, options::Options};
+use crate::decode::{self, Decoder};
+use crate::diagnostic::Diagnostic;
 use crate::engine::{Engine, Outputs, Saving};
 use crate::event::{
     Batch, GrowingState, OutputKey, Rejected, Schema, Seq, StateChanges, Timestamp,
 };
 use crate::outbox::{Entry, Limits};
 use crate::pipeline::{self, Core, Open, StatePolicy};
-use crate::sql::plan::StreamId;
-use crate::sql::{Application, SqlText};
+use crate::sql::plan::{Stream, StreamId};
+use crate::sql::{self, Application, SqlText};
 use crate::store::Store;
 use crate::store::sim::SimStore;
 use crate::wal::{Body, Record, Wal};
@@ -139,12 +141,16 @@ impl Run<'_> {
     fn turn(&self, core: &mut Core, input: &Input) -> Result<(), Faults> {
         let time = Timestamp(input.time).max(core.last_time());
         let mut inputs = Vec::new();
-        if let Some((name, row)) = &input.row {
+        if let Some((name, arrival)) = &input.arrival {
             let Some((stream, definition)) = self.application.stream_named(name) else {
                 return Err(vec![format!("input for an unknown stream '{name}'")]);
             };
             let keeps = definition.dead_letters.is_some_and(|one| one.rejected);
-            let (rows, rejected) = match decode(&definition.schema, row) {
+            let decoded = match arrival {
+                Arrival::Row(row) => decode_row(&definition.schema, row),
+                Arrival::Payload(payload) => decode_payload(definition, payload),
+            };
+            let (rows, rejected) = match decoded {
                 Ok(rows) => (rows, Vec::new()),
                 // A case can only say what dead letters show.
                 Err(Undecoded::Rejected(rejected)) if keeps => {
@@ -317,7 +323,7 @@ enum Undecoded {
 
 /// A row as the daemon would decode it, but that unknown fields are refused: in a case they are
 /// mistakes.
-fn decode(
+fn decode_row(
     schema: &Schema,
     row: &serde_json::Map<String, serde_json::Value>,
 ) -> Result<Batch, Undecoded> {
@@ -326,16 +332,63 @@ fn decode(
             "the input has a field '{unknown}' that the stream has not"
         )));
     }
-    let mut decoder = Decoder::new("json", &Options::default(), schema, &[])
+    let bytes = serde_json::to_vec(row).map_err(|error| Undecoded::Mistaken(error.to_string()))?;
+    decode("json", &Options::default(), schema, &bytes)
+}
+
+/// A payload as the daemon would decode it. What the stream says about its connector does not
+/// matter here.
+fn decode_payload(stream: &Stream, payload: &[u8]) -> Result<Batch, Undecoded> {
+    let format = stream.format.as_deref().unwrap_or("json");
+    let known = decode::FORMATS.iter().find(|(name, _)| *name == format);
+    let specs = [
+        known.map(|(_, specs)| *specs).unwrap_or_default(),
+        &[decode::COMPRESSION, decode::DECODED_BYTES_MAX],
+    ];
+    let is_ours = |name: &str| {
+        name.starts_with(&format!("{format}."))
+            || specs.concat().iter().any(|spec| spec.name == name)
+    };
+    let ours = stream.properties.iter().filter(|one| is_ours(&one.name));
+    let property = |one: &sql::plan::Property| config::Property {
+        name: one.name.clone(),
+        value: one.value.clone(),
+        place: one.place,
+        value_place: one.value_place,
+    };
+    let properties: Vec<_> = ours.map(property).collect();
+    let nothing = |_: &str| None;
+    let expander = config::Expander::new(&nothing, Path::new(""));
+    let definition = config::StreamDefinition {
+        name: &stream.name,
+        path: &stream.path,
+        place: stream.place,
+        properties: &properties,
+        specs: &specs,
+    };
+    let mistaken = |faults: Vec<Diagnostic>| {
+        let messages = faults.iter().map(|fault| fault.message.as_str());
+        Undecoded::Mistaken(messages.collect::<Vec<_>>().join("; "))
+    };
+    let options = config::resolve_alone(definition, &expander).map_err(mistaken)?;
+    decode(format, &options, &stream.schema, payload)
+}
+
+fn decode(
+    format: &str,
+    options: &Options,
+    schema: &Schema,
+    bytes: &[u8],
+) -> Result<Batch, Undecoded> {
+    let mut decoder = Decoder::new(format, options, schema, &[])
         .map_err(|fault| Undecoded::Mistaken(fault.to_string()))?;
     let mut rows = Batch::new(schema.width());
-    let bytes = serde_json::to_vec(row).map_err(|error| Undecoded::Mistaken(error.to_string()))?;
-    decoder.decode(&bytes, &mut rows).map_err(|reject| {
+    decoder.decode(bytes, &mut rows).map_err(|reject| {
         Undecoded::Rejected(Rejected {
             reason: reject.reason.word().to_owned(),
             detail: reject.to_string(),
             bytes_total: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            bytes: bytes.clone(),
+            bytes: bytes.to_vec(),
         })
     })?;
     Ok(rows)

@@ -9,6 +9,7 @@
 
 mod find;
 mod port;
+mod stream;
 
 pub use find::{Address, Found, list};
 pub use port::{OpenError, Port, Role, open};

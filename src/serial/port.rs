@@ -290,13 +290,13 @@ impl Port {
         let _ = self.lost.wait_for(|lost| *lost).await;
     }
 
-    fn lose(&self, error: io::Error) -> io::Error {
+    pub(super) fn lose(&self, error: io::Error) -> io::Error {
         self.line.lost.send_replace(true);
         error
     }
 
     /// Never held over an await: readers and writers poll in turn.
-    fn stream(&self) -> MutexGuard<'_, SerialStream> {
+    pub(super) fn stream(&self) -> MutexGuard<'_, SerialStream> {
         locked(&self.line.stream)
     }
 }

@@ -36,7 +36,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         OptionKind::Text,
         "The file to append to. Its folder is made if need be.",
     )
-    .required(),
+    .required()
+    .exclusive(),
     OptionSpec::new(
         ROTATE_BYTES,
         OptionKind::Bytes,

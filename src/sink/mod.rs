@@ -282,7 +282,7 @@ pub enum Sink {
     /// Publishes at an MQTT broker.
     Mqtt(mqtt::Mqtt),
     /// Posts to an HTTP server.
-    Http(http::Http),
+    Http(Box<http::Http>),
     /// Appends to a file.
     File(file::File),
     /// Writes lines for people.
@@ -299,7 +299,7 @@ impl Sink {
     pub fn new(definition: &Definition<'_>) -> Result<Sink, OptionFault> {
         match definition.extension {
             "mqtt" => Ok(Sink::Mqtt(mqtt::Mqtt::new(definition)?)),
-            "http" => Ok(Sink::Http(http::Http::new(definition)?)),
+            "http" => Ok(Sink::Http(Box::new(http::Http::new(definition)?))),
             "serial" => Ok(Sink::Serial(serial::Serial::new(definition)?)),
             "log" => Ok(Sink::Log(log::Log::new(definition)?)),
             "file" => Ok(Sink::File(file::File::new(definition)?)),

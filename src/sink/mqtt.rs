@@ -23,7 +23,7 @@ use super::refusal::{Judgement, Refusals};
 use super::{CONFIRM_AGAIN, Confirmer, Context, Delivery, count, render_json_with};
 use crate::config::Definition;
 use crate::config::options::{OptionFault, OptionKind, OptionSpec};
-use crate::encode::{self, Encoder};
+use crate::encode::{Encoder, Message, Template};
 use crate::mqtt::{
     self, Answer, Connection, Event, Handle, Outgoing, Properties, Qos, Rounds, Settings,
     Unfinished, Version, Welcome,
@@ -32,7 +32,12 @@ use crate::pace::{Backoff, sleep_until_some};
 
 /// What can be set.
 pub const OPTIONS: &[OptionSpec] = &mqtt::with_connection::<5, 28>([
-    OptionSpec::new("mqtt.topic", OptionKind::Text, "The topic to publish to").required(),
+    OptionSpec::new(
+        "mqtt.topic",
+        OptionKind::Text,
+        "The topic to publish to; `{{column}}` in it stands for the output's value",
+    )
+    .required(),
     OptionSpec::new(
         "mqtt.retain",
         OptionKind::Flag,
@@ -58,7 +63,8 @@ pub const OPTIONS: &[OptionSpec] = &mqtt::with_connection::<5, 28>([
         "mqtt.message_expiry",
         OptionKind::Duration,
         "After how long the broker gives up what a subscriber has not fetched (MQTT 5)",
-    ),
+    )
+    .between(1_000, 4_294_967_295_000),
 ]);
 
 /// The payload field that carries the id.
@@ -80,15 +86,15 @@ enum IdPlace {
 /// An MQTT sink, checked.
 #[derive(Debug)]
 pub struct Mqtt {
-    settings: Settings,
-    form: Form,
+    settings: Box<Settings>,
+    form: Box<Form>,
     refusals: Refusals,
 }
 
 /// What a message looks like.
 #[derive(Debug)]
 struct Form {
-    topic: String,
+    topic: Template,
     qos: Qos,
     retain: bool,
     id: IdPlace,
@@ -110,6 +116,8 @@ impl Mqtt {
             ..
         } = *definition;
         let topic = options.text("mqtt.topic").unwrap_or_default();
+        let template = Template::parse(topic, schema);
+        let template = template.map_err(|why| OptionFault::new("mqtt.topic", why))?;
         if !mqtt::is_topic(topic) {
             let problem = format!("`{topic}` is not a topic that can be published to");
             return Err(OptionFault::new("mqtt.topic", problem));
@@ -123,17 +131,17 @@ impl Mqtt {
         let inflight = options.integer("mqtt.inflight_max").unwrap_or(100);
         settings.inflight_max = u16::try_from(inflight).unwrap_or(100).max(1);
         Ok(Mqtt {
-            form: Form {
-                topic: topic.to_owned(),
+            form: Box::new(Form {
+                topic: template,
                 qos,
                 retain: options.flag("mqtt.retain"),
                 id: id_place(definition, settings.version)?,
                 version: settings.version,
                 expiry_s: expiry_s(definition, settings.version)?,
                 encoder: Encoder::new(definition.format, options, schema)?,
-            },
+            }),
             refusals: Refusals::new(options)?,
-            settings,
+            settings: Box::new(settings),
         })
     }
 
@@ -197,10 +205,7 @@ fn expiry_s(definition: &Definition<'_>, version: Version) -> Result<Option<u32>
         let problem = "MQTT 3.1.1 has no word for it: set mqtt.version = '5'";
         return Err(OptionFault::new(NAME, problem));
     }
-    match u32::try_from(ms / 1_000) {
-        Ok(seconds @ 1..) => Ok(Some(seconds)),
-        Ok(0) | Err(_) => Err(OptionFault::new(NAME, "write 1 s to 49000 days")),
-    }
+    Ok(u32::try_from(ms / 1_000).ok())
 }
 
 /// An output as it is sent.
@@ -214,7 +219,7 @@ impl Form {
     /// The message for an output, or why the broker could never take it.
     fn render(
         &self,
-        message: &encode::Message<'_>,
+        message: &Message<'_>,
         packet_bytes_max: Option<u32>,
     ) -> Result<Rendered, String> {
         let mut payload = Vec::with_capacity(128);
@@ -227,10 +232,14 @@ impl Form {
             self.encoder.encode(message, &mut payload);
         }
         let rendered = Rendered {
-            topic: self.topic.clone(),
+            topic: self.topic.text(message),
             payload,
             properties: self.properties(message),
         };
+        if !mqtt::is_topic(&rendered.topic) {
+            let shown: String = rendered.topic.chars().take(80).collect();
+            return Err(format!("its topic `{shown}` cannot be published to"));
+        }
         match packet_bytes_max.and_then(|max| usize::try_from(max).ok()) {
             // To send it all the same would end the connection, again and again.
             Some(max) if rendered.packet_bytes() > max => {
@@ -240,18 +249,19 @@ impl Form {
         }
     }
 
-    fn properties(&self, message: &encode::Message<'_>) -> Properties {
+    fn properties(&self, message: &Message<'_>) -> Properties {
         if self.version == Version::V311 {
             return Properties::default();
         }
-        let user = match self.id {
-            IdPlace::Property => vec![
-                ("id".to_owned(), message.id.to_owned()),
-                ("time".to_owned(), message.time.to_string()),
-                ("age_ms".to_owned(), message.age_ms.to_string()),
-            ],
-            IdPlace::Field | IdPlace::Nowhere => Vec::new(),
-        };
+        let mut user = Vec::new();
+        if self.id == IdPlace::Property {
+            user.push(("id".to_owned(), message.id.to_owned()));
+            user.push(("time".to_owned(), message.time.to_string()));
+            user.push(("age_ms".to_owned(), message.age_ms.to_string()));
+            if message.historical {
+                user.push(("historical".to_owned(), "true".to_owned()));
+            }
+        }
         Properties {
             user,
             content_type: Some(self.encoder.content_type()),
@@ -294,8 +304,8 @@ struct Session {
 }
 
 struct Task {
-    settings: Settings,
-    form: Form,
+    settings: Box<Settings>,
+    form: Box<Form>,
     context: Context,
     confirmer: Confirmer,
     link: Link,
@@ -549,14 +559,22 @@ impl Task {
                 continue;
             }
             let message = self.context.message(&entry.delivery);
-            let rendered = self.form.render(&message, welcome.packet_bytes_max);
-            match rendered {
-                Ok(rendered) if handle.publish(self.form.outgoing(&rendered)) => {
-                    self.window.sent(Some(number));
+            let rendered = match self.form.render(&message, welcome.packet_bytes_max) {
+                Ok(rendered) => rendered,
+                Err(why) => {
+                    self.judge(number, &why, false);
+                    continue;
                 }
-                Ok(_) => break,
-                Err(why) => self.judge(number, &why, false),
+            };
+            let bytes = rendered.payload.len();
+            if let Err(until) = self.context.deliveries.permit(1, bytes) {
+                self.paused_until = Some(until);
+                break;
             }
+            if !handle.publish(self.form.outgoing(&rendered)) {
+                break;
+            }
+            self.window.sent(Some(number));
         }
         self.confirm();
     }
@@ -670,6 +688,10 @@ impl Task {
 }
 
 /// What the next step is about.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, for a moment"
+)]
 enum Step {
     Event(Result<Event, mqtt::Error>),
     Reopen,

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::queue::{Limits, Offer, Queue};
 use super::{Arrival, Context, Dropped, Metrics, REJECTED_BYTES_MAX, Released};
 use crate::config::options::{OptionFault, OptionKind, OptionSpec, Options};
-use crate::decode::{Decoder, Reason, Reject};
+use crate::decode::{self, Decoder, Reason, Reject};
 use crate::event::{DeliveryMark, Rejected, Report, ReportKind, Schema, Value};
 use crate::pace::{Sparse, sleep_until_some};
 use crate::report::Reporter;
@@ -28,6 +28,8 @@ pub const INTAKE_OPTIONS: &[OptionSpec] = &[
         "A larger message is rejected as too_large",
     )
     .or("1 MiB"),
+    decode::COMPRESSION,
+    decode::DECODED_BYTES_MAX,
     OptionSpec::new(
         "queue.bytes_max",
         OptionKind::Bytes,
@@ -197,7 +199,11 @@ impl Intake {
                 }
                 let count = u64::try_from(rows.len() - first).unwrap_or(u64::MAX);
                 self.metrics.rows.fetch_add(count, Ordering::Relaxed);
-                self.begin(payload.len(), mark);
+                let ignored = self.decoder.take_ignored();
+                let counter = &self.metrics.ignored_values;
+                counter.fetch_add(ignored, Ordering::Relaxed);
+                // What was compressed takes the room of what it has become.
+                self.begin_kept(self.decoder.decoded_bytes(), mark);
                 self.queue.end();
             }
             Err(reject) => self.keep(reject, payload, mark)?,
@@ -407,9 +413,12 @@ impl Intake {
     }
 
     fn begin(&mut self, payload_bytes: usize, mark: Option<DeliveryMark>) {
+        self.begin_kept(self.kept_bytes(payload_bytes), mark);
+    }
+
+    fn begin_kept(&mut self, kept_bytes: usize, mark: Option<DeliveryMark>) {
         self.ordinal += 1;
-        let kept = self.kept_bytes(payload_bytes);
-        self.queue.begin(self.ordinal, mark, kept);
+        self.queue.begin(self.ordinal, mark, kept_bytes);
     }
 
     /// How many bytes of a message will stay in memory.

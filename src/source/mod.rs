@@ -7,12 +7,15 @@
 pub mod file;
 pub mod http;
 mod intake;
+pub mod modbus;
 pub mod mqtt;
 mod queue;
 pub mod redelivery;
 pub mod serial;
 pub mod simulator;
+pub mod tcp;
 pub mod timer;
+pub mod udp;
 
 pub use intake::{Failed, INTAKE_OPTIONS, Intake, Plan};
 
@@ -119,6 +122,9 @@ pub struct Metrics {
     pub received_bytes: AtomicU64,
     /// Rows made of them.
     pub rows: AtomicU64,
+    /// Values that became NULL because their columns could not hold them, where
+    /// `<format>.ignore_parse_errors` is set.
+    pub ignored_values: AtomicU64,
     /// Messages recognised as delivered again, and acknowledged without a row.
     pub duplicates: AtomicU64,
     /// Messages left to the broker because the queue was full; they come again.
@@ -159,6 +165,7 @@ impl Metrics {
             ("received", load(&self.received)),
             ("received_bytes", load(&self.received_bytes)),
             ("rows", load(&self.rows)),
+            ("ignored_values", load(&self.ignored_values)),
             ("duplicates", load(&self.duplicates)),
             ("deferred", load(&self.deferred)),
             ("connects", load(&self.connects)),
@@ -187,9 +194,12 @@ impl Metrics {
 pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
     ("mqtt", mqtt::OPTIONS),
     ("serial", serial::OPTIONS),
+    ("modbus", modbus::OPTIONS),
     ("file", file::OPTIONS),
     ("timer", timer::OPTIONS),
     ("simulator", simulator::OPTIONS),
+    ("tcp", tcp::OPTIONS),
+    ("udp", udp::OPTIONS),
     ("http", http::OPTIONS),
     ("http_poll", http::POLL_OPTIONS),
 ];
@@ -201,16 +211,22 @@ pub enum Source {
     Mqtt(mqtt::Mqtt),
     /// Reads a serial port.
     Serial(serial::Serial),
+    /// Asks devices for their registers.
+    Modbus(modbus::Modbus),
     /// Reads the lines of files.
     File(file::Files),
     /// Gives the same message again and again.
     Timer(timer::Timer),
     /// Makes readings up.
     Simulator(simulator::Simulator),
+    /// Reads TCP connections.
+    Tcp(tcp::Tcp),
+    /// Receives UDP datagrams.
+    Udp(udp::Udp),
     /// Listens for HTTP requests.
     Http(http::Http),
     /// Asks an HTTP server again and again.
-    HttpPoll(http::Poll),
+    HttpPoll(Box<http::Poll>),
 }
 
 impl Source {
@@ -222,11 +238,14 @@ impl Source {
         match definition.extension {
             "mqtt" => Ok(Source::Mqtt(mqtt::Mqtt::new(definition)?)),
             "serial" => Ok(Source::Serial(serial::Serial::new(definition)?)),
+            "modbus" => Ok(Source::Modbus(modbus::Modbus::new(definition)?)),
             "file" => Ok(Source::File(file::Files::new(definition)?)),
             "timer" => Ok(Source::Timer(timer::Timer::new(definition)?)),
             "simulator" => Ok(Source::Simulator(simulator::Simulator::new(definition)?)),
+            "tcp" => Ok(Source::Tcp(tcp::Tcp::new(definition)?)),
+            "udp" => Ok(Source::Udp(udp::Udp::new(definition)?)),
             "http" => Ok(Source::Http(http::Http::new(definition)?)),
-            "http_poll" => Ok(Source::HttpPoll(http::Poll::new(definition)?)),
+            "http_poll" => Ok(Source::HttpPoll(Box::new(http::Poll::new(definition)?))),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
                 let problem = format!("`{other}` is not a source: use {}", known.join(", "));
@@ -240,9 +259,12 @@ impl Source {
         match self {
             Source::Mqtt(mqtt) => mqtt.run(context).await,
             Source::Serial(serial) => serial.run(context).await,
+            Source::Modbus(modbus) => modbus.run(context).await,
             Source::File(files) => files.run(context).await,
             Source::Timer(timer) => timer.run(context).await,
             Source::Simulator(simulator) => simulator.run(context).await,
+            Source::Tcp(tcp) => tcp.run(context).await,
+            Source::Udp(udp) => udp.run(context).await,
             Source::Http(http) => http.run(context).await,
             Source::HttpPoll(poll) => poll.run(context).await,
         }

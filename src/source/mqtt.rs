@@ -31,8 +31,8 @@ use crate::pace::{Backoff, sleep_until_some};
 pub const OPTIONS: &[OptionSpec] = &mqtt::with_connection::<6, 29>([
     OptionSpec::new(
         "mqtt.topic",
-        OptionKind::Text,
-        "The topic filters to subscribe to, several separated by commas. A level `{{column}}` is \
+        OptionKind::List,
+        "The topic filters to subscribe to. A level `{column}` is \
          any level, and goes into that column (STRING, INT or BIGINT)",
     )
     .required(),
@@ -81,7 +81,7 @@ const HELD_BYTES_MAX: usize = 32 << 20;
 /// An MQTT source, checked.
 #[derive(Debug)]
 pub struct Mqtt {
-    subscription: Subscription,
+    subscription: Box<Subscription>,
     plan: Plan,
 }
 
@@ -126,14 +126,14 @@ impl Mqtt {
         }
         let taken: Vec<usize> = levels.into_iter().chain(topic).chain(retained).collect();
         Ok(Mqtt {
-            subscription: Subscription {
+            subscription: Box::new(Subscription {
                 settings,
                 filters,
                 qos: mqtt::qos(options),
                 ignore_retained: options.text("mqtt.retained") == Some("ignore"),
                 topic,
                 retained,
-            },
+            }),
             plan: Plan::new(definition.format, options, schema, &taken)?,
         })
     }
@@ -168,10 +168,8 @@ fn filters(definition: &Definition<'_>) -> Result<Vec<Filter>, OptionFault> {
         };
         Ok((index, kind))
     };
-    let written = definition.options.text(NAME).unwrap_or_default();
-    let parsed = written
-        .split(',')
-        .map(|text| Filter::parse(text.trim(), column));
+    let written = definition.options.list(NAME).into_iter();
+    let parsed = written.map(|text| Filter::parse(text, column));
     let parsed: Result<Vec<Filter>, String> = parsed.collect();
     parsed.map_err(|problem| OptionFault::new(NAME, problem))
 }
@@ -207,7 +205,7 @@ enum Step {
 }
 
 struct Task {
-    subscription: Subscription,
+    subscription: Box<Subscription>,
     context: Context,
     intake: Intake,
     released: Released,
@@ -477,7 +475,7 @@ impl Task {
             qos,
             ignore_retained,
             ..
-        } = &self.subscription;
+        } = self.subscription.as_ref();
         if !handle.subscribe(filters, *qos, !ignore_retained) {
             self.subscribe_at = Some(Instant::now() + self.subscribe_pace.wait());
         }

@@ -13,15 +13,19 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Context, Dropped, Failed, Intake, Plan};
 use crate::config::Definition;
-use crate::config::options::{OptionFault, OptionKind, OptionSpec, joined};
+use crate::config::options::{OptionFault, OptionKind, OptionSpec, first_exclusive, joined};
 use crate::framing::{Deframer, FRAMING_OPTIONS, Framing, Piece, Start, bytes_of};
 use crate::pace::{Backoff, Sparse, sleep_until_some};
 use crate::serial::{self, Address, Port, Role, Settings};
 
 /// What can be set.
-pub const OPTIONS: &[OptionSpec] = &joined::<
+pub const OPTIONS: &[OptionSpec] = &first_exclusive(joined::<
     { serial::SERIAL_OPTIONS.len() + OWN_OPTIONS.len() + FRAMING_OPTIONS.len() },
->(&[serial::SERIAL_OPTIONS, OWN_OPTIONS, FRAMING_OPTIONS]);
+>(&[
+    serial::SERIAL_OPTIONS,
+    OWN_OPTIONS,
+    FRAMING_OPTIONS,
+]));
 
 const OWN_OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(

@@ -34,6 +34,7 @@ pub(crate) fn sink(url: &str, more: &[(&str, OptionValue)]) -> Result<Sink, Opti
     let mut options = Options::default();
     options.set("http.url", text(url), Layer::Default);
     options.set("http.retry.min", number(10), Layer::Default);
+    options.set("http.retry.max", number(50), Layer::Default);
     let mut format = "json".to_owned();
     for (name, value) in more {
         match (*name, value) {

@@ -237,6 +237,11 @@ impl Sender {
         Message::read(&mut self.stream).ok().flatten()
     }
 
+    /// Whether the far side ends the connection without another byte.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        matches!(self.stream.read(&mut [0]), Ok(0))
+    }
+
     pub(crate) fn ask(&mut self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Message {
         self.send(line, headers, body);
         self.answer().expect("an answer")

@@ -1,8 +1,9 @@
 //! The pages in `docs/connectors` tell every option there is, and no other.
 //!
-//! A table stands between `<!-- options: source mqtt -->` (or `sink …`, `format …`) and
-//! `<!-- end -->`. A page `mqtt.md` or `format-csv.md` may also say `<!-- options -->`: that is
-//! everything with its name.
+//! A table stands between `<!-- options: source mqtt -->` and `<!-- end -->`. Besides `source NAME`
+//! there are `sink NAME`, `format NAME`, of which `reading NAME` and `writing NAME` are the halves,
+//! and `every stream`, `every source`, `every sink`. A page `mqtt.md` or `format-csv.md` may also
+//! say `<!-- options -->`: that is everything with its name.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,11 +17,13 @@ const END: &str = "<!-- end -->";
 
 /// What has no page yet. It is taken from here when it gets one.
 const WITHOUT_PAGE: &[(&str, &str)] = &[
+    ("source", "serial"),
     ("source", "file"),
     ("source", "timer"),
     ("source", "simulator"),
     ("source", "http_poll"),
-    ("format", "json"),
+    ("sink", "serial"),
+    ("reading", "json"),
 ];
 
 /// A page with its tables made anew, and what they are about.
@@ -42,12 +45,20 @@ fn made_anew(path: &Path, text: &str) -> (String, BTreeSet<(String, String)>) {
         let made = match words.as_slice() {
             [] => {
                 let name = stem.strip_prefix("format-").unwrap_or(stem);
-                for kind in ["source", "sink", "format"] {
+                for kind in ["source", "sink", "reading", "writing"] {
                     if table(kind, name).is_some() {
                         about.insert((kind.to_owned(), name.to_owned()));
                     }
                 }
                 page(name)
+            }
+            ["format", name] => {
+                for kind in ["reading", "writing"] {
+                    if table(kind, name).is_some() {
+                        about.insert((kind.to_owned(), (*name).to_owned()));
+                    }
+                }
+                table("format", name)
             }
             [kind, name] => {
                 about.insert(((*kind).to_owned(), (*name).to_owned()));
@@ -91,7 +102,8 @@ fn every_connector_and_format_has_its_options_on_a_page() {
             let kind = match entry.used {
                 Use::Source => "source",
                 Use::Sink => "sink",
-                Use::Reading | Use::Writing => "format",
+                Use::Reading => "reading",
+                Use::Writing => "writing",
             };
             (kind.to_owned(), entry.name.to_owned())
         })

@@ -147,8 +147,8 @@ fn what_is_mistyped_does_not_conform() {
             Some(".store.sync_interval: anyOf: \"soon\""),
         ),
         (
-            "[application]\nsql = [\"a.sql\"]\nmqtt.qos = 1\nlog.level = 1",
-            Some(".application.log: unknown"),
+            "[application]\nsql = [\"a.sql\"]\nmqtt.qos = 1\nstore.path = 1",
+            Some(".application.store: unknown"),
         ),
         ("[streams.S]\nmqtt.broker = \"b\"", None),
         ("[streams.S]\n\"mqtt.broker\" = \"b\"", None),

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use eventflux::config::options::OptionValue;
 use eventflux::daemon::prepare;
 
 /// Some letters of it alone tell nothing; all of them together stand nowhere else.
@@ -109,17 +110,14 @@ fn nothing_shows_a_secret_that_is_used() {
     let prepared = prepare(&folder.path().join("app.toml"), &|_| None);
     let prepared = prepared.unwrap_or_else(|failure| panic!("{failure}"));
     tells_nothing("Debug", &format!("{prepared:?}"));
-    let texts: Vec<&str> = ["In", "Posted", "Sent"]
-        .iter()
-        .map(|name| prepared.options[*name].iter())
-        .flat_map(|options| {
-            options.filter_map(|(_, value, _)| match value {
-                eventflux::config::options::OptionValue::Text(text) => Some(text.as_str()),
-                _ => None,
-            })
-        })
-        .collect();
-    let used = texts.iter().filter(|text| text.contains(SECRET)).count();
+    let options = ["In", "Posted", "Sent"].map(|name| &prepared.options[name]);
+    let values = options.iter().flat_map(|options| options.iter());
+    let holds = |value: &OptionValue| match value {
+        OptionValue::Text(text) => text.contains(SECRET),
+        OptionValue::List(texts) => texts.iter().any(|text| text.contains(SECRET)),
+        OptionValue::Integer(_) | OptionValue::Flag(_) | OptionValue::Number(_) => false,
+    };
+    let used = values.filter(|(_, value, _)| holds(value)).count();
     assert_eq!(
         used, 8,
         "the test must not pass because nothing is a secret"

@@ -309,6 +309,15 @@ impl Delivering {
         self.to.blocking_send(delivery).unwrap();
     }
 
+    /// What it says until it has settled `number`.
+    pub(crate) fn words_until(&self, number: u64) -> Vec<Confirmed> {
+        let mut words: Vec<Confirmed> = Vec::new();
+        while words.last().is_none_or(|word| word.key < key(number)) {
+            words.push(self.confirmed.recv_timeout(DEADLINE).unwrap());
+        }
+        words
+    }
+
     /// Waits for the confirmation of `number`; the keys grow on the way.
     pub(crate) fn wait_confirmed(&self, number: u64) {
         let mut last = OutputKey::default();

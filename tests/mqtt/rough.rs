@@ -210,10 +210,7 @@ fn levels_of_the_topic_go_into_columns() {
     let url = broker.url();
     let more = [
         ("mqtt.broker", url.as_str()),
-        (
-            "mqtt.topic",
-            "plant/{{line}}/{{device}}/temp, other/{{line}}/#",
-        ),
+        ("mqtt.topic", "plant/{line}/{device}/temp, other/{line}/#"),
         ("mqtt.retained.column", "kept"),
     ];
     let source = Running::of(&schema, &more, Vec::new(), 64);

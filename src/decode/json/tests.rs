@@ -1,6 +1,6 @@
-use super::*;
-use crate::config::options::{Layer, OptionValue};
-use crate::event::Field;
+use crate::config::options::{Layer, OptionValue, Options};
+use crate::decode::{Decoder, MESSAGE_ROWS_MAX, Reason, Reject};
+use crate::event::{Batch, Field, Schema, Type, Value};
 
 fn schema() -> Schema {
     let field = |name: &str, ty| Field {
@@ -25,7 +25,7 @@ fn decoder(options: &[(&str, &str)]) -> Decoder {
     for (name, value) in options {
         all.set(name, OptionValue::Text((*value).to_owned()), Layer::Sql);
     }
-    Decoder::new(&all, &schema(), &[]).unwrap()
+    Decoder::new("json", &all, &schema(), &[]).unwrap()
 }
 
 fn rows_of(decoder: &mut Decoder, payload: &[u8]) -> Result<Vec<Vec<Value>>, Reject> {
@@ -245,7 +245,7 @@ fn a_json_column_takes_a_whole_that_others_take_parts_of() {
     let reject = rows_of(&mut mapped, br#"{"v":{"t":"x"}}"#).unwrap_err();
     assert_eq!(
         reject.to_string(),
-        "wrong_type: column `d` is DOUBLE, found text"
+        "wrong_type: column `d` is DOUBLE, found text `x`"
     );
 }
 
@@ -259,13 +259,13 @@ fn a_fault_names_the_column() {
     let reject = rows_of(&mut decoder(&[]), br#"{"i":"x"}"#).unwrap_err();
     assert_eq!(
         reject.to_string(),
-        "wrong_type: column `i` is INT, found text"
+        "wrong_type: column `i` is INT, found text `x`"
     );
 }
 
 #[test]
 fn a_column_of_the_connector_takes_no_field() {
-    let mut decoder = Decoder::new(&Options::default(), &schema(), &[0]).unwrap();
+    let mut decoder = Decoder::new("json", &Options::default(), &schema(), &[0]).unwrap();
     let mut batch = Batch::new(9);
     decoder.decode(br#"{"s":5,"i":1}"#, &mut batch).unwrap();
     assert_eq!(batch.row(0).unwrap().values[0], Value::Null);
@@ -277,7 +277,9 @@ fn options_are_checked() {
         let mut options = Options::default();
         options.set(name, OptionValue::Text(value.to_owned()), Layer::Sql);
         assert_eq!(
-            Decoder::new(&options, &schema(), &[]).unwrap_err().option,
+            Decoder::new("json", &options, &schema(), &[])
+                .unwrap_err()
+                .option,
             name
         );
     }

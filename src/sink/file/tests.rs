@@ -5,6 +5,8 @@ use super::*;
 use crate::config::options::{Layer, OptionValue, Options};
 use crate::event::{Field, Schema, Type, cbor};
 
+type Written = &'static [(&'static str, &'static str)];
+
 thread_local! {
     static WALL: Cell<i64> = const { Cell::new(0) };
 }
@@ -284,7 +286,7 @@ fn two_sinks_do_not_write_one_file() {
 
 #[test]
 fn faults() {
-    let table: [(&str, &[(&str, &str)], &str); 3] = [
+    let table: [(&str, Written, &str); 3] = [
         (
             "raw",
             &[(PATH, "/a/b")],

@@ -10,6 +10,9 @@ use std::collections::VecDeque;
 use crate::event::OutputKey;
 use crate::sink::{Delivery, Refused};
 
+/// What may wait to be written: the client takes no more at a time, see [`crate::mqtt::Handle`].
+const QUEUED_MAX: usize = 200;
+
 /// An output between its receipt and its confirmation.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -112,7 +115,7 @@ impl Window {
         let oldest = self.flying.front().map_or(self.turns, |flight| flight.turn);
         let next = self.turns + u64::try_from(self.queued.len()).unwrap_or(u64::MAX);
         let max = u64::try_from(unacknowledged_max.min(self.len_max)).unwrap_or(u64::MAX);
-        next - oldest < max
+        next - oldest < max && self.queued.len() < QUEUED_MAX
     }
 
     /// The first output from `from` on that waits, by its number.

@@ -95,7 +95,7 @@ pub(super) async fn answer(server: &Server, peer: SocketAddr, request: Request<I
         return refusal(StatusCode::NOT_FOUND, "no stream has this path");
     };
     match checked(&route, &head) {
-        Err(reply) => reply,
+        Err(reply) => *reply,
         Ok(coding) => {
             let received = Received {
                 route: &route,
@@ -109,42 +109,40 @@ pub(super) async fn answer(server: &Server, peer: SocketAddr, request: Request<I
 }
 
 /// What can be said of a head alone: how the body is packed, or why it is not wanted.
-fn checked(route: &Route, head: &Parts) -> Result<Option<Coding>, Reply> {
+fn checked(route: &Route, head: &Parts) -> Result<Option<Coding>, Box<Reply>> {
     if head.method != Method::POST && head.method != Method::PUT {
         let reply = refusal(StatusCode::METHOD_NOT_ALLOWED, "use POST");
-        return Err(with(reply, ALLOW, "POST, PUT"));
+        return Err(Box::new(with(reply, ALLOW, "POST, PUT")));
     }
     if !route.tokens.admit(&head.headers) {
         let reply = refusal(
             StatusCode::UNAUTHORIZED,
             "show a token of this stream: `Authorization: Bearer …`",
         );
-        return Err(with(reply, WWW_AUTHENTICATE, "Bearer"));
+        return Err(Box::new(with(reply, WWW_AUTHENTICATE, "Bearer")));
     }
     if let Some(Err(wait)) = route.rate.as_ref().map(|rate| rate.admit(Instant::now())) {
         let reply = refusal(StatusCode::TOO_MANY_REQUESTS, "more than http.rate_max");
         let seconds = wait.as_secs().saturating_add(1);
-        return Err(again(reply, seconds));
+        return Err(Box::new(again(reply, seconds)));
     }
+    let refused = |status, why| Err(Box::new(refusal(status, why)));
     let text = |name: HeaderName| head.headers.get(name).map(|value| value.to_str());
     let kind = text(CONTENT_TYPE).and_then(Result::ok).unwrap_or_default();
     // Otherwise anything goes: small devices, and curl, say what they like.
     if kind.to_ascii_lowercase().starts_with("multipart/") {
         let why = "a body is one message: multipart is not read";
-        return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
+        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
     }
-    if head
-        .headers
-        .get(KEY)
-        .is_some_and(|key| key.len() > KEY_BYTES_MAX)
-    {
+    let key = head.headers.get(KEY);
+    if key.is_some_and(|key| key.len() > KEY_BYTES_MAX) {
         let why = "an Idempotency-Key has 255 bytes at most";
-        return Err(refusal(StatusCode::BAD_REQUEST, why));
+        return refused(StatusCode::BAD_REQUEST, why);
     }
     let packed = text(CONTENT_ENCODING).transpose().unwrap_or(Some("?"));
-    Coding::named(packed).map_err(|_| {
+    Coding::named(packed).or_else(|_| {
         let why = "use the Content-Encoding gzip, zstd or none";
-        refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, why)
+        refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why)
     })
 }
 

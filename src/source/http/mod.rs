@@ -143,7 +143,7 @@ impl Http {
             encryption: encryption(options)?,
             pattern,
             columns,
-            tokens: Tokens::new(options.list(TOKENS)),
+            tokens: Tokens::new(&options.list(TOKENS)),
             rate: rate.map(|rate| Rate::new(u32::try_from(rate).unwrap_or(u32::MAX))),
             body_bytes_max,
             room_bytes: size(options, "queue.bytes_max", 8 << 20).max(body_bytes_max),

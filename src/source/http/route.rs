@@ -216,7 +216,7 @@ pub(super) struct Tokens(Vec<[u8; 32]>);
 
 impl Tokens {
     /// Without any, everybody may.
-    pub(super) fn new(tokens: &[String]) -> Tokens {
+    pub(super) fn new(tokens: &[&str]) -> Tokens {
         Tokens(tokens.iter().map(|token| digest(token)).collect())
     }
 
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn tokens() {
-        let tokens = Tokens::new(&["one".to_owned(), "two".to_owned()]);
+        let tokens = Tokens::new(&["one", "two"]);
         let cases = [
             (Some("Bearer one"), true),
             (Some("bearer  two "), true),

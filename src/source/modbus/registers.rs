@@ -75,6 +75,8 @@ struct Order {
 pub(super) struct Item {
     /// The column's name.
     pub(super) column: String,
+    /// Which device, when it is written.
+    pub(super) unit: Option<u8>,
     pub(super) table: Table,
     pub(super) address: u16,
     kind: Kind,
@@ -84,13 +86,15 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// Reads `holding 100 i32 cdab *0.1 +5`, for the column called `column`.
+    /// Reads `holding 100 i32 cdab *0.1 +5 @2`, for the column called `column`.
     ///
     /// # Errors
     /// What is wrong with it.
     pub(super) fn parse(column: &str, written: &str, schema: &Schema) -> Result<Item, String> {
         let ty = schema.index_of(column);
-        let ty = ty.and_then(|index| schema.fields().get(index)).map(|f| f.ty);
+        let ty = ty
+            .and_then(|index| schema.fields().get(index))
+            .map(|f| f.ty);
         let Some(ty) = ty else {
             return Err(format!("the stream has no column `{column}`"));
         };
@@ -105,6 +109,7 @@ impl Item {
         let (address, bit) = address(words.next().unwrap_or_default())?;
         let mut item = Item {
             column: column.to_owned(),
+            unit: None,
             table,
             address,
             kind: match (table.is_bits(), bit) {
@@ -135,7 +140,9 @@ impl Item {
             let number: Option<f64> = text.parse().ok().filter(|number: &f64| number.is_finite());
             number.ok_or_else(|| format!("`{word}` is not a factor such as *0.1 or +5"))
         };
-        if let Some(factor) = word.strip_prefix('*') {
+        if let Some(unit) = word.strip_prefix('@') {
+            self.unit = Some(parse_unit(unit)?);
+        } else if let Some(factor) = word.strip_prefix('*') {
             self.scale = Some(number(factor)?);
         } else if word.starts_with(['+', '-']) {
             self.offset = Some(number(word)?);
@@ -166,7 +173,10 @@ impl Item {
         };
         match fits {
             true => Ok(()),
-            false => Err(format!("column `{}` is {ty}, which cannot take it", self.column)),
+            false => Err(format!(
+                "column `{}` is {ty}, which cannot take it",
+                self.column
+            )),
         }
     }
 
@@ -197,8 +207,9 @@ impl Item {
             Kind::Unsigned(_) => unsigned() as f64,
             #[expect(clippy::cast_precision_loss, reason = "a scaled number is a double")]
             Kind::Signed(width) => signed(unsigned(), width) as f64,
-            Kind::Float(2) => u32::try_from(unsigned())
-                .map_or(f64::NAN, |bits| f64::from(f32::from_bits(bits))),
+            Kind::Float(2) => {
+                u32::try_from(unsigned()).map_or(f64::NAN, |bits| f64::from(f32::from_bits(bits)))
+            }
             Kind::Float(_) => f64::from_bits(unsigned()),
         };
         // What is no number has no place in JSON: NULL.
@@ -208,6 +219,12 @@ impl Item {
     fn is_plain(&self) -> bool {
         self.scale.is_none() && self.offset.is_none()
     }
+}
+
+/// The number of a device.
+pub(super) fn parse_unit(text: &str) -> Result<u8, String> {
+    let unit = text.parse().ok().filter(|unit| (1..=247).contains(unit));
+    unit.ok_or_else(|| format!("`{text}` is not a unit: write 1 to 247"))
 }
 
 /// `100`, `0x64`, or `100.3` for a bit.
@@ -250,7 +267,9 @@ fn kind(word: &str) -> Result<Kind, String> {
         "f32" => Kind::Float(2),
         "f64" => Kind::Float(4),
         other => {
-            let registers = other.strip_prefix("text").and_then(|count| count.parse().ok());
+            let registers = other
+                .strip_prefix("text")
+                .and_then(|count| count.parse().ok());
             let registers = registers.filter(|count| (1..=TEXT_REGISTERS_MAX).contains(count));
             Kind::Text(registers.ok_or_else(|| {
                 format!(
@@ -278,6 +297,8 @@ fn text(bytes: &[u8]) -> String {
 /// A request, and which items its answer has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
+    /// Which device, when items say it.
+    pub(super) unit: Option<u8>,
     pub(super) table: Table,
     pub(super) address: u16,
     pub(super) count: u16,
@@ -288,7 +309,11 @@ pub(super) struct Request {
 /// As few requests as it takes to read all items; a gap of `gap_max` is read along.
 pub(super) fn requests(items: &[Item], gap_max: u16) -> Vec<Request> {
     let mut order: Vec<usize> = (0..items.len()).collect();
-    let place = |index: &usize| items.get(*index).map(|item| (item.table, item.address));
+    let place = |index: &usize| {
+        items
+            .get(*index)
+            .map(|item| (item.unit, item.table, item.address))
+    };
     order.sort_by_key(place);
     let mut requests: Vec<Request> = Vec::new();
     for index in order {
@@ -302,7 +327,7 @@ pub(super) fn requests(items: &[Item], gap_max: u16) -> Vec<Request> {
         let end = u32::from(item.address) + u32::from(item.kind.width());
         let open = requests.last_mut().filter(|open| {
             let reached = u32::from(open.address) + u32::from(open.count);
-            open.table == item.table
+            (open.unit, open.table) == (item.unit, item.table)
                 && u32::from(item.address) <= reached + u32::from(gap_max)
                 && end - u32::from(open.address) <= u32::from(count_max)
         });
@@ -313,6 +338,7 @@ pub(super) fn requests(items: &[Item], gap_max: u16) -> Vec<Request> {
                 open.items.push(index);
             }
             None => requests.push(Request {
+                unit: item.unit,
                 table: item.table,
                 address: item.address,
                 count: item.kind.width(),
@@ -332,7 +358,9 @@ impl Item {
 
     /// The coil of the item in the answer to a request that begins at `first`.
     pub(super) fn flag(&self, first: u16, answer: &[bool]) -> Option<bool> {
-        answer.get(usize::from(self.address.checked_sub(first)?)).copied()
+        answer
+            .get(usize::from(self.address.checked_sub(first)?))
+            .copied()
     }
 }
 
@@ -373,7 +401,12 @@ mod tests {
             ("whole", "holding 0 u32 badc", &[0x0100, 0x0200], "65538"),
             ("whole", "holding 0 u32 dcba", &[0x0200, 0x0100], "65538"),
             ("whole", "holding 0 i32", &[0xFFFF, 0xFFFF], "-1"),
-            ("whole", "input 0 i64", &[0xFFFF, 0xFFFF, 0xFFFF, 0xFFFD], "-3"),
+            (
+                "whole",
+                "input 0 i64",
+                &[0xFFFF, 0xFFFF, 0xFFFF, 0xFFFD],
+                "-3",
+            ),
             ("real", "input 0 i16 *0.5 +1", &[0xFFFE], "0.0"),
             ("real", "input 0 f32", &[0x4148, 0], "12.5"),
             ("real", "input 0 f32 cdab *2 -5", &[0, 0x4148], "20.0"),
@@ -406,6 +439,7 @@ mod tests {
             ("flag", "coil 1.1", "has no bits"),
             ("name", "holding 1 text65", "neither a type"),
             ("name", "holding 1 text2 *2", "has no factor"),
+            ("whole", "holding 1 @0", "not a unit"),
         ] {
             let found = Item::parse(column, written, &schema()).unwrap_err();
             assert!(found.contains(fault), "{written}: {found}");
@@ -437,12 +471,17 @@ mod tests {
         let holding = Table::Holding;
         assert_eq!(
             asked(2),
-            rest(vec![(holding, 0, 1, vec![1]), (holding, 10, 5, vec![0, 6, 2])])
+            rest(vec![
+                (holding, 0, 1, vec![1]),
+                (holding, 10, 5, vec![0, 6, 2])
+            ])
         );
         assert_eq!(asked(9), rest(vec![(holding, 0, 15, vec![1, 0, 6, 2])]));
         let far = ["holding 0", "holding 100", "holding 200"];
         let far: Vec<Item> = far.iter().map(|written| item("whole", written)).collect();
         let counts: Vec<u16> = requests(&far, 1_000).iter().map(|r| r.count).collect();
         assert_eq!(counts, [101, 1]);
+        let two = [item("whole", "holding 0 @1"), item("whole", "holding 1 @2")];
+        assert_eq!(requests(&two, 9).len(), 2);
     }
 }
