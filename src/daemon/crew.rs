@@ -230,6 +230,7 @@ impl Crew {
         let told = Told {
             name,
             stop: stop.clone(),
+            stopping: self.stopping.clone(),
             failed: self.tell_failed.clone(),
             has_returned: false,
             _end: end,
@@ -281,6 +282,8 @@ fn known<T: Default>(counted: &mut Vec<(String, Arc<T>)>, name: &str) -> Arc<T> 
 struct Told {
     name: String,
     stop: watch::Sender<bool>,
+    /// The daemon is to stop: sinks end when there is nothing to come.
+    stopping: watch::Receiver<bool>,
     failed: Sender<String>,
     has_returned: bool,
     _end: Sender<Infallible>,
@@ -288,7 +291,7 @@ struct Told {
 
 impl Drop for Told {
     fn drop(&mut self) {
-        if *self.stop.borrow() {
+        if *self.stop.borrow() || *self.stopping.borrow() {
             return;
         }
         if self.has_returned {
