@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `s` is the slot that stands for a file. A place is the offset behind a line, and a check over
-//! the [`CHECKED_BYTES`] before it (fewer at a file's beginning): a file that has other bytes there is
+//! the [`CHECKED_BYTES`] before it (fewer at a beginning): a file that has other bytes there is
 //! another file, or was written anew. The device is left out: its number may change whenever the
 //! machine starts, and what it would tell apart the check does.
 //!
