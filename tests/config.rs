@@ -242,7 +242,7 @@ fn the_list_tells_every_value_and_its_layer() {
         "store.cache_bytes = \"2 MiB\"  # file, e.toml:4",
         "store.durability = \"interval\"  # default",
     ];
-    assert_eq!(listed[..6], beginning);
+    assert_eq!(listed[..beginning.len()], beginning);
     assert!(!format!("{loaded:?}").contains("hunter2"), "{loaded:?}");
 
     let toml = "[store]\npath = \"${secret:where}\"\n";

@@ -127,7 +127,12 @@ fn what_is_refused_for_good_is_said_in_its_place() {
     let kinds: Vec<ReportKind> = std::iter::from_fn(|| sink.reports.try_recv().ok())
         .map(|report| report.kind)
         .collect();
-    let expected = [ReportKind::SinkUp, ReportKind::SinkDown, ReportKind::SinkUp];
+    let expected = [
+        ReportKind::SinkUp,
+        ReportKind::SinkDown,
+        ReportKind::SinkUp,
+        ReportKind::SinkOutage,
+    ];
     assert_eq!(kinds, expected);
     let metrics = sink.end();
     assert_eq!(metrics.refused.load(Ordering::Relaxed), 2);

@@ -234,7 +234,9 @@ fn lives_through(failure: Option<Failure>) -> (u64, u64) {
     tell_stop.send_replace(true);
     drop((to, command));
     pipeline.join().unwrap().unwrap();
-    [side, other_side, last_side].map(|side| side.join().unwrap());
+    for side in [side, other_side, last_side] {
+        side.join().unwrap();
+    }
     check_all([&out, &sums, &more], failure);
     (
         store.operations() - begun,

@@ -186,7 +186,7 @@ const FRAMINGS: [&str; 6] = [
     "framing=cobs checksum=crc32",
     "framing=slip checksum=crc32",
     r"framing=length framing.sync=\xaa\x55 framing.max=200 checksum=crc32",
-    r"framing=delimiter framing.start=\x02 framing.delimiter=\x03 checksum=crc32 checksum.encoding=hex",
+    "framing=delimiter framing.start=< framing.delimiter=> checksum=crc32 checksum.encoding=hex",
     "framing=fixed framing.size=24 framing.sync=# checksum=crc32",
 ];
 

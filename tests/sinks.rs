@@ -215,7 +215,7 @@ fn a_log_writes_lines_of_a_format() {
         "CREATE TRIGGER Beat AT START;\n\
          CREATE STREAM Said (n BIGINT) WITH ('type' = 'sink', 'extension' = 'log', \
          'format' = 'text', 'text.template' = 'number {{n}} of {{_streamName}}', \
-         'log.to' = 'log', 'log.level' = 'warn');\n\
+         'log.to' = 'log', 'log.severity' = 'warn');\n\
          INSERT INTO Said SELECT count(*) AS n FROM Beat;\n",
         "",
     );

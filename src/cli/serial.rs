@@ -28,12 +28,16 @@ pub(super) enum Question {
         #[arg(value_name = "PORT")]
         address: String,
         /// How long to listen at each speed, at the most
-        #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        #[arg(long, value_name = "N", default_value_t = 4, value_parser = seconds())]
         seconds: u64,
         /// Only this speed
         #[arg(long, value_name = "BITS/S", value_parser = clap::value_parser!(u32).range(50..))]
         baud: Option<u32>,
     },
+}
+
+fn seconds() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=3600)
 }
 
 /// The speeds that are tried, the likeliest first.

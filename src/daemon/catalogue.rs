@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::config::options::OptionSpec;
 use crate::config::{self, option_table};
-use crate::{decode, encode, sink, source, sql};
+use crate::{decode, encode, framing, sink, source, sql};
 
 /// What something of the catalogue is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,8 +146,8 @@ pub fn page(name: &str) -> Option<String> {
 }
 
 /// The options of the `source`, `sink` or `format` with this name, or of a format for `reading` or
-/// `writing` alone, or of `every` `stream`, `source` or `sink`, in Markdown; `None` if there is no
-/// such thing.
+/// `writing` alone, or of `every` `stream`, `source` or `sink`, or what connectors share (`shared`
+/// `framing`), in Markdown; `None` if there is no such thing.
 #[must_use]
 pub fn table(kind: &str, name: &str) -> Option<String> {
     let catalogue = catalogue();
@@ -161,6 +161,7 @@ pub fn table(kind: &str, name: &str) -> Option<String> {
         "sink" => of(Use::Sink)?.to_vec(),
         "reading" => of(Use::Reading)?.to_vec(),
         "writing" => of(Use::Writing)?.to_vec(),
+        "shared" if name == "framing" => framing::FRAMING_OPTIONS.to_vec(),
         "every" => {
             let shared = ANY_STREAM.iter().filter(|shared| shared.of == name);
             let shared = shared.flat_map(|shared| shared.options.iter().copied());

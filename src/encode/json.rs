@@ -187,7 +187,10 @@ mod tests {
     use super::super::tests::{encoder, message, schema};
     use super::*;
 
-    const OBJECT: &str = r#"{"device":"press \"3\"","temp":81.0,"ok":true,"count":7,"gone":null,"doc":{"a":1},"bytes":"AQI="}"#;
+    const OBJECT: &str = concat!(
+        r#"{"device":"press \"3\"","temp":81.0,"ok":true,"count":7,"gone":null,"#,
+        r#""doc":{"a":1},"bytes":"AQI="}"#
+    );
 
     fn encoded(written: &[(&str, &str)]) -> String {
         let encoder = encoder("json", written).unwrap();

@@ -30,7 +30,8 @@ pub const FRAMING_OPTIONS: &[OptionSpec] = &[
         OptionKind::Bytes,
         "A message with more bytes is rejected as too_large, and the next one looked for",
     )
-    .or("64 KiB"),
+    .or("64 KiB")
+    .between(1, 16 << 20),
     OptionSpec::new(
         "framing.first",
         OptionKind::Choice(&["drop", "keep"]),
@@ -110,7 +111,8 @@ pub const FRAMING_OPTIONS: &[OptionSpec] = &[
         OptionKind::Duration,
         "A pause of so long ends a message with `idle` (there unset: 20 ms), and with all others \
          drops what has begun and is not complete",
-    ),
+    )
+    .between(1, 60_000),
     OptionSpec::new(
         "checksum",
         OptionKind::Choice(&[

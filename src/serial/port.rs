@@ -37,7 +37,10 @@ pub enum OpenError {
     #[error("{} is not a serial port", .0.display())]
     NoPort(PathBuf),
     /// Another stream has it open with other settings.
-    #[error("{}: another stream has opened it with {present}, this one asks for {wanted}", path.display())]
+    #[error(
+        "{}: another stream has opened it with {present}, this one asks for {wanted}",
+        path.display()
+    )]
     Differs {
         /// The device.
         path: PathBuf,

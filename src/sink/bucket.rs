@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What is left of it is a number of outputs or of bytes. It may fall below nothing, so that what is
-/// larger than the bucket goes all the same and is paid for afterwards.
+/// What is left of it is a number of outputs or of bytes. It may fall below nothing, so that what
+/// is larger than the bucket goes all the same and is paid for afterwards.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
     per_second: f64,

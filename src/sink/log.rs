@@ -14,7 +14,7 @@ use crate::config::options::{OptionFault, OptionKind, OptionSpec};
 use crate::encode::{Encoder, Framing};
 
 const TO: &str = "log.to";
-const LEVEL: &str = "log.level";
+const LEVEL: &str = "log.severity";
 
 /// What can be set.
 pub const OPTIONS: &[OptionSpec] = &[

@@ -20,10 +20,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use self::window::{Settled, State, Window};
 use super::link::Link;
 use super::refusal::{Judgement, Refusals};
-use super::{CONFIRM_AGAIN, Confirmer, Context, Delivery, count, render_json_with};
+use super::{CONFIRM_AGAIN, Confirmer, Context, Delivery, count};
 use crate::config::Definition;
-use crate::config::options::{OptionFault, OptionKind, OptionSpec};
-use crate::encode::{Encoder, Message, Template};
+use crate::config::options::{Layer, OptionFault, OptionKind, OptionSpec, OptionValue};
+use crate::encode::{self, Encoder, Message, Template};
 use crate::mqtt::{
     self, Answer, Connection, Event, Handle, Outgoing, Properties, Qos, Rounds, Settings,
     Unfinished, Version, Welcome,
@@ -48,7 +48,7 @@ pub const OPTIONS: &[OptionSpec] = &mqtt::with_connection::<5, 28>([
         "mqtt.id",
         OptionKind::Choice(&["property", "field", "none"]),
         "Where a message's id goes: user property `id` (MQTT 5, the default there), payload field \
-         `_id` (JSON; the default for 3.1.1), nowhere",
+         `_id` (the default for 3.1.1 with JSON and CBOR), nowhere",
     ),
     OptionSpec::new(
         "mqtt.inflight_max",
@@ -124,6 +124,7 @@ impl Mqtt {
         }
         let qos = mqtt::qos(options);
         let mut settings = Settings::from_options(options, client_id)?;
+        let id = id_place(definition, settings.version)?;
         settings.resume = qos == Qos::ExactlyOnce;
         if !options.has("mqtt.session_expiry") {
             settings.session_expiry_s = SESSION_EXPIRY_S;
@@ -135,10 +136,10 @@ impl Mqtt {
                 topic: template,
                 qos,
                 retain: options.flag("mqtt.retain"),
-                id: id_place(definition, settings.version)?,
+                id,
                 version: settings.version,
                 expiry_s: expiry_s(definition, settings.version)?,
-                encoder: Encoder::new(definition.format, options, schema)?,
+                encoder: encoder(definition, id)?,
             }),
             refusals: Refusals::new(options)?,
             settings: Box::new(settings),
@@ -173,20 +174,27 @@ impl Mqtt {
 
 fn id_place(definition: &Definition<'_>, version: Version) -> Result<IdPlace, OptionFault> {
     const NAME: &str = "mqtt.id";
-    let is_json = definition.format == "json";
-    match (definition.options.text(NAME), version) {
+    let (format, options) = (definition.format, definition.options);
+    let own = format!("{format}.id");
+    let mut known = encode::FORMATS.iter().filter(|(name, _)| *name == format);
+    let has_fields = known.any(|(_, specs)| specs.iter().any(|spec| spec.name == own))
+        && !options.has("json.template");
+    match (options.text(NAME), version) {
         (Some("property"), Version::V5) | (None, Version::V5) => Ok(IdPlace::Property),
         (Some("property"), Version::V311) => {
             let problem = "MQTT 3.1.1 has no properties: set mqtt.version = '5' or use `field`";
             Err(OptionFault::new(NAME, problem))
         }
         (Some("none"), _) => Ok(IdPlace::Nowhere),
-        (None, Version::V311) if !is_json => Ok(IdPlace::Nowhere),
+        (None, Version::V311) if !has_fields || format == "csv" || options.has(&own) => {
+            Ok(IdPlace::Nowhere)
+        }
+        (Some(_), _) if !has_fields || options.has(&own) => {
+            let problem = "the payload has no room for it: a template says itself where the id \
+                           goes, `<format>.id` too; use `none` then";
+            Err(OptionFault::new(NAME, problem))
+        }
         (Some(_), _) | (None, Version::V311) => {
-            if !is_json {
-                let problem = format!("a payload of the format {} has none", definition.format);
-                return Err(OptionFault::new(NAME, problem));
-            }
             if definition.schema.index_of(ID_FIELD).is_some() {
                 let problem = format!("the stream has a column `{ID_FIELD}`: use `none`");
                 return Err(OptionFault::new(NAME, problem));
@@ -194,6 +202,16 @@ fn id_place(definition: &Definition<'_>, version: Version) -> Result<IdPlace, Op
             Ok(IdPlace::Field)
         }
     }
+}
+
+fn encoder(definition: &Definition<'_>, id: IdPlace) -> Result<Encoder, OptionFault> {
+    let mut options = definition.options.clone();
+    if id == IdPlace::Field {
+        let field = OptionValue::Text(ID_FIELD.to_owned());
+        let name = format!("{}.id", definition.format);
+        options.set(&name, field, Layer::Default);
+    }
+    Encoder::new(definition.format, &options, definition.schema)
 }
 
 fn expiry_s(definition: &Definition<'_>, version: Version) -> Result<Option<u32>, OptionFault> {
@@ -223,14 +241,7 @@ impl Form {
         packet_bytes_max: Option<u32>,
     ) -> Result<Rendered, String> {
         let mut payload = Vec::with_capacity(128);
-        // The columns may be older than the options, and then have such a field of their own.
-        let is_free = || message.schema.index_of(ID_FIELD).is_none();
-        if self.id == IdPlace::Field && is_free() {
-            let id = Some((ID_FIELD, message.id));
-            render_json_with(message.schema, message.row, id, &mut payload);
-        } else {
-            self.encoder.encode(message, &mut payload);
-        }
+        self.encoder.encode(message, &mut payload);
         let rendered = Rendered {
             topic: self.topic.text(message),
             payload,

@@ -31,7 +31,8 @@ const OWN_OPTIONS: &[OptionSpec] = &[OptionSpec::new(
     "How long the device may hold back a message (flow control); then the port is opened anew, and \
      the message written again",
 )
-.or("10 s")];
+.or("10 s")
+.between(1, 600_000)];
 
 /// The waits between attempts to open the port.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));

@@ -40,7 +40,8 @@ const OWN_OPTIONS: &[OptionSpec] = &[
         "For so long after the port has been opened what comes is thrown away: a board that was \
          reset says things that are no messages",
     )
-    .or("0 s"),
+    .or("0 s")
+    .between(0, 600_000),
 ];
 
 /// The waits between attempts to open the port. The longest is short: to look for a device costs

@@ -69,14 +69,15 @@ fn fields_by_number_and_filters() {
     );
 }
 
+const COLUMNS: &str = "latitude DOUBLE, time TIMESTAMP, time_of_day_ms INT";
+
 #[test]
 fn what_is_no_sentence() {
-    let columns = "latitude DOUBLE, time TIMESTAMP, time_of_day_ms INT";
     let long = format!("$GP{}", "x".repeat(2_000));
     check(
         "nmea",
         &[],
-        columns,
+        COLUMNS,
         &[
             ("", "empty: no bytes"),
             (
@@ -127,10 +128,14 @@ fn what_is_no_sentence() {
             ),
         ],
     );
+}
+
+#[test]
+fn checksums_as_they_are_asked_for() {
     check(
         "nmea",
         &[("nmea.checksum", "required")],
-        columns,
+        COLUMNS,
         &[(
             "$GPHDT,1,T",
             "malformed: line 1: a sentence without a checksum",
@@ -143,7 +148,7 @@ fn what_is_no_sentence() {
             ("nmea.checksum", "ignore"),
             ("nmea.ignore_parse_errors", "true"),
         ],
-        columns,
+        COLUMNS,
         &[("$GPHDT,274.07,T*04", nothing), ("$GPGLL,x,N,,,x", nothing)],
     );
 }
