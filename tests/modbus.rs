@@ -145,7 +145,8 @@ fn rows(site: &Site) -> Vec<serde_json::Value> {
 fn registers_become_rows_whatever_the_line_does() {
     let device = Device::new();
     let path_of = "unit INT, a BIGINT, b DOUBLE, on_ BOOLEAN, bit BOOLEAN";
-    let options = "'modbus.unit' = '1, 2, 3', 'modbus.unit.column' = 'unit', 'modbus.attempts_max' = '4', \
+    let options = "'modbus.unit' = '1, 2, 3', 'modbus.unit.column' = 'unit', \
+         'modbus.attempts_max' = '4', \
          'modbus.read.a' = 'holding 10', 'modbus.read.b' = 'input 7 u32 cdab *0.5 +1', \
          'modbus.read.on_' = 'coil 5', 'modbus.read.bit' = 'holding 12.0'";
     let mut site = site(&device, path_of, options);
