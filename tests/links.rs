@@ -4,10 +4,13 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stderr,
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/client.rs"]
+mod client;
 #[path = "common/daemon.rs"]
 mod daemon;
 #[path = "common/mosquitto.rs"]
@@ -22,9 +25,11 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use client::{Client, Packet, Version};
 use daemon::Site;
 use mosquitto::{Mosquitto, wait_until};
 use proxy::Link;
+use wait::DEADLINE;
 
 /// What an HTTP server has got: `Idempotency-Key` and body.
 type Posts = Arc<Mutex<Vec<(String, String)>>>;
@@ -104,10 +109,16 @@ fn a_link_that_swallows_everything_slows_nothing() {
     let (port, posts) = server();
     let (uplink, webhook) = (Link::to(cloud.port), Link::to(port));
     field.open_mailbox("local");
-    cloud.open_mailbox("alerts");
+    let mut watcher =
+        Client::connect(cloud.port, "watcher", Version::V311, true, DEADLINE).unwrap();
+    watcher.subscribe("alerts").unwrap();
     let sql = to_three_sides(&field.url(), uplink.port, webhook.port);
     let mut site = Site::new(&sql, "");
     site.start();
+    // The mailbox's subscription is one, the source's the other.
+    wait_until("the source has subscribed", || {
+        field.log().matches("Sending SUBACK").count() >= 2
+    });
     field.publish("in", 1, &numbers(0..100));
     wait_until("the first hundred are everywhere", || {
         posts.lock().unwrap().len() >= 100
@@ -135,11 +146,13 @@ fn a_link_that_swallows_everything_slows_nothing() {
     // What was not acknowledged is sent again; the order of what is new is kept.
     let (mut seen, mut news) = (BTreeSet::new(), Vec::new());
     while seen.len() < 2_100 {
-        for message in cloud.collect("alerts", 2_100 - seen.len(), "%p") {
-            let event: serde_json::Value = serde_json::from_str(&message).unwrap();
-            let n = event["n"].as_u64().unwrap();
-            news.extend(seen.insert(n).then_some(n));
-        }
+        let Some(Packet::Publish(message)) = watcher.next().unwrap() else {
+            panic!("only {} have come", seen.len());
+        };
+        watcher.acknowledge(message.packet).unwrap();
+        let event: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
+        let n = event["n"].as_u64().unwrap();
+        news.extend(seen.insert(n).then_some(n));
     }
     assert!(news.is_sorted(), "{news:?}");
     let log = site.stop();
