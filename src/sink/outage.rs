@@ -73,7 +73,7 @@ impl Sums {
 
 impl Outage {
     /// The far side of the sink `stream` is gone.
-    pub(super) fn begin(&self, accounts: &OutboxMetrics, stream: &str, reporter: &Reporter) {
+    pub(crate) fn begin(&self, accounts: &OutboxMetrics, stream: &str, reporter: &Reporter) {
         let mut state = self.lock();
         let open = state.open.get_or_insert_with(|| Open {
             stream: stream.to_owned(),
@@ -86,7 +86,7 @@ impl Outage {
     }
 
     /// It is there again.
-    pub(super) fn end(&self, accounts: &OutboxMetrics) {
+    pub(crate) fn end(&self, accounts: &OutboxMetrics) {
         let mut state = self.lock();
         let last = state.last;
         if let Some(open) = &mut state.open {
