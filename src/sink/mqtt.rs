@@ -653,7 +653,6 @@ impl Task {
             return;
         };
         entry.asked.refusals = entry.asked.refusals.saturating_add(1);
-        entry.asked.attempts = entry.asked.attempts.max(entry.asked.refusals);
         match self.refusals.judge(&self.context, why, entry.asked) {
             Judgement::GiveUp(refused) => entry.state = State::Refused(refused),
             Judgement::Again(wait) => {

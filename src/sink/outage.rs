@@ -103,6 +103,12 @@ impl Outage {
         state.tell_if_over(accounts);
     }
 
+    /// Whether there is one that is not told yet.
+    #[cfg(test)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.lock().open.is_some()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
