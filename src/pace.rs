@@ -15,10 +15,15 @@ pub struct Backoff {
     random: u64,
 }
 
+/// The shortest first wait.
+pub const WAIT_MIN: Duration = Duration::from_millis(1);
+
 impl Backoff {
-    /// Waits between `min` and `max`; `min` counts when `max` is less.
+    /// Waits between `min` and `max`; `min` counts when `max` is less, and [`WAIT_MIN`] when that
+    /// is more: no doubling makes anything of nothing.
     #[must_use]
     pub fn new(min: Duration, max: Duration) -> Backoff {
+        let min = min.max(WAIT_MIN);
         let seed = std::hash::RandomState::new().build_hasher().finish();
         Backoff {
             min,
@@ -111,6 +116,9 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.wait() <= min);
+        let mut from_nothing = Backoff::new(Duration::ZERO, max);
+        let longest = (0..20).map(|_| from_nothing.wait()).max().unwrap();
+        assert!(longest >= max / 2, "{longest:?}");
     }
 
     #[test]

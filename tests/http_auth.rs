@@ -104,6 +104,45 @@ fn tokens_are_fetched_when_one_is_needed() {
     assert_eq!(sink.end().retries.load(Ordering::Relaxed), 0);
 }
 
+/// What a token server says of time is bounded: neither a number without end nor a pause of years
+/// ends the sink.
+#[test]
+fn a_token_for_ever_and_a_pause_for_ever() {
+    let tokens = Server::new([
+        token("one", "18446744073709551615"),
+        say("503 Service Unavailable\r\nRetry-After: 18446744073709551615"),
+    ]);
+    let api = Server::new([say("200 OK"), say("401 Unauthorized")]);
+    let sink = start(&api.url("/"), &oauth2(&tokens));
+    sink.send(1);
+    sink.wait_confirmed(1);
+    sink.send(2);
+    wait::wait_until("it waits for a token", || {
+        sink.metrics.retries.load(Ordering::Relaxed) == 1
+    });
+    sink.stop.send(true).unwrap();
+    sink.thread.join().unwrap();
+}
+
+#[test]
+fn a_secret_that_is_repeated_is_not_shown() {
+    let tokens = Server::new([
+        body("400 Bad Request", "what is client_secret=s%3Acret?"),
+        token("one", "60"),
+    ]);
+    let api = Server::new([]);
+    let mut options = oauth2(&tokens);
+    options.push(("http.oauth2.credentials", text("body")));
+    let mut sink = start(&api.url("/"), &options);
+    sink.send(1);
+    sink.wait_confirmed(1);
+    let report = sink.reports.blocking_recv().unwrap();
+    assert_eq!(report.kind, ReportKind::SinkDown);
+    assert!(report.reason.contains("status 400"), "{}", report.reason);
+    assert!(!report.reason.contains("cret="), "{}", report.reason);
+    sink.end();
+}
+
 #[test]
 fn no_token_costs_nothing_but_time() {
     let tokens = Server::new([

@@ -139,6 +139,54 @@ fn what_is_refused_for_good_is_said_in_its_place() {
     assert_eq!(metrics.delivered.load(Ordering::Relaxed), 2);
 }
 
+/// What passes says nothing of an output: it is asked again as often as if that had not been.
+#[test]
+fn only_refusals_use_up_the_attempts() {
+    let unavailable = || say("503 Service Unavailable");
+    let server = Server::new([
+        unavailable(),
+        unavailable(),
+        unavailable(),
+        say("400 Bad Request"),
+        say("200 OK"),
+        say("400 Bad Request"),
+        unavailable(),
+        say("400 Bad Request"),
+    ]);
+    let options = [
+        ("error.strategy", text("retry")),
+        ("error.retry.attempts_max", number(2)),
+        ("error.retry.min", number(1)),
+    ];
+    let sink = start(&server.url("/"), &options);
+    sink.send(1);
+    sink.wait_confirmed(1);
+    sink.send(2);
+    assert_eq!(sink.wait_settled(2), [(2, "status 400: ok".to_owned(), 3)]);
+    assert_eq!(server.rest().len(), 8);
+    sink.end();
+}
+
+/// Lines are called lines, and a header may have letters beyond ASCII.
+#[test]
+fn lines_and_umlauts() {
+    let server = Server::new([]);
+    let options = [
+        ("json.batch", text("lines")),
+        ("http.batch.messages_max", number(2)),
+        ("http.header.X-Site", text("Halle {{site}}")),
+    ];
+    let sink = start(&server.url("/"), &options);
+    sink.send_of(1, "Süd");
+    sink.wait_confirmed(1);
+    let requests = server.rest();
+    assert_eq!(requests[0].header("x-site"), Some("Halle Süd"));
+    let kind = requests[0].header("content-type");
+    assert_eq!(kind, Some("application/x-ndjson"));
+    assert_eq!(requests[0].text(), "{\"n\":1,\"site\":\"Süd\"}\n");
+    sink.end();
+}
+
 #[test]
 fn a_wrong_token_costs_nothing_but_time() {
     let server = Server::new([

@@ -509,3 +509,26 @@ fn a_sink_stops_in_time_without_a_broker() {
     assert!(begin.elapsed() < Duration::from_secs(3));
     assert!(sink.confirmed.is_empty());
 }
+
+/// What waits for a pause of minutes is no reason to stay.
+#[test]
+fn a_sink_that_is_held_back_stops_at_once() {
+    let broker = Mosquitto::new();
+    let options = [
+        ("mqtt.topic", "alerts/{{text}}"),
+        ("error.strategy", "retry"),
+        ("error.retry.min", "600000"),
+        ("error.retry.max", "600000"),
+    ];
+    let sink = Delivering::start(&broker.url(), &options);
+    sink.send_text(1, "#");
+    wait_until("it is refused", || {
+        sink.metrics.retries.load(Ordering::Relaxed) == 1
+    });
+    let begin = Instant::now();
+    sink.stop.send_replace(true);
+    sink.thread.join().unwrap();
+    let lasted = begin.elapsed();
+    assert!(lasted < Duration::from_secs(1), "{lasted:?}");
+    assert!(sink.confirmed.try_recv().is_err());
+}

@@ -39,7 +39,8 @@ pub const SINK_ERROR_OPTIONS: &[OptionSpec] = &[
             min: 1,
             max: 1_000_000,
         },
-        "With `retry`: how often an output is sent before `error.fallback` holds.",
+        "With `retry`: how often an output may be refused before `error.fallback` holds. Attempts \
+         that fail for lack of a link do not count.",
     )
     .or("10"),
     OptionSpec::new(
@@ -74,7 +75,7 @@ pub struct OnRefusal {
 /// How a refused output is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retries {
-    /// How often it is sent, the first time included; at least 1.
+    /// How often it may be refused, the last time included; at least 1.
     pub attempts_max: u32,
     /// The first pause.
     pub wait_min: Duration,

@@ -71,10 +71,16 @@ impl Encoder {
                 }
             },
         };
+        let null = options.text(NULL).unwrap_or_default();
+        let is_special = |byte: u8| byte == delimiter || matches!(byte, b'"' | b'\n' | b'\r' | 0);
+        if null.bytes().any(is_special) {
+            let problem = "it stands without quotes: no delimiter, quote or line end may be in it";
+            return Err(OptionFault::new(NULL, problem));
+        }
         Ok(Encoder {
             delimiter,
             header: options.text(HEADER) != Some("none"),
-            null: options.text(NULL).unwrap_or_default().to_owned(),
+            null: null.to_owned(),
             extras: Extras::new("csv", options, schema)?,
         })
     }
@@ -216,6 +222,10 @@ mod tests {
         for delimiter in ["\"", "ab", "é", "\n"] {
             let fault = encoder("csv", &[("csv.delimiter", delimiter)]).unwrap_err();
             assert_eq!(fault.option, "csv.delimiter");
+        }
+        for null in ["-,-", "\"\"", "a\nb"] {
+            let fault = encoder("csv", &[("csv.null", null)]).unwrap_err();
+            assert_eq!(fault.option, "csv.null");
         }
     }
 }

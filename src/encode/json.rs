@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 
 use super::extra::{self, Extras};
 use super::template::Piece;
-use super::{Message, Template};
+use super::{Message, Template, plain};
 use crate::config::options::{OptionFault, OptionKind, OptionSpec, Options};
 use crate::event::{Schema, Value, render_json_inside, render_json_text, render_json_value};
 
@@ -114,8 +114,7 @@ impl Encoder {
     pub(super) fn encode_all(&self, messages: &[Message<'_>], into: &mut Vec<u8>) {
         if self.by_lines {
             for message in messages {
-                self.encode(message, into);
-                into.push(b'\n');
+                plain::line(into, |into| self.encode(message, into));
             }
             return;
         }
@@ -340,5 +339,19 @@ mod tests {
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
         assert_eq!(schema().width(), 7);
+        // White space of a document does not break a line.
+        let encoder = encoder("json", &[("json.batch", "lines")]).unwrap();
+        let mut out = Vec::new();
+        message(|message| {
+            let mut row = message.row.to_vec();
+            row[5] = Value::text("{\r\n\"a\":1}");
+            let message = Message {
+                row: &row,
+                ..*message
+            };
+            encoder.encode_all(&[message, message], &mut out);
+        });
+        let read = String::from_utf8(out).unwrap();
+        assert_eq!(read.lines().count(), 2, "{read}");
     }
 }

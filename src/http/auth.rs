@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use tokio::time::Instant;
 
-use super::client::{Allowed, Client, Request, Target};
+use super::client::{Allowed, Answer, Client, Request, Target};
 use super::options::{
     BEARER, OAUTH2_AUDIENCE, OAUTH2_CREDENTIALS, OAUTH2_ID, OAUTH2_SCOPE, OAUTH2_SECRET,
     OAUTH2_URL, PASSWORD, USERNAME,
@@ -23,6 +23,8 @@ use crate::event::to_base64;
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// A token of which nobody says how long it lasts is used so long.
 const LASTS: Duration = Duration::from_secs(3_600);
+/// None is used for longer: some servers say with a huge number that theirs lasts for ever.
+const LASTS_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// So long before its end a token is given up, or a tenth of its life if that is less.
 const EARLIER: Duration = Duration::from_secs(30);
 
@@ -139,6 +141,8 @@ pub struct OAuth2 {
     client: Client,
     request: Request,
     token: Option<(HeaderValue, Instant)>,
+    /// Our secret in the forms in which it goes out: some servers repeat what they do not like.
+    secrets: Vec<String>,
 }
 
 impl OAuth2 {
@@ -162,6 +166,8 @@ impl OAuth2 {
         for (name, spec) in [("scope", OAUTH2_SCOPE), ("audience", OAUTH2_AUDIENCE)] {
             form.extend(options.text(spec.name).map(|text| (name, text)));
         }
+        let basic = to_base64(format!("{}:{}", encoded(id), encoded(secret)).as_bytes());
+        let secrets = vec![secret.to_owned(), encoded(secret), basic];
         let pairs = form
             .iter()
             .map(|(name, text)| format!("{name}={}", encoded(text)));
@@ -178,6 +184,7 @@ impl OAuth2 {
                 body: Bytes::from(body),
             },
             token: None,
+            secrets,
         })
     }
 
@@ -192,6 +199,15 @@ impl OAuth2 {
         let until = asked_at + lasts.saturating_sub(EARLIER.min(lasts / 10));
         self.token = Some((token.clone(), until));
         Ok(token)
+    }
+
+    /// Whether an answer has our secret in it, in its text or where it redirects to.
+    fn tells_secret(&self, answer: &Answer) -> bool {
+        let body = String::from_utf8_lossy(&answer.body);
+        let to = answer.headers.get(LOCATION).map(HeaderValue::as_bytes);
+        let to = String::from_utf8_lossy(to.unwrap_or_default());
+        let mut secrets = self.secrets.iter().filter(|secret| !secret.is_empty());
+        secrets.any(|secret| body.contains(secret) || to.contains(secret))
     }
 
     async fn fetch(&mut self, within: Duration) -> Result<(HeaderValue, Duration), NoToken> {
@@ -209,7 +225,10 @@ impl OAuth2 {
         if !answer.status.is_success() {
             let status = answer.status.as_u16();
             return Err(NoToken {
-                why: said(&answer),
+                why: match self.tells_secret(&answer) {
+                    true => format!("status {status}: a text with our secret, not shown here"),
+                    false => said(&answer),
+                },
                 retry_after: retry_after(&answer.headers),
                 is_denied: matches!(status, 400..=499) && !matches!(status, 408 | 425 | 429),
             });
@@ -227,7 +246,8 @@ impl OAuth2 {
         let seconds = granted
             .expires_in
             .and_then(|value| value.as_u64().or_else(|| value.as_str()?.parse().ok()));
-        Ok((token, seconds.map_or(LASTS, Duration::from_secs)))
+        let lasts = seconds.map_or(LASTS, Duration::from_secs);
+        Ok((token, lasts.min(LASTS_MAX)))
     }
 }
 

@@ -49,10 +49,15 @@ impl Target {
     /// # Errors
     /// What is wrong with it, in a sentence.
     pub fn parse(text: &str) -> Result<Target, String> {
+        // What stands before an `@` may be a password, and this is shown in the log.
+        let shown = match text.contains('@') {
+            true => "it".to_owned(),
+            false => format!("`{text}`"),
+        };
         let url: Uri = text
             .parse()
-            .map_err(|error| format!("`{text}` is not a URL: {error}"))?;
-        let wanted = || format!("`{text}` is not an http:// or https:// URL");
+            .map_err(|error| format!("{shown} is not a URL: {error}"))?;
+        let wanted = || format!("{shown} is not an http:// or https:// URL");
         let is_encrypted = match url.scheme_str() {
             Some("http") => false,
             Some("https") => true,
@@ -409,6 +414,10 @@ mod tests {
             "http://u:p@x/",
         ] {
             assert!(Target::parse(bad).is_err(), "{bad}");
+        }
+        for bad in ["http://u:secret x@y/", "ftp://u:secret@y/", "u:secret@y"] {
+            let fault = Target::parse(bad).unwrap_err();
+            assert!(!fault.contains("secret"), "{fault}");
         }
     }
 }

@@ -128,7 +128,11 @@ impl Feed {
             gauge.store(value, Ordering::Relaxed);
         }
         let last = outbox.last_key(self.sink).unwrap_or_default();
-        let settled = outbox.settled(self.sink).unwrap_or_default();
+        let settled = match entries {
+            // New ones may have been given up at once, behind all that was ever stored.
+            0 => last,
+            _ => outbox.settled(self.sink).unwrap_or_default(),
+        };
         self.metrics.outage.settled(&self.metrics, last, settled);
     }
 
@@ -295,4 +299,69 @@ fn taken_back(delivery: Delivery) -> Waiting {
         row,
     };
     Waiting { entry, made }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Field, Schema, Timestamp, Type, Value};
+    use crate::outbox::{Full, Limits};
+    use crate::store::{Store, WriteBatch, sim::SimStore};
+
+    fn entry(number: u64, text: &str) -> Entry {
+        let field = Field {
+            name: "text".to_owned(),
+            ty: Type::String,
+        };
+        Entry {
+            key: OutputKey {
+                seq: Seq(number),
+                ..OutputKey::default()
+            },
+            time: Timestamp(0),
+            schema: Arc::new(Schema::new(vec![field])),
+            row: vec![Value::text(text)],
+        }
+    }
+
+    /// An outage is over when nothing waits any more, even if the last that was made was given up
+    /// at once.
+    #[test]
+    fn an_outage_ends_though_the_last_was_not_taken() {
+        let store = Arc::new(SimStore::new());
+        let limits = Limits {
+            bytes_max: 1_000,
+            full: Full::DropNewest,
+            ..Limits::NONE
+        };
+        let shared: Arc<dyn Store> = store.clone();
+        let mut outbox = Outbox::open(shared, &[("S".to_owned(), limits)]).unwrap();
+        let metrics = Arc::<OutboxMetrics>::default();
+        let (to, _from) = tokio::sync::mpsc::channel(1);
+        let feed = Feed::new(0, to, &outbox, 1);
+        let feed = feed.telling(watch::Sender::default(), Arc::clone(&metrics));
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let _entered = runtime.as_ref().unwrap().enter();
+        metrics.outage.begin(&metrics, "S", &Default::default());
+        let noise: String = (0..4_000_u32)
+            .filter_map(|n| char::from_u32(0x4E00 + n.wrapping_mul(2_654_435_761) % 20_000))
+            .collect();
+        for (number, text) in [(1, "small"), (2, noise.as_str())] {
+            let mut batch = WriteBatch::new();
+            let outputs = [entry(number, text)];
+            let done = outbox.append(0, Timestamp(0), &outputs, &mut batch);
+            assert_eq!(done.unwrap().stored, 2 - number);
+            store.write(batch).unwrap();
+        }
+        feed.count(&outbox, &[]);
+        metrics.outage.end(&metrics);
+        assert!(metrics.outage.is_open());
+        let mut batch = WriteBatch::new();
+        outbox.confirm(0, entry(1, "").key, &mut batch).unwrap();
+        store.write(batch).unwrap();
+        feed.count(&outbox, &[]);
+        assert!(!metrics.outage.is_open());
+        assert_eq!(metrics.dropped.load(Ordering::Relaxed), 1);
+        assert_eq!(metrics.confirmed.load(Ordering::Relaxed), 1);
+    }
 }

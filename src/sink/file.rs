@@ -13,6 +13,7 @@ mod kept;
 use std::path::{Path, PathBuf};
 
 use super::Context;
+use super::refusal::Refusals;
 use super::writing::{self, Batch, Failure, Writer};
 use crate::clock;
 use crate::config::Definition;
@@ -77,6 +78,7 @@ pub const OPTIONS: &[OptionSpec] = &[
 #[derive(Debug)]
 pub struct File {
     encoder: Encoder,
+    refusals: Refusals,
     settings: Settings,
 }
 
@@ -113,6 +115,8 @@ impl File {
         let some = |name: &str, default| options.integer(name).or(default).filter(|n| *n > 0);
         Ok(File {
             encoder,
+            // A file refuses nothing; what the options say is checked all the same.
+            refusals: Refusals::new(options)?,
             settings: Settings {
                 path,
                 framing,
@@ -128,7 +132,7 @@ impl File {
     /// Delivers until told to stop, or until there is nothing to come.
     pub async fn run(self, context: Context) {
         let files = Files::new(self.settings, clock::wall);
-        writing::run(context, self.encoder, files, "file-sink").await;
+        writing::run(context, self.encoder, self.refusals, files, "file-sink").await;
     }
 }
 
@@ -174,7 +178,7 @@ impl Files {
         let is_full = self.settings.rotate_bytes.is_some_and(|max| length > max);
         let is_over = file.period != period;
         let is_done = file.has_records() && (is_full || is_over);
-        if is_done || file.head != batch.head {
+        if is_done || file.is_foreign || file.head != batch.head {
             drop(file);
             self.kept.set_aside()?;
             self.to_tidy = true;

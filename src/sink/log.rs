@@ -1,13 +1,15 @@
 //! A sink that writes each output as a line: to the standard output, the standard error, or the
 //! daemon's own log.
 //!
-//! A line is confirmed when it is written. One that cannot be written is counted, and given up: a
-//! closed standard output will not come back, and is no reason to keep alerts. A reader that is too
+//! A line is confirmed when it is written. One that cannot be written is refused, since a closed
+//! standard output will not come back: `error.strategy` says what becomes of it, and if that says
+//! nothing it is counted and given up. A reader that is too
 //! slow stops this sink and nothing else.
 
 use std::io::Write;
 
 use super::Context;
+use super::refusal::Refusals;
 use super::writing::{self, Batch, Failure, Writer};
 use crate::config::Definition;
 use crate::config::options::{OptionFault, OptionKind, OptionSpec};
@@ -36,6 +38,7 @@ pub const OPTIONS: &[OptionSpec] = &[
 #[derive(Debug)]
 pub struct Log {
     encoder: Encoder,
+    refusals: Refusals,
     to: To,
 }
 
@@ -78,7 +81,12 @@ impl Log {
             }),
             _ => To::Stream(Box::new(std::io::stdout())),
         };
-        Ok(Log { encoder, to })
+        let refusals = Refusals::new(options)?;
+        Ok(Log {
+            encoder,
+            refusals,
+            to,
+        })
     }
 
     /// The same, which writes to `to`.
@@ -97,7 +105,7 @@ impl Log {
             to: self.to,
             has_begun: false,
         };
-        writing::run(context, self.encoder, lines, "log-sink").await;
+        writing::run(context, self.encoder, self.refusals, lines, "log-sink").await;
     }
 }
 
@@ -144,5 +152,125 @@ fn say(level: tracing::Level, stream: &str, line: &str) {
         tracing::Level::WARN => tracing::warn!(stream, "{line}"),
         tracing::Level::INFO => tracing::info!(stream, "{line}"),
         _ => tracing::debug!(stream, "{line}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::options::{Layer, OptionValue, Options};
+    use crate::event::{OutputKey, ReportKind, Schema, Seq, Timestamp};
+    use crate::report::Reporter;
+    use crate::sink::{Confirmed, Delivery, Metrics};
+    use tokio::sync::{mpsc, watch};
+
+    /// What goes there fails so many times.
+    struct Closed(u32);
+
+    impl Write for Closed {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            match self.0.checked_sub(1) {
+                Some(left) => {
+                    self.0 = left;
+                    Err(std::io::ErrorKind::BrokenPipe.into())
+                }
+                None => Ok(bytes.len()),
+            }
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is said of two lines by a sink with these options, and whether it has failed.
+    fn said(fails: u32, written: &[(&str, &str)]) -> (Vec<Confirmed>, bool) {
+        let mut options = Options::default();
+        for (name, value) in written {
+            let value = match value.parse() {
+                Ok(number) => OptionValue::Integer(number),
+                Err(_) => OptionValue::Text((*value).to_owned()),
+            };
+            options.set(name, value, Layer::Sql);
+        }
+        let schema = Arc::new(Schema::new(Vec::new()));
+        let log = Log::new(&Definition {
+            stream: "S",
+            extension: "log",
+            format: "readable",
+            options: &options,
+            schema: &schema,
+            client_id: "",
+        });
+        let log = log.unwrap().writing_to(Box::new(Closed(fails)));
+        let (to, deliveries) = mpsc::channel(2);
+        for number in 1..=2 {
+            to.try_send(Delivery {
+                key: OutputKey {
+                    seq: Seq(number),
+                    ..OutputKey::default()
+                },
+                id: String::new(),
+                time: Timestamp(0),
+                made: Timestamp(0),
+                schema: Arc::clone(&schema),
+                row: Vec::new(),
+            })
+            .unwrap();
+        }
+        drop(to);
+        let (confirm, confirmed) = crossbeam::channel::bounded(10);
+        let (_settled, settled) = watch::channel(OutputKey::default());
+        let (_stop, stop) = watch::channel(false);
+        let (reporter, mut reports) = Reporter::new();
+        let metrics = Arc::<Metrics>::default();
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_time().build().unwrap();
+        runtime.block_on(log.run(Context {
+            name: "S".to_owned(),
+            sink: 0,
+            deliveries: deliveries.into(),
+            settled,
+            confirmed: confirm,
+            stop,
+            stop_within: Duration::from_secs(1),
+            metrics: Arc::clone(&metrics),
+            reporter,
+        }));
+        let said: Vec<Confirmed> = confirmed.try_iter().collect();
+        let refused = said.iter().filter(|one| one.refused.is_some()).count();
+        assert_eq!(
+            metrics.refused.load(Ordering::Relaxed),
+            u64::try_from(refused).unwrap()
+        );
+        let mut has_failed = false;
+        while let Ok(report) = reports.try_recv() {
+            has_failed |= report.kind == ReportKind::SinkFailed;
+        }
+        (said, has_failed)
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_written_is_refused() {
+        let refused = |said: &[Confirmed]| -> Vec<u32> {
+            let refused = said.iter().filter_map(|one| one.refused.as_ref());
+            refused.map(|refused| refused.attempts).collect()
+        };
+        let (all, has_failed) = said(u32::MAX, &[]);
+        assert_eq!((refused(&all), has_failed), (vec![1, 1], false));
+        let retry = [
+            ("error.strategy", "retry"),
+            ("error.retry.min", "1"),
+            ("error.retry.attempts_max", "3"),
+        ];
+        let (all, has_failed) = said(u32::MAX, &retry);
+        assert_eq!((refused(&all), has_failed), (vec![3, 3], false));
+        let (all, _) = said(2, &retry);
+        assert_eq!((refused(&all), all.len()), (vec![], 1));
+        assert_eq!(said(1, &[("error.strategy", "fail")]), (vec![], true));
     }
 }

@@ -418,7 +418,10 @@ impl Task {
             let has_settled = self.window.is_empty() && self.confirmer.flush();
             // Without a connection there is nothing to wait for when told to stop.
             let is_away = self.stop_at.is_some() && self.welcome.is_none();
-            if (ending && has_settled) || is_away || self.has_failed {
+            // Nor for what is held back, by its hours or by a pause, when nothing is under way.
+            let is_held = self.stop_at.is_some() && self.paused_until.is_some();
+            let is_idle = is_held && self.window.is_quiet() && self.confirmer.flush();
+            if (ending && has_settled) || is_idle || is_away || self.has_failed {
                 return Step::Stop;
             }
             if self.is_leaking && self.window.is_quiet() {
@@ -573,7 +576,7 @@ impl Task {
             let rendered = match self.form.render(&message, welcome.packet_bytes_max) {
                 Ok(rendered) => rendered,
                 Err(why) => {
-                    self.judge(number, &why, false);
+                    self.judge(number, &why);
                     continue;
                 }
             };
@@ -629,7 +632,7 @@ impl Task {
                 self.later.reset();
                 self.refusals.reset();
             }
-            Answer::Refused(reason) => self.judge(number, &reason, true),
+            Answer::Refused(reason) => self.judge(number, &reason),
             Answer::Later(reason) => {
                 entry.state = State::Waiting;
                 count(&self.context.metrics.retries);
@@ -645,15 +648,15 @@ impl Task {
     }
 
     /// An output will never be taken: not by the broker, or it cannot even be sent.
-    fn judge(&mut self, number: u64, why: &str, was_sent: bool) {
+    fn judge(&mut self, number: u64, why: &str) {
         let Some(entry) = self.window.entry(number) else {
             return;
         };
-        match self.refusals.judge(&self.context, why, entry.attempts) {
+        entry.asked.refusals = entry.asked.refusals.saturating_add(1);
+        match self.refusals.judge(&self.context, why, entry.asked) {
             Judgement::GiveUp(refused) => entry.state = State::Refused(refused),
             Judgement::Again(wait) => {
                 entry.state = State::Waiting;
-                entry.attempts = entry.attempts.saturating_add(u32::from(!was_sent));
                 self.paused_until = Some(Instant::now() + wait);
             }
             Judgement::Fail => self.has_failed = true,

@@ -73,7 +73,7 @@ impl Sums {
 
 impl Outage {
     /// The far side of the sink `stream` is gone.
-    pub(super) fn begin(&self, accounts: &OutboxMetrics, stream: &str, reporter: &Reporter) {
+    pub(crate) fn begin(&self, accounts: &OutboxMetrics, stream: &str, reporter: &Reporter) {
         let mut state = self.lock();
         let open = state.open.get_or_insert_with(|| Open {
             stream: stream.to_owned(),
@@ -86,7 +86,7 @@ impl Outage {
     }
 
     /// It is there again.
-    pub(super) fn end(&self, accounts: &OutboxMetrics) {
+    pub(crate) fn end(&self, accounts: &OutboxMetrics) {
         let mut state = self.lock();
         let last = state.last;
         if let Some(open) = &mut state.open {
@@ -101,6 +101,12 @@ impl Outage {
         state.last = last;
         state.settled = settled;
         state.tell_if_over(accounts);
+    }
+
+    /// Whether there is one that is not told yet.
+    #[cfg(test)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.lock().open.is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

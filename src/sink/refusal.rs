@@ -22,6 +22,16 @@ pub(super) enum Judgement {
     Fail,
 }
 
+/// How often a far side was asked to take an output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// In all.
+    pub(super) attempts: u32,
+    /// How often it has refused, this time included. The other attempts have failed for reasons
+    /// that pass: they are none of `error.retry.attempts_max`.
+    pub(super) refusals: u32,
+}
+
 /// Judges refusals, one output at a time.
 #[derive(Debug)]
 pub(super) struct Refusals {
@@ -45,13 +55,14 @@ impl Refusals {
         })
     }
 
-    /// The far side has refused an output at the `attempts`-th time of asking, and says `why`.
-    pub(super) fn judge(&mut self, context: &Context, why: &str, attempts: u32) -> Judgement {
+    /// The far side has refused an output and says `why`, as told by `asked`.
+    pub(super) fn judge(&mut self, context: &Context, why: &str, asked: Asked) -> Judgement {
+        let Asked { attempts, refusals } = asked;
         let stream = context.name.as_str();
         let more = self
             .policy
             .retries
-            .filter(|all| attempts < all.attempts_max);
+            .filter(|all| refusals < all.attempts_max);
         if let (Some(_), Some(pace)) = (more, &mut self.pace) {
             count(&context.metrics.retries);
             let wait = pace.wait();

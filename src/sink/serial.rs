@@ -11,7 +11,7 @@ use std::time::{Duration, Instant as Clock};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::link::Link;
-use super::refusal::{Judgement, Refusals};
+use super::refusal::{Asked, Judgement, Refusals};
 use super::{CONFIRM_AGAIN, Confirmer, Context, Delivery, count};
 use crate::config::Definition;
 use crate::config::options::{OptionFault, OptionKind, OptionSpec, joined};
@@ -87,7 +87,7 @@ impl Serial {
             serial: self,
             context,
             held: None,
-            attempts: 0,
+            asked: Asked::default(),
             pace: Backoff::new(RETRY.0, RETRY.1),
             line: Sparse::new(LINE_SPAN),
         };
@@ -118,7 +118,7 @@ struct Task {
     /// What is to be delivered next.
     held: Option<Delivery>,
     /// How often it was tried.
-    attempts: u32,
+    asked: Asked,
     pace: Backoff,
     line: Sparse,
 }
@@ -144,8 +144,7 @@ impl Task {
                         break;
                     }
                 }
-                End::Stopped => break,
-                End::Failed => return,
+                End::Stopped | End::Failed => break,
             }
         }
         while !*self.context.stop.borrow() && !self.confirmer.flush() {
@@ -159,7 +158,7 @@ impl Task {
         self.link.up();
         loop {
             if self.held.is_none() {
-                self.attempts = 0;
+                self.asked = Asked::default();
                 tokio::select! {
                     biased;
                     _ = self.context.stop.wait_for(|stop| *stop) => return End::Stopped,
@@ -197,14 +196,15 @@ impl Task {
         if self.context.passes_over(delivery.key) {
             return Outcome::Settled;
         }
-        self.attempts = self.attempts.saturating_add(1);
+        self.asked.attempts = self.asked.attempts.saturating_add(1);
         let (mut payload, mut frame) = (Vec::with_capacity(128), Vec::with_capacity(128));
         let message = self.context.message(delivery);
         self.serial.encoder.encode(&message, &mut payload);
         if let Err(reject) = self.serial.framing.frame(&payload, &mut frame) {
             let why = reject.to_string();
-            let attempts = self.attempts;
-            return match self.serial.refusals.judge(&self.context, &why, attempts) {
+            self.asked.refusals = self.asked.refusals.saturating_add(1);
+            let asked = self.asked;
+            return match self.serial.refusals.judge(&self.context, &why, asked) {
                 Judgement::GiveUp(refused) => {
                     self.confirmer.refuse(delivery.key, refused);
                     Outcome::Settled

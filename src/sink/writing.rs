@@ -2,7 +2,7 @@
 //!
 //! What it promises: records are written in order and in batches, whatever has come while the last
 //! one was written; a batch is confirmed when the writer says that it is safe, and is written again
-//! until then, or given up when the writer has nothing better to hope for. The thread may hang for
+//! until then, or refused when the writer has nothing better to hope for. The thread may hang for
 //! as long as a disk or a reader does: it holds nothing that others wait for.
 
 use std::pin::pin;
@@ -13,9 +13,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::link::Link;
+use super::refusal::{Asked, Judgement, Refusals};
 use super::{CONFIRM_AGAIN, Confirmer, Context, Delivery, count};
 use crate::encode::Encoder;
-use crate::event::{OutputKey, Value};
+use crate::event::Value;
 use crate::pace::{Backoff, Sparse, sleep_until_some};
 
 /// Outputs that are written at once, and about how much of them.
@@ -39,8 +40,7 @@ pub(super) struct Batch {
 pub(super) enum Failure {
     /// It may be later.
     Later(String),
-    /// It never will be, and that is no reason to keep it: it counts as refused, and no dead
-    /// letters are made of it.
+    /// It never will be: each of its outputs is refused, and `error.strategy` holds.
     Never(String),
 }
 
@@ -62,6 +62,7 @@ struct Job {
 pub(super) async fn run(
     context: Context,
     encoder: Encoder,
+    refusals: Refusals,
     mut writer: impl Writer,
     thread: &'static str,
 ) {
@@ -85,6 +86,7 @@ pub(super) async fn run(
         context,
         encoder,
         jobs,
+        refusals,
         pace: Backoff::new(RETRY.0, RETRY.1),
         line: Sparse::new(LINE_SPAN),
     };
@@ -97,6 +99,7 @@ struct Task {
     link: Link,
     encoder: Encoder,
     jobs: Sender<Job>,
+    refusals: Refusals,
     pace: Backoff,
     line: Sparse,
 }
@@ -122,6 +125,7 @@ impl Task {
                 let alike = rest.iter().position(is_other).unwrap_or(rest.len());
                 let (now, later) = rest.split_at(alike);
                 if !self.deliver(now).await {
+                    self.confirmer.flush();
                     return;
                 }
                 rest = later;
@@ -148,9 +152,10 @@ impl Task {
         all
     }
 
-    /// Tries until they are settled. False when told to stop before.
+    /// Tries until they are settled. False when the sink is to end before.
     async fn deliver(&mut self, all: &[Delivery]) -> bool {
         let mut rest = all;
+        let mut asked = Asked::default();
         loop {
             while let [first, later @ ..] = rest {
                 if !self.context.passes_over(first.key) {
@@ -166,17 +171,23 @@ impl Task {
             let Some(outcome) = self.attempt(batch).await else {
                 return false;
             };
+            asked.attempts = asked.attempts.saturating_add(1);
             match outcome {
                 Ok(()) => {
                     self.link.up();
                     rest.iter()
                         .for_each(|_| count(&self.context.metrics.delivered));
                     self.confirmer.confirm(last.key);
+                    self.refusals.reset();
                     break;
                 }
                 Err(Failure::Never(why)) => {
-                    self.give_up(rest.len(), last.key, &why);
-                    break;
+                    asked.refusals = asked.refusals.saturating_add(1);
+                    match self.refuse(rest, &why, asked) {
+                        Judgement::GiveUp(_) => break,
+                        Judgement::Again(wait) if !self.pause(wait).await => {}
+                        Judgement::Again(_) | Judgement::Fail => return false,
+                    }
                 }
                 Err(Failure::Later(why)) => {
                     self.link.down(&why);
@@ -210,12 +221,17 @@ impl Task {
         batch
     }
 
-    fn give_up(&mut self, outputs: usize, through: OutputKey, why: &str) {
-        if self.line.occurred(Clock::now()).is_some() {
-            tracing::error!(stream = self.context.name, "given up: {why}");
+    /// Each of `outputs` is refused; what is to be done with them is one judgement.
+    fn refuse(&mut self, outputs: &[Delivery], why: &str, asked: Asked) -> Judgement {
+        let mut last = Judgement::Fail;
+        for delivery in outputs {
+            last = self.refusals.judge(&self.context, why, asked);
+            match &last {
+                Judgement::GiveUp(refused) => self.confirmer.refuse(delivery.key, refused.clone()),
+                Judgement::Again(_) | Judgement::Fail => break,
+            }
         }
-        (0..outputs).for_each(|_| count(&self.context.metrics.refused));
-        self.confirmer.confirm(through);
+        last
     }
 
     /// Waits for leave to write. False when told to stop.

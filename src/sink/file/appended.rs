@@ -26,6 +26,9 @@ pub(super) struct Appended {
     pub(super) written_ms: Option<i64>,
     /// In which span of time it was last written.
     pub(super) period: i64,
+    /// It was written in another format or with other columns: it is as it was, and to be set
+    /// aside.
+    pub(super) is_foreign: bool,
 }
 
 impl Appended {
@@ -43,7 +46,7 @@ impl Appended {
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder {
-            fs::create_dir_all(folder).map_err(|error| cannot("make the folder of", &error))?;
+            make_folder(folder, sync).map_err(|error| cannot("make the folder of", &error))?;
         }
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
@@ -54,7 +57,13 @@ impl Appended {
         if !known.is_file() {
             return Err(cannot("append to", &"it is no regular file"));
         }
-        let whole = whole(&mut file, framing).map_err(|error| cannot("read", &error))?;
+        let begins = beginning(&mut file, head.len()).map_err(|error| cannot("read", &error))?;
+        let is_foreign = is_foreign(&begins, framing, head);
+        let whole = match is_foreign {
+            // Whatever it is, it is nothing that an interrupted write of ours has left.
+            true => known.len(),
+            false => whole(&mut file, framing).map_err(|error| cannot("read", &error))?,
+        };
         if whole < known.len() {
             let cut = known.len() - whole;
             file.set_len(whole)
@@ -62,22 +71,23 @@ impl Appended {
             let path = path.display();
             tracing::warn!("removed {cut} bytes of an interrupted write at the end of `{path}`");
         }
-        let begins = beginning(&mut file, head.len()).map_err(|error| cannot("read", &error))?;
         let mut opened = Appended {
             file,
             bytes: whole,
             sync,
-            head: begins,
+            head: head.to_vec(),
             written_ms: (whole > 0).then(|| modified_ms(&known)).flatten(),
             period: 0,
+            is_foreign,
         };
         if whole == 0 {
             opened
                 .begin(head)
                 .map_err(|error| cannot("write", &error))?;
-            if sync {
-                sync_folder(path).map_err(|error| cannot("make durable", &error))?;
-            }
+        }
+        if sync {
+            // Whoever made the file may have ended before this.
+            sync_folder(path).map_err(|error| cannot("make durable", &error))?;
         }
         Ok(opened)
     }
@@ -85,7 +95,6 @@ impl Appended {
     fn begin(&mut self, head: &[u8]) -> std::io::Result<()> {
         self.file.write_all(head)?;
         self.bytes = length(head);
-        self.head = head.to_vec();
         Ok(())
     }
 
@@ -139,10 +148,36 @@ fn modified_ms(known: &fs::Metadata) -> Option<i64> {
     i64::try_from(since.ok()?.as_millis()).ok()
 }
 
+/// Makes a folder, and sees to it that it is on the disk with all that had to be made for it.
+fn make_folder(folder: &Path, sync: bool) -> std::io::Result<()> {
+    let above = folder.ancestors().filter(|one| !one.as_os_str().is_empty());
+    let missing: Vec<&Path> = above.take_while(|one| !one.exists()).collect();
+    fs::create_dir_all(folder)?;
+    if sync {
+        missing.into_iter().try_for_each(sync_folder)?;
+    }
+    Ok(())
+}
+
+/// Whether a file that begins so was not written with `framing` and `head`. A power cut leaves zero
+/// bytes, and an interrupted write a part of the head.
+fn is_foreign(begins: &[u8], framing: Framing, head: &[u8]) -> bool {
+    let differs = begins.iter().zip(head).find(|(is, wanted)| is != wanted);
+    if let Some((is, _)) = differs {
+        return *is != 0;
+    }
+    match (begins.first(), framing) {
+        // Of CBOR: maps. No text in UTF-8 begins so.
+        (Some(first), Framing::Items) => !matches!(first, 0 | 0xA0..=0xBF),
+        (Some(first), Framing::Lines | Framing::QuotedLines) => matches!(first, 0x80..=0xBF),
+        (_, Framing::Unframed) | (None, _) => false,
+    }
+}
+
 fn beginning(file: &mut fs::File, bytes: usize) -> std::io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(0))?;
     let mut begins = Vec::new();
-    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    let bytes = u64::try_from(bytes.max(1)).unwrap_or(u64::MAX);
     file.take(bytes).read_to_end(&mut begins)?;
     Ok(begins)
 }

@@ -254,6 +254,33 @@ fn a_file_has_one_header_and_one_only() {
     assert_eq!(place.texts(), pairs(&expected));
 }
 
+/// Nothing of it is cut off, whatever it looks like to the new format.
+#[test]
+fn a_file_of_another_format_is_set_aside_as_it_is() {
+    let map = cbor::encode(&std::collections::BTreeMap::from([("a", "1\n")])).unwrap();
+    let text = b"{\"a\":\"5\\\" pipe\"}\n{\"a\":1}\n".as_slice();
+    for (before, format, head, records) in [
+        (text, "cbor", "", map.as_slice()),
+        (text, "csv", "a\n", b"1\n".as_slice()),
+        (&map, "json", "", b"{\"a\":2}\n"),
+        (&map, "csv", "a\n", b"1\n"),
+    ] {
+        let place = Place::new(format, &[]);
+        fs::create_dir_all(place.path().parent().unwrap()).unwrap();
+        fs::write(place.path(), before).unwrap();
+        let batch = Batch {
+            head: head.as_bytes().to_vec(),
+            records: records.to_vec(),
+        };
+        place.files().write(&batch).unwrap();
+        place.files().write(&batch).unwrap();
+        let now = [head.as_bytes(), records, records].concat();
+        let expected = [("out", now), ("out.000001", before.to_vec())];
+        let expected = expected.map(|(name, bytes)| (name.to_owned(), bytes));
+        assert_eq!(place.found(), expected, "{format}");
+    }
+}
+
 #[test]
 fn a_file_that_somebody_moves_is_begun_anew() {
     let place = Place::new("json", &[]);

@@ -122,7 +122,7 @@ impl Form {
         for (name, template) in &self.headers {
             let mut text = String::new();
             template.render_with(&message, &mut text, |_, into| into.push('x'));
-            let value = HeaderValue::from_str(&text).map_err(|_| {
+            let value = HeaderValue::from_bytes(text.as_bytes()).map_err(|_| {
                 let problem = "not a header value: a control character is in it";
                 OptionFault::new(format!("{HEADER}{name}"), problem)
             })?;
@@ -150,7 +150,8 @@ impl Form {
         });
         let mut headers = HeaderMap::new();
         for (name, template) in &self.headers {
-            let value = HeaderValue::from_str(&template.text(message));
+            // Umlauts may stand there (RFC 9110, section 5.5: `obs-text`); a line break may not.
+            let value = HeaderValue::from_bytes(template.text(message).as_bytes());
             let why = |_| format!("its values make no header {name}");
             headers.insert(name, value.map_err(why)?);
         }
@@ -180,8 +181,11 @@ impl Form {
             _ => self.encoder.encode_all(messages, &mut body),
         }
         let mut headers = HeaderMap::new();
-        let kind = HeaderValue::from_static(self.encoder.content_type());
-        headers.insert(CONTENT_TYPE, kind);
+        let kind = match self.is_list {
+            true => self.encoder.batch_content_type(),
+            false => self.encoder.content_type(),
+        };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Some(coding) = self.coding {
             let packed = coding.pack(&body);
             let packed = packed.map_err(|error| format!("cannot pack the body: {error}"))?;

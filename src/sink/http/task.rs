@@ -17,7 +17,7 @@ use crate::http::client::{Allowed, Client, Request};
 use crate::http::{retry_after, said};
 use crate::pace::{Backoff, Sparse, sleep_until_some};
 use crate::sink::link::Link;
-use crate::sink::refusal::{Judgement, Refusals};
+use crate::sink::refusal::{Asked, Judgement, Refusals};
 use crate::sink::{
     CONFIRM_AGAIN, Confirmer, Context, Delivery, TryRecvError, WHY_CHARS_MAX, count,
 };
@@ -101,7 +101,7 @@ impl Sending {
                 is_anew = true;
                 continue;
             }
-            let retry_after = retry_after(&answer.headers).map(|wait| wait.min(RETRY_AFTER_MAX));
+            let retry_after = retry_after(&answer.headers);
             let why: String = said(&answer).chars().take(WHY_CHARS_MAX).collect();
             return match answer.status.as_u16() {
                 200..=299 => Outcome::Delivered,
@@ -249,7 +249,7 @@ impl Task {
     }
 
     async fn settle(&mut self, mut part: Vec<Item>) -> Settled {
-        let mut attempts: u32 = 0;
+        let mut asked = Asked::default();
         loop {
             let Some(outcome) = self.attempt(&mut part).await else {
                 return Settled::Ended;
@@ -257,7 +257,7 @@ impl Task {
             let Some(last) = part.last().map(|item| item.delivery.key) else {
                 return Settled::All;
             };
-            attempts = attempts.saturating_add(1);
+            asked.attempts = asked.attempts.saturating_add(1);
             let metrics = &self.context.metrics;
             let wait = match outcome {
                 Outcome::Delivered => {
@@ -276,7 +276,8 @@ impl Task {
                 }
                 Outcome::Refused { why, .. } => {
                     self.link.up();
-                    match self.refuse(&part, &why, attempts) {
+                    asked.refusals = asked.refusals.saturating_add(1);
+                    match self.refuse(&part, &why, asked) {
                         Ok(None) => return Settled::All,
                         Ok(Some(wait)) => wait,
                         Err(Failed) => return Settled::Ended,
@@ -297,10 +298,10 @@ impl Task {
         &mut self,
         part: &[Item],
         why: &str,
-        attempts: u32,
+        asked: Asked,
     ) -> Result<Option<Duration>, Failed> {
         for item in part {
-            match self.refusals.judge(&self.context, why, attempts) {
+            match self.refusals.judge(&self.context, why, asked) {
                 Judgement::GiveUp(refused) => self.confirmer.refuse(item.delivery.key, refused),
                 Judgement::Again(wait) => return Ok(Some(wait)),
                 Judgement::Fail => return Err(Failed),
@@ -312,7 +313,8 @@ impl Task {
     fn next_wait(&mut self, why: &str, retry_after: Option<Duration>) -> Duration {
         self.link.down(why);
         count(&self.context.metrics.retries);
-        self.pace.wait().max(retry_after.unwrap_or_default())
+        let asked_for = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+        self.pace.wait().max(asked_for)
     }
 
     fn failed(&mut self, why: &str, retry_after: Option<Duration>) -> Duration {

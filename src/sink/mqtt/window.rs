@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::event::OutputKey;
+use crate::sink::refusal::Asked;
 use crate::sink::{Delivery, Refused};
 
 /// What may wait to be written: the client takes no more at a time, see [`crate::mqtt::Handle`].
@@ -18,8 +19,8 @@ const QUEUED_MAX: usize = 200;
 pub(super) struct Entry {
     pub(super) delivery: Delivery,
     pub(super) state: State,
-    /// How often it was sent.
-    pub(super) attempts: u32,
+    /// How often it was sent, and refused.
+    pub(super) asked: Asked,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +101,7 @@ impl Window {
         self.entries.push_back(Entry {
             delivery,
             state: State::Waiting,
-            attempts: 0,
+            asked: Asked::default(),
         });
     }
 
@@ -137,7 +138,7 @@ impl Window {
         self.queued.push_back(number);
         if let Some(entry) = number.and_then(|number| self.entry(number)) {
             entry.state = State::Sent;
-            entry.attempts = entry.attempts.saturating_add(1);
+            entry.asked.attempts = entry.asked.attempts.saturating_add(1);
         }
     }
 
