@@ -253,7 +253,7 @@ fn a_port_that_goes_within_a_message_costs_that_message_only() {
 #[test]
 fn what_came_before_a_message_that_fails_is_kept() {
     let io = Io::new();
-    let device = Device::new();
+    let mut device = Device::new();
     let reading = Reading::opened(&io, &device, "framing.first=keep error.strategy=fail");
     reading.released.send_replace(u64::MAX);
     device.say(b"{\"n\":1}\n{\"n\":2}\nno json\n{\"n\":3}\n");
