@@ -25,7 +25,13 @@ mod traffic;
 mod wait;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crossbeam::channel::bounded;
+use eventflux::daemon::{Door, Orders, Prepared, Refused, Reloaded, prepare};
 
 use crate::client::{Client, Packet, Version};
 use crate::daemon::Site;
@@ -542,7 +548,7 @@ fn kills_during_reloads_leave_one_configuration_and_lose_nothing() {
 }
 
 /// A stream that fails at its first line, beside one that is well.
-fn failing(parts: &Parts, folder: &std::path::Path) -> String {
+fn failing(parts: &Parts, folder: &Path) -> String {
     let path = folder.join("lines");
     std::fs::write(&path, "no object\n").unwrap();
     [
@@ -600,4 +606,128 @@ fn a_stream_that_fails_ends_the_daemon_where_that_is_wanted() {
     let sentence = "source Broken has failed, and 'application.on_fail' is `exit`";
     assert!(said.contains(sentence), "{said}");
     assert!(said.contains("stopping"), "{said}");
+}
+
+/// A daemon in this process, from a file of numbers to one of counts, whose configurations are
+/// what it is given.
+struct Inside {
+    site: Site,
+    door: Door,
+}
+
+impl Inside {
+    const NUMBERS: &str = "numbers";
+    const COUNTS: &str = "counts";
+
+    fn write(&self, poll_ms: u64, sync: bool) {
+        let sql = Inside::sql(&self.site.path("."), poll_ms, sync);
+        self.site.configure(&sql, "");
+    }
+
+    fn sql(folder: &Path, poll_ms: u64, sync: bool) -> String {
+        let path = |name: &str| folder.join(name).display().to_string();
+        format!(
+            "CREATE STREAM Numbers (n BIGINT) WITH ('type'='source', 'extension'='file', \
+             'format'='json', 'file.path'='{}', 'file.poll'='{poll_ms} ms');\n\
+             CREATE STREAM Counts (c BIGINT) WITH ('type'='sink', 'extension'='file', \
+             'file.path'='{}', 'file.sync'='{sync}');\n\
+             INSERT INTO Counts SELECT count(*) AS c FROM Numbers;\n",
+            path(Inside::NUMBERS),
+            path(Inside::COUNTS),
+        )
+    }
+
+    fn prepared(folder: &Path) -> Prepared {
+        let prepared = prepare(&folder.join("app.toml"), &|_| None);
+        prepared.unwrap()
+    }
+
+    /// What comes of asking for another configuration.
+    fn reload(
+        &self,
+        give: impl FnOnce() -> Prepared + Send + 'static,
+    ) -> Result<Reloaded, Refused> {
+        let door = self.door.clone();
+        let (tell, told) = bounded(1);
+        std::thread::spawn(move || {
+            let _ = tell.send(door.reload(move || Ok(give())));
+        });
+        told.recv_timeout(DEADLINE).unwrap()
+    }
+
+    fn append(&self, numbers: std::ops::Range<u64>) {
+        let lines: String = numbers.map(|n| format!("{{\"n\":{n}}}\n")).collect();
+        let mut options = std::fs::File::options();
+        let file = options.append(true).create(true);
+        let mut file = file.open(self.site.path(Inside::NUMBERS)).unwrap();
+        file.write_all(lines.as_bytes()).unwrap();
+    }
+
+    /// All numbers are counted, each once.
+    fn counts_to(&self, last: u64) {
+        let path = self.site.path(Inside::COUNTS);
+        let count = |line: &str| -> u64 {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            row["c"].as_u64().unwrap()
+        };
+        let read = || std::fs::read_to_string(&path).unwrap_or_default();
+        wait_until("the counts", || {
+            read().lines().count() >= usize::try_from(last).unwrap()
+        });
+        let counts: Vec<u64> = read().lines().map(count).collect();
+        assert_eq!(counts, (1..=last).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_change_that_cannot_be_made_to_its_end_is_taken_back_and_asked_for_again() {
+    const TOO_MUCH: usize = 65 << 20;
+    let site = Site::new("", "");
+    let (door, requests) = Door::new();
+    let inside = Inside { site, door };
+    inside.write(20, true);
+    let folder = inside.site.path(".");
+    let (stop, stopped) = bounded(1);
+    let first = Inside::prepared(&folder);
+    let daemon = std::thread::spawn(move || {
+        first.run(Orders {
+            requests,
+            ..Orders::only_stop(stopped)
+        })
+    });
+    inside.append(0..10);
+    inside.counts_to(10);
+    // What ends for the sake of a change that the log cannot take begins again as it was.
+    inside.write(21, false);
+    let given = folder.clone();
+    let refused = inside.reload(move || {
+        let mut prepared = Inside::prepared(&given);
+        let application = Arc::make_mut(&mut prepared.application);
+        let much = ("much".to_owned(), "x".repeat(TOO_MUCH));
+        application.streams[0].settings.push(much);
+        prepared
+    });
+    assert!(matches!(refused, Err(Refused::Pipeline(_))), "{refused:?}");
+    inside.append(10..20);
+    inside.counts_to(20);
+    // Whoever reads comes to grief.
+    let refused = inside.reload(|| panic!("as a test wants it"));
+    assert!(matches!(refused, Err(Refused::Unread)), "{refused:?}");
+    // What is in force is known all the same.
+    let given = folder.clone();
+    let refused = inside.reload(move || {
+        let mut prepared = Inside::prepared(&given);
+        prepared.settings.store.path = given.join("other");
+        prepared
+    });
+    let fixed = matches!(refused, Err(Refused::Fixed { key: "store.path" }));
+    assert!(fixed, "{refused:?}");
+    let given = folder.clone();
+    let changed = inside.reload(move || Inside::prepared(&given)).unwrap();
+    assert_eq!(changed.sources.restarted, ["Numbers"]);
+    assert_eq!(changed.sinks.restarted, ["Counts"]);
+    inside.append(20..30);
+    inside.counts_to(30);
+    drop(stop);
+    daemon.join().unwrap().unwrap();
 }

@@ -64,6 +64,10 @@ fn options(path: &Path, text: &str) -> Options {
             sink::serial::OPTIONS,
             INTAKE_OPTIONS,
         ];
+        if name == "error.strategy" {
+            options.set(name, OptionValue::Text(value.to_owned()), Layer::Sql);
+            continue;
+        }
         let is_meant = |spec: &&OptionSpec| spec.name == name;
         let spec = known.into_iter().flatten().find(is_meant).expect(name);
         let value = match spec.kind {
@@ -244,6 +248,21 @@ fn a_port_that_goes_within_a_message_costs_that_message_only() {
             reading.stop(&io);
         }
     }
+}
+
+#[test]
+fn what_came_before_a_message_that_fails_is_kept() {
+    let io = Io::new();
+    let device = Device::new();
+    let reading = Reading::opened(&io, &device, "framing.first=keep error.strategy=fail");
+    reading.released.send_replace(u64::MAX);
+    device.say(b"{\"n\":1}\n{\"n\":2}\nno json\n{\"n\":3}\n");
+    let mut rows = Vec::new();
+    reading.receive(&mut rows, 2);
+    assert_eq!(rows, [1, 2]);
+    let ended = async { tokio::time::timeout(DEADLINE, reading.task).await.unwrap() };
+    io.handle.block_on(ended).unwrap();
+    assert!(reading.arrivals.try_recv().is_err());
 }
 
 fn reports(reading: &mut Reading) -> (usize, usize) {

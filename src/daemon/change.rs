@@ -61,6 +61,9 @@ pub enum Refused {
          restart the daemon"
     )]
     Empty,
+    /// It could not be read to its end.
+    #[error("reading it has ended by itself, which is a bug: the log says more")]
+    Unread,
     /// The pipeline does not go over to it.
     #[error(transparent)]
     Pipeline(#[from] crate::pipeline::PipelineError),
@@ -128,19 +131,16 @@ struct Beginning {
 }
 
 impl Running {
-    /// Goes over to what was prepared, and tells what came of it.
+    /// Goes over to what was read, and tells what came of it.
     pub(super) fn reload(
         &mut self,
-        prepared: Result<Prepared, Failure>,
+        read: Result<Prepared, Refused>,
         answer: Option<Sender<Result<Reloaded, Refused>>>,
     ) {
-        let result = match prepared {
-            Ok(prepared) => self.change(prepared),
-            Err(failure) => {
-                tell_all(&failure.diagnostics, &failure.texts);
-                Err(Refused::Faulty(failure))
-            }
-        };
+        if let Err(Refused::Faulty(failure)) = &read {
+            tell_all(&failure.diagnostics, &failure.texts);
+        }
+        let result = read.and_then(|prepared| self.change(prepared));
         match &result {
             Ok(reloaded) => self.tell_changed(reloaded),
             Err(refused) => {
@@ -174,19 +174,19 @@ impl Running {
         let sources = parts(&self.crew.sources, &made_of(&next.sources));
         let sinks = parts(&self.crew.sinks, &made_of(&next.sinks));
         self.end_others(&next)?;
-        let before = self.in_force.take();
         let Changed {
             at,
             is_other,
             warnings,
             ..
-        } = match self.put(next) {
+        } = match self.put(&mut next) {
             Ok(changed) => changed,
             Err(refused) => {
-                self.go_back(before, &refused);
+                self.go_back(&refused);
                 return Err(refused);
             }
         };
+        self.in_force = Some(next);
         Ok(Reloaded {
             at,
             is_other,
@@ -197,19 +197,22 @@ impl Running {
     }
 
     /// What has ended for the sake of a change that did not come about begins again as it was.
-    fn go_back(&mut self, before: Option<InForce>, refused: &Refused) {
-        let Some(before) = before else { return };
+    fn go_back(&mut self, refused: &Refused) {
         if matches!(refused, Refused::Stopping) {
-            self.in_force = Some(before);
             return;
         }
+        let Some(mut before) = self.in_force.take() else {
+            return;
+        };
         tracing::warn!("going back to the configuration before");
-        match self.put(before) {
+        match self.put(&mut before) {
             Ok(_) | Err(Refused::Stopping) => {}
             Err(error) => tracing::error!(
                 "sources and sinks that were to change stand still until the next reload: {error}"
             ),
         }
+        // Also when they stand still: what may change next is measured by it.
+        self.in_force = Some(before);
     }
 
     /// Refuses an application that must not give up state and would, while nothing has ended yet.
@@ -256,11 +259,11 @@ impl Running {
 
     /// Has the pipeline go over to a configuration, and starts what is not there yet. Those that
     /// are there and do not stay have ended.
-    pub(super) fn put(&mut self, mut next: InForce) -> Result<Changed, Refused> {
+    pub(super) fn put(&mut self, next: &mut InForce) -> Result<Changed, Refused> {
         let (answer, answered) = bounded(1);
         let mut beginning = Beginning::default();
-        let sources = self.sources_to_be(&next, &mut beginning);
-        let sinks = self.sinks_to_be(&next, &mut beginning);
+        let sources = self.sources_to_be(next, &mut beginning);
+        let sinks = self.sinks_to_be(next, &mut beginning);
         let change = Change {
             limits: limits(&next.settings),
             disk: disk(&next.settings, next.wanted.clone()),
@@ -283,8 +286,7 @@ impl Running {
             tracing::warn!("{warning}");
         }
         self.take_settings(&next.settings);
-        self.begin(&mut next, &mut beginning, &mut changed.marks);
-        self.in_force = Some(next);
+        self.begin(next, &mut beginning, &mut changed.marks);
         Ok(changed)
     }
 

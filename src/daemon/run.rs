@@ -129,8 +129,12 @@ impl Prepared {
         let mut disk = disk(&self.settings, wanted.clone());
         let opened = first_open(&mut disk, &metrics, &orders.stop)?;
         let mut running = Running::start(&self, disk, opened, metrics, orders)?;
-        match running.put(InForce::new(self)) {
-            Ok(_) => tracing::info!("ready after {} ms", began.elapsed().as_millis()),
+        let mut first = InForce::new(self);
+        match running.put(&mut first) {
+            Ok(_) => {
+                running.in_force = Some(first);
+                tracing::info!("ready after {} ms", began.elapsed().as_millis());
+            }
             // Whoever tells the daemon to stop before it has begun does not want to hear more.
             Err(Refused::Stopping) => {}
             Err(refused) => tracing::error!("nothing was started: {refused}"),
@@ -270,28 +274,24 @@ impl Running {
     fn until(mut self) -> Result<Outcome, DaemonError> {
         let mut told = String::new();
         let mut failed = None;
-        let (done, prepared) = bounded(1);
-        let mut is_preparing = false;
+        let mut reading: Option<Reading> = None;
         while failed.is_none() && !self.ends.told && self.ends.result.is_none() {
-            let idle = never();
-            let requests = if is_preparing {
-                &idle
-            } else {
-                &self.orders.requests
+            let (no_request, nothing_read) = (never(), never());
+            let (requests, read) = match &reading {
+                Some(reading) => (&no_request, &reading.read),
+                None => (&self.orders.requests, &nothing_read),
             };
             select! {
                 recv(self.ends.ended) -> result => self.ends.result = Some(finished(result)),
                 recv(self.orders.stop) -> _ => self.ends.told = true,
                 recv(self.crew.failed) -> name => failed = name.ok().filter(|_| self.exits()),
                 recv(requests) -> request => match request {
-                    Ok(request) => is_preparing = self.prepare(request, &done),
+                    Ok(request) => reading = Some(self.read(request)),
                     Err(_) => self.orders.requests = never(),
                 },
-                recv(prepared) -> one => {
-                    is_preparing = false;
-                    if let Ok((prepared, answer)) = one {
-                        self.reload(prepared, answer);
-                    }
+                recv(read) -> read => {
+                    let answer = reading.take().and_then(|reading| reading.answer);
+                    self.reload(read.unwrap_or(Err(Refused::Unread)), answer);
                 }
                 default(STATUS_EVERY) => self.crew.counted.tell_news(&mut told),
             }
@@ -312,19 +312,20 @@ impl Running {
         in_force.is_some_and(|one| one.settings.application.on_fail == OnFail::Exit)
     }
 
-    /// Has a configuration read and checked. Whether that goes on.
-    fn prepare(&self, request: Request, done: &Sender<Ready>) -> bool {
+    /// Has a configuration read and checked.
+    fn read(&self, request: Request) -> Reading {
         tracing::info!("reading the configuration anew");
-        let done = done.clone();
         let Request { prepare, answer } = request;
+        let (done, read) = bounded(1);
         let spawned = thread("prepare", &self.crew.working, move || {
             // The daemon may have ended meanwhile.
-            let _ = done.send((prepare(), answer));
+            let _ = done.send(prepare().map_err(Refused::Faulty));
         });
-        if let Err(error) = &spawned {
-            tracing::error!("the configuration is not reloaded: {error}");
+        if let Err(error) = spawned {
+            // What would have told is gone, and that says it.
+            tracing::error!("the configuration is not read: {error}");
         }
-        spawned.is_ok()
+        Reading { read, answer }
     }
 
     /// Drains and ends.
@@ -365,11 +366,12 @@ impl Running {
     }
 }
 
-/// A configuration that was read, and who asked for it.
-type Ready = (
-    Result<Prepared, Failure>,
-    Option<Sender<Result<Reloaded, Refused>>>,
-);
+/// A configuration that is being read, and who asked for it.
+struct Reading {
+    /// Closes without a word when whoever reads it comes to grief.
+    read: Receiver<Result<Prepared, Refused>>,
+    answer: Option<Sender<Result<Reloaded, Refused>>>,
+}
 
 fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
     tokio::runtime::Builder::new_current_thread()

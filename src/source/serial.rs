@@ -156,8 +156,8 @@ impl Task {
                         break;
                     }
                 }
-                End::Stopped => break,
-                End::Failed => return,
+                // What came before the message that failed is durable all the same.
+                End::Stopped | End::Failed => break,
             }
         }
         if !self.intake.drain(self.context.stop_within).await {
@@ -278,6 +278,7 @@ impl Task {
                 self.intake.offer();
             }
             if self.intake.is_full(bytes.len()) {
+                self.intake.heard(bytes.len());
                 self.intake
                     .drop(Dropped::QueueFull, "a device does not wait");
                 continue;

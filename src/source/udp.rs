@@ -191,6 +191,7 @@ fn take(
     fills: &[(usize, Value)],
 ) -> Result<(), Failed> {
     if intake.is_full(bytes.len()) {
+        intake.heard(bytes.len());
         intake.drop(Dropped::QueueFull, "a datagram");
         return Ok(());
     }

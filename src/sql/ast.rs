@@ -28,6 +28,8 @@ pub(crate) enum Statement {
     CreateAggregation(Box<CreateAggregation>),
     Query(Box<Query>),
     Partition(Partition),
+    /// One that is not understood and would have defined this.
+    Lost(String),
 }
 
 /// `CREATE STREAM name (columns) WITH (properties)`.

@@ -102,6 +102,7 @@ impl Statements<'_> {
             let fault = Diagnostic::error(self.path, place_of(token.span), message);
             let hint = "use IN (…), or several queries";
             self.diagnostics.push(fault.with_hint(hint));
+            self.found.extend(lost(piece));
             return;
         }
         if self.open.is_none() && begins_with(piece, "PARTITION") {
@@ -122,7 +123,10 @@ impl Statements<'_> {
                     Some(body) => body.take(self.path, statement, &mut self.diagnostics),
                     None => self.found.push(statement),
                 },
-                Err(diagnostic) => self.diagnostics.push(diagnostic),
+                Err(diagnostic) => {
+                    self.diagnostics.push(diagnostic);
+                    self.found.extend(lost(statement));
+                }
             }
         }
         if ended.is_some() {
@@ -141,6 +145,20 @@ impl Statements<'_> {
                 body.partition.map(Statement::Partition)
             }));
         }
+    }
+}
+
+/// What a statement that is not understood would have defined, so that whoever reads that is not
+/// blamed.
+fn lost(statement: &[TokenWithSpan]) -> Option<Statement> {
+    let mut words = statement.iter().filter(|token| !is_space(token));
+    let verb = words.next()?;
+    if !is_word(verb, "CREATE") && !is_word(verb, "INSERT") {
+        return None;
+    }
+    match &words.nth(1)?.token {
+        Token::Word(name) => Some(Statement::Lost(name.value.clone())),
+        _ => None,
     }
 }
 

@@ -101,6 +101,9 @@ pub(super) struct Follower {
     known: Vec<Place>,
     /// In the order in which they are read.
     files: Vec<Followed>,
+    /// What was let go and still exists, the latest at the end: it may get its name back, after a
+    /// disk that was away say, and is not to be read once more.
+    left: Vec<Place>,
     /// What cannot be read, and why, so that it is said once.
     refused: BTreeMap<PathBuf, String>,
     is_first: bool,
@@ -137,6 +140,7 @@ impl Follower {
             manner,
             known: marks::places(marks),
             files: Vec::new(),
+            left: Vec::new(),
             refused: BTreeMap::new(),
             is_first: true,
             has_too_many: false,
@@ -147,7 +151,7 @@ impl Follower {
     /// The marks of all files, those of former runs included: what is not marked anew now and then
     /// falls out of the log.
     pub(super) fn marks(&self) -> Vec<DeliveryMark> {
-        let known = self.known.iter().copied();
+        let known = self.known.iter().chain(&self.left).copied();
         let followed = self.files.iter().map(Followed::place);
         let all = known.chain(followed);
         all.flat_map(|place| [place.name(), place.mark()]).collect()
@@ -322,7 +326,24 @@ impl Follower {
                 }
             }
             *new = left;
+            if by_inode {
+                new.retain(|candidate| !self.take_up(candidate, now, step));
+            }
         }
+    }
+
+    /// Goes on with a file that was let go, if this is one. By its inode only: other files may well
+    /// have the same content.
+    fn take_up(&mut self, candidate: &Candidate, now: Instant, step: &mut Step) -> bool {
+        let is_it = |place: &Place| {
+            place.inode == candidate.key.1 && opened_at(&candidate.path, place).is_some()
+        };
+        let Some(index) = self.left.iter().rposition(is_it) else {
+            return false;
+        };
+        let place = self.left.remove(index);
+        self.go_on(&candidate.path, &place, now, step, true);
+        true
     }
 
     /// Looks for files of former runs under names that are not meant: what was rotated while we
@@ -390,6 +411,7 @@ impl Follower {
         };
         let known = self.known.len();
         self.known.retain(|place| place.inode != candidate.key.1);
+        self.left.retain(|place| place.inode != candidate.key.1);
         let Some(slot) = self.free_slot() else {
             return;
         };
@@ -420,16 +442,19 @@ impl Follower {
         self.files.push(followed);
     }
 
-    /// A slot that nobody has; of the places of former runs, the oldest gives way.
+    /// A slot that nobody has; of the places of files that are not followed, the oldest gives way,
+    /// those that were let go first.
     fn free_slot(&mut self) -> Option<u16> {
         let slots = (0..).take(FILES_MAX);
         let taken = |slot: u16| {
             self.files.iter().any(|file| file.slot == slot)
                 || self.known.iter().any(|place| place.slot == slot)
+                || self.left.iter().any(|place| place.slot == slot)
         };
         let mut free = slots.into_iter().filter(|slot| !taken(*slot));
         match free.next() {
             Some(slot) => Some(slot),
+            None if !self.left.is_empty() => Some(self.left.remove(0).slot),
             None if self.known.is_empty() => None,
             None => Some(self.known.remove(0).slot),
         }
@@ -449,6 +474,9 @@ impl Follower {
                 step.notes.push(Note::Incomplete(path.clone(), bytes));
             }
             step.notes.push(Note::LetGo(path));
+            if !file.is_deleted() {
+                self.left.push(file.place());
+            }
         }
         self.files.retain(|file| !is_left(file));
     }
@@ -469,6 +497,13 @@ impl Followed {
             offset,
             check,
         }
+    }
+
+    /// Whether no name leads to it any more: its inode is free for another then.
+    fn is_deleted(&self) -> bool {
+        self.file
+            .metadata()
+            .is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
     /// Reads on, no more than the budget allows. Whether there is more.

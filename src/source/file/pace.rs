@@ -7,15 +7,11 @@ use tokio::time::Instant;
 use crate::config::Definition;
 use crate::config::options::OptionFault;
 use crate::decode::Decoder;
-use crate::event::{Batch, Type, Value};
+use crate::event::{Batch, TimeFormat, Type};
 
-/// How the time of a row is written.
-#[derive(Clone, Copy, Debug)]
-enum Written {
-    /// So many units to a second.
-    Number(i64),
-    Iso8601,
-}
+/// A longer wait than this is none that was meant: a clock that was not set yet, or an hour without
+/// rows. The pace begins anew behind it.
+const WAIT_MAX: Duration = Duration::from_secs(3_600);
 
 /// Lets lines go by as their rows' time did.
 #[derive(Debug)]
@@ -23,7 +19,7 @@ pub(super) struct Pace {
     decoder: Decoder,
     rows: Batch,
     column: usize,
-    written: Written,
+    format: TimeFormat,
     speed: u32,
     /// The time of the first row, and when it was taken.
     began: Option<(i64, Instant)>,
@@ -62,21 +58,14 @@ impl Pace {
         let Some(column) = definition.column("timestamp.field", &types)? else {
             return fault("`rows` needs 'timestamp.field', the column with the time of a row");
         };
-        let written = match options.text("timestamp.format") {
-            Some("s") => Written::Number(1),
-            Some("ms") | None => Written::Number(1_000),
-            Some("us") => Written::Number(1_000_000),
-            Some("ns") => Written::Number(1_000_000_000),
-            Some("iso8601") => Written::Iso8601,
-            Some(_) => {
-                return fault("`rows` reads times in s, ms, us, ns and iso8601, and no patterns");
-            }
-        };
+        let named = options.text("timestamp.format").unwrap_or("ms");
+        let times =
+            TimeFormat::named(named).map_err(|why| OptionFault::new("timestamp.format", why))?;
         Ok(Some(Pace {
             decoder: Decoder::new(format, options, schema, taken)?,
             rows: Batch::new(schema.width()),
             column,
-            written,
+            format: times,
             speed: options
                 .integer("file.speed")
                 .and_then(|speed| u32::try_from(speed).ok())
@@ -90,41 +79,67 @@ impl Pace {
         self.rows = Batch::new(self.rows.width());
         self.decoder.decode(line, &mut self.rows).ok()?;
         let first = self.rows.rows().row(0)?;
-        let time_us = self.written.micros(first.values.get(self.column)?)?;
-        let (first_us, at) = *self.began.get_or_insert_with(|| (time_us, Instant::now()));
-        let passed_us = u64::try_from(time_us.saturating_sub(first_us)).unwrap_or(0);
-        at.checked_add(Duration::from_micros(passed_us) / self.speed)
+        let time_ms = self.format.read(first.values.get(self.column)?)?.0;
+        Some(self.due_at(time_ms, Instant::now()))
     }
-}
 
-impl Written {
-    fn micros(self, value: &Value) -> Option<i64> {
-        match (self, value) {
-            (Written::Number(per_second), Value::Int(time)) => {
-                let micros = i128::from(*time) * 1_000_000 / i128::from(per_second);
-                i64::try_from(micros).ok()
+    /// When a row of this time is due.
+    fn due_at(&mut self, time_ms: i64, now: Instant) -> Instant {
+        let (first_ms, began) = *self.began.get_or_insert((time_ms, now));
+        let passed_ms = u64::try_from(time_ms.saturating_sub(first_ms)).unwrap_or(0);
+        let passed = Duration::from_millis(passed_ms) / self.speed;
+        match began.checked_add(passed) {
+            Some(due) if due.saturating_duration_since(now) <= WAIT_MAX => due,
+            Some(_) | None => {
+                self.began = Some((time_ms, now));
+                now
             }
-            (Written::Number(1), Value::Float(time)) => whole(time * 1e6),
-            (Written::Number(1_000), Value::Float(time)) => whole(time * 1e3),
-            (Written::Number(1_000_000), Value::Float(time)) => whole(*time),
-            (Written::Number(_), Value::Float(time)) => whole(time / 1e3),
-            (Written::Iso8601, Value::Str(text)) => {
-                let zoned = text.parse::<jiff::Timestamp>();
-                let time = zoned.or_else(|_| {
-                    let civil = text.parse::<jiff::civil::DateTime>()?;
-                    Ok(civil.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp())
-                });
-                time.map_err(|_: jiff::Error| ())
-                    .ok()
-                    .map(jiff::Timestamp::as_microsecond)
-            }
-            (Written::Number(_) | Written::Iso8601, _) => None,
         }
     }
 }
 
-fn whole(micros: f64) -> Option<i64> {
-    Duration::try_from_secs_f64(micros / 1e6)
-        .ok()
-        .and_then(|since| i64::try_from(since.as_micros()).ok())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::options::{Layer, OptionValue, Options};
+    use crate::event::{Field, Schema};
+
+    #[test]
+    fn rows_go_by_as_their_times_did_but_none_waits_for_ever() {
+        let mut options = Options::default();
+        for (name, text) in [
+            ("file.pace", "rows"),
+            ("timestamp.field", "t"),
+            ("timestamp.format", "%Y-%m-%d %H:%M:%S"),
+        ] {
+            options.set(name, OptionValue::Text(text.to_owned()), Layer::Sql);
+        }
+        let schema = Schema::new(vec![Field {
+            name: "t".to_owned(),
+            ty: Type::String,
+        }]);
+        let definition = Definition {
+            stream: "S",
+            extension: "file",
+            format: "json",
+            options: &options,
+            schema: &schema,
+            client_id: "",
+        };
+        let mut pace = Pace::new(&definition, true, &[]).unwrap().unwrap();
+        let begin = Instant::now();
+        let mut due = |time: &str| {
+            let due = pace.due(format!(r#"{{"t":"{time}"}}"#).as_bytes());
+            due.map(|due| due.saturating_duration_since(begin).as_secs())
+        };
+        // A gateway without a battery: its first rows are of 1970.
+        assert_eq!(due("1970-01-01 00:00:00"), Some(0));
+        assert_eq!(due("1970-01-01 00:00:07"), Some(7));
+        assert_eq!(due("2026-05-01 12:00:00"), Some(0));
+        assert_eq!(due("2026-05-01 12:00:30"), Some(30));
+        assert_eq!(due("9999-01-01 00:00:00"), Some(0));
+        // What lies behind is due at once.
+        assert_eq!(due("2026-05-01 12:00:40"), Some(0));
+        assert_eq!(due("no time"), None);
+    }
 }

@@ -165,7 +165,7 @@ impl Received<'_> {
             discard(body).await;
             return self.hand_over(Err((reject, Vec::new())), None).await;
         }
-        let wanted = u32::try_from(declared.unwrap_or(bytes_max)).unwrap_or(u32::MAX);
+        let wanted = room_for(declared, self.coding, bytes_max);
         let room = Arc::clone(&self.route.room).acquire_many_owned(wanted);
         let Ok(Ok(room)) = timeout_at(until, room).await else {
             return full();
@@ -274,6 +274,16 @@ impl Received<'_> {
     }
 }
 
+/// The room that a body of `declared` bytes takes, if it says how many. Unpacked, a small one may
+/// be as large as any.
+fn room_for(declared: Option<usize>, coding: Option<Coding>, bytes_max: usize) -> u32 {
+    let bytes = match coding {
+        Some(_) => bytes_max,
+        None => declared.unwrap_or(bytes_max),
+    };
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
 enum Collected {
     Whole(Vec<u8>),
     /// More than allowed; this is the beginning.
@@ -335,4 +345,22 @@ fn with(mut reply: Reply, name: HeaderName, value: &'static str) -> Reply {
         .headers_mut()
         .insert(name, HeaderValue::from_static(value));
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packed_body_has_room_for_what_it_may_become() {
+        for (declared, coding, expected) in [
+            (Some(7), None, 7),
+            (None, None, 1_000),
+            (Some(7), Some(Coding::Gzip), 1_000),
+            (None, Some(Coding::Zstd), 1_000),
+        ] {
+            let room = room_for(declared, coding, 1_000);
+            assert_eq!(room, expected, "{declared:?} {coding:?}");
+        }
+    }
 }

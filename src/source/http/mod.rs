@@ -255,10 +255,11 @@ impl Task {
         };
         self.posted.close();
         match end {
-            End::Stopped => {
+            // Those before the one that failed still wait for their answers.
+            End::Stopped | End::Failed => {
                 self.intake.drain(self.context.stop_within).await;
             }
-            End::Gone | End::Failed => {}
+            End::Gone => {}
         }
     }
 
@@ -330,7 +331,7 @@ impl Task {
         }
         let taken = match &posted.body {
             Ok(body) => self.intake.take(body, &posted.fills, posted.mark),
-            Err((reject, bytes)) => self.intake.reject(reject.clone(), bytes),
+            Err((reject, bytes)) => self.intake.refuse(reject.clone(), bytes, posted.mark),
         };
         let Ok(ordinal) = taken else {
             say(posted, Verdict::Failed);

@@ -294,8 +294,12 @@ struct Task {
 
 impl Task {
     async fn run(mut self) {
-        if let Err(End::Stopped) = self.poll().await {
-            self.intake.drain(self.context.stop_within).await;
+        match self.poll().await {
+            // The stream may have failed; what came before is durable all the same.
+            Ok(()) | Err(End::Stopped) => {
+                self.intake.drain(self.context.stop_within).await;
+            }
+            Err(End::Gone) => {}
         }
     }
 

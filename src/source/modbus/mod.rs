@@ -190,8 +190,8 @@ impl Modbus {
                     tracing::info!(stream = task.name, port = %port.path().display(), "opened");
                     match task.attend(port, &mut context).await {
                         End::Lost(why) => why,
-                        End::Stopped => break,
-                        End::Failed => return,
+                        // What came before the message that failed is durable all the same.
+                        End::Stopped | End::Failed => break,
                     }
                 }
                 Err(error) => error.to_string(),
@@ -330,6 +330,7 @@ impl Task {
             self.intake.offer();
         }
         if self.intake.is_full(row.len()) {
+            self.intake.heard(row.len());
             self.intake.drop(Dropped::QueueFull, "a poll does not wait");
             return Ok(());
         }

@@ -67,7 +67,10 @@ pub(super) async fn read(
     let why = loop {
         let frame_at = deframer.deadline().map(Instant::from_std);
         let idle_at = manner.idle_after.map(|after| heard_at + after);
+        // Reading comes first: after a wait for whoever takes frames, what has come meanwhile
+        // says that the far side is not silent.
         tokio::select! {
+            biased;
             read = stream.read(&mut buffer) => match read {
                 Ok(0) => {
                     if manner.framing.is_timed() {
@@ -116,4 +119,46 @@ async fn give(deframer: &mut Deframer, name: &Value, to: &mpsc::Sender<Heard>) -
 
 fn now() -> std::time::Instant {
     std::time::Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::config::options::Options;
+
+    /// Who listens is slower than the far side may be silent: what came meanwhile is read all the
+    /// same, before the silence counts.
+    #[tokio::test(start_paused = true)]
+    async fn a_pipeline_that_is_behind_is_no_silence() {
+        const LINES: usize = 20;
+        let manner = Manner {
+            framing: Framing::from_options(&Options::default()).unwrap(),
+            idle_after: Some(Duration::from_secs(1)),
+        };
+        let (mut far, near) = tokio::io::duplex(2);
+        let (to, mut heard) = mpsc::channel(1);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        tokio::spawn(read(near, peer, manner, to));
+        tokio::spawn(async move {
+            for _ in 0..LINES {
+                far.write_all(b"x\n").await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        });
+        let mut lines = 0;
+        loop {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            match heard.recv().await.unwrap() {
+                Heard::Began(_) => {}
+                Heard::Frames(_, frames) => lines += frames.len(),
+                Heard::Ended { why, .. } => {
+                    assert!(why.contains("tcp.idle_timeout"), "{why}");
+                    break;
+                }
+            }
+        }
+        assert_eq!(lines, LINES);
+    }
 }

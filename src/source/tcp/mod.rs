@@ -87,6 +87,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// How long a connection and its encryption may take to be made.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// An address that does not answer is given so long before the next one is tried, if there is one.
+const ADDRESS_WITHIN: Duration = Duration::from_secs(3);
 /// After so much silence the system asks whether the far side is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// What connections have to say and nobody has taken yet; each holds what one read gave.
@@ -310,7 +312,6 @@ impl Task {
     async fn connect(&mut self, far: &Arc<Far>) -> Ended {
         let mut pace = Backoff::new(RETRY.0, RETRY.1);
         loop {
-            let began = Instant::now();
             let (far, manner, to) = (Arc::clone(far), self.manner.clone(), self.to.clone());
             let at = format!("{}:{}", far.host, far.port);
             self.connections.spawn(async move {
@@ -324,12 +325,13 @@ impl Task {
                     Err(why) => _ = to.send(never_made(None, why)).await,
                 }
             });
-            let why = match self.until_ended().await {
-                Ok(why) => why,
+            let (why, stood) = match self.until_ended().await {
+                Ok(ended) => ended,
                 Err(ended) => return ended,
             };
             self.intake.down(&why);
-            if began.elapsed() >= STABLE_AFTER {
+            // One that is only made after long was not good for it.
+            if stood.is_some_and(|stood| stood >= STABLE_AFTER) {
                 pace.reset();
             }
             let wait = pace.wait();
@@ -343,8 +345,10 @@ impl Task {
         }
     }
 
-    /// Takes what the one connection says until it has ended; why it has.
-    async fn until_ended(&mut self) -> Result<String, Ended> {
+    /// Takes what the one connection says until it has ended; why it has, and how long it stood
+    /// if it was ever made.
+    async fn until_ended(&mut self) -> Result<(String, Option<Duration>), Ended> {
+        let mut made_at: Option<Instant> = None;
         loop {
             let heard = tokio::select! {
                 Some(heard) = self.heard.recv() => heard,
@@ -355,13 +359,15 @@ impl Task {
                 Heard::Began(peer) => {
                     tracing::info!(stream = self.name, "connected to {peer}");
                     self.intake.up();
+                    made_at = Some(Instant::now());
                 }
                 Heard::Frames(..) => {}
                 Heard::Ended { why, .. } => {
                     let why = why.clone();
+                    let stood = made_at.map(|at| at.elapsed());
                     self.take(heard).await?;
                     while self.connections.join_next().await.is_some() {}
-                    return Ok(why);
+                    return Ok((why, stood));
                 }
             }
             self.take(heard).await?;
@@ -372,17 +378,17 @@ impl Task {
         match heard {
             Heard::Began(_) => {}
             Heard::Frames(peer, frames) => {
-                for frame in frames {
+                let mut frames = frames.into_iter();
+                while let Some(frame) = frames.next() {
                     let bytes = frame.bytes().len();
-                    if self.intake.is_full(bytes) {
-                        tokio::select! {
-                            is_there = self.intake.room(bytes) => {
-                                if !is_there {
-                                    return Err(Ended);
-                                }
-                            }
-                            _ = self.stop.wait_for(|stop| *stop) => return Err(Ended),
-                        }
+                    let has_room = tokio::select! {
+                        biased;
+                        is_there = self.intake.room(bytes) => is_there,
+                        _ = self.stop.wait_for(|stop| *stop) => false,
+                    };
+                    if !has_room {
+                        self.take_last(&peer, std::iter::once(frame).chain(frames))?;
+                        return Err(Ended);
                     }
                     self.take_frame(frame, &peer)?;
                 }
@@ -420,14 +426,28 @@ impl Task {
             let Heard::Frames(peer, frames) = heard else {
                 continue;
             };
-            for frame in frames {
-                if self.intake.is_full(frame.bytes().len()) {
-                    self.intake.drop(Dropped::QueueFull, "a frame, at the end");
-                } else if self.take_frame(frame, &peer).is_err() {
-                    return;
-                }
+            if self.take_last(&peer, frames.into_iter()).is_err() {
+                return;
             }
         }
+    }
+
+    /// Takes what there is room for; nobody waits for room any more.
+    fn take_last(
+        &mut self,
+        peer: &Value,
+        frames: impl Iterator<Item = Frame>,
+    ) -> Result<(), Failed> {
+        for frame in frames {
+            let bytes = frame.bytes().len();
+            if self.intake.is_full(bytes) {
+                self.intake.heard(bytes);
+                self.intake.drop(Dropped::QueueFull, "a frame, at the end");
+            } else {
+                self.take_frame(frame, peer)?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until then. False when the source is to end.
@@ -471,18 +491,10 @@ impl Far {
     async fn open(&self) -> Result<(TcpStream, SocketAddr, Option<Encryption>), String> {
         let encryption = self.encryption()?;
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
-        let addresses = found.map_err(|error| error.to_string())?;
-        let mut failure = "the host has no address".to_owned();
-        for at in addresses {
-            match TcpStream::connect(at).await {
-                Ok(stream) => {
-                    keep_alive(&stream);
-                    return Ok((stream, at, encryption));
-                }
-                Err(error) => failure = error.to_string(),
-            }
-        }
-        Err(failure)
+        let addresses: Vec<SocketAddr> = found.map_err(|error| error.to_string())?.collect();
+        let (stream, at) = first_of(&addresses).await?;
+        keep_alive(&stream);
+        Ok((stream, at, encryption))
     }
 
     fn encryption(&self) -> Result<Option<Encryption>, String> {
@@ -496,6 +508,24 @@ impl Far {
         };
         Ok(Some((config, name)))
     }
+}
+
+/// A connection to the first address that answers; one that swallows everything does not hide the
+/// next.
+async fn first_of(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), String> {
+    let mut failure = "the host has no address".to_owned();
+    for (number, at) in (1..).zip(addresses) {
+        let patience = match number == addresses.len() {
+            true => CONNECT_WITHIN,
+            false => ADDRESS_WITHIN,
+        };
+        match timeout(patience, TcpStream::connect(at)).await {
+            Ok(Ok(stream)) => return Ok((stream, *at)),
+            Ok(Err(error)) => failure = error.to_string(),
+            Err(_) => failure = "it does not answer".to_owned(),
+        }
+    }
+    Err(failure)
 }
 
 async fn encrypt(
@@ -527,4 +557,29 @@ fn never_made(peer: Option<SocketAddr>, why: String) -> Heard {
 fn keep_alive(stream: &TcpStream) {
     let asks = TcpKeepalive::new().with_time(KEEP_ALIVE);
     let _ = SockRef::from(stream).set_tcp_keepalive(&asks);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_swallows_everything_does_not_hide_the_next() {
+        // A queue that is full: the system answers no more who would connect.
+        let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let full = full.unwrap();
+        let any: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0));
+        full.bind(&any.into()).unwrap();
+        full.listen(0).unwrap();
+        let black_hole = full.local_addr().unwrap().as_socket().unwrap();
+        let mut waiting = Vec::new();
+        let moment = Duration::from_millis(200);
+        while let Ok(made) = timeout(moment, TcpStream::connect(black_hole)).await {
+            waiting.push(made.unwrap());
+        }
+        let open = TcpListener::bind(any).await.unwrap();
+        let addresses = [black_hole, open.local_addr().unwrap()];
+        let found = timeout(CONNECT_WITHIN, first_of(&addresses)).await.unwrap();
+        assert_eq!(found.unwrap().1, addresses[1]);
+    }
 }

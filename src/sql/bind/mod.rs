@@ -158,6 +158,9 @@ impl Binder<'_> {
             }),
             Statement::Query(query) => flatten::query(path, query, None, &BTreeMap::new(), work),
             Statement::Partition(partition) => self.partition(path, partition, work),
+            Statement::Lost(name) => {
+                self.failed.insert(name.clone());
+            }
         }
     }
 

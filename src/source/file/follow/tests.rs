@@ -149,6 +149,34 @@ fn a_renamed_file_is_read_to_its_end_first() {
 }
 
 #[test]
+fn a_file_that_gets_its_name_back_is_read_on() {
+    for is_restarted in [false, true] {
+        let mut site = plain("a.log");
+        site.append("a.log", "1\n2\n");
+        site.read();
+        // As when the disk goes on which it lies.
+        site.rename("a.log", "away");
+        site.read();
+        site.now += Duration::from_secs(6);
+        site.read();
+        assert!(site.notes.contains(&Note::LetGo(site.path("a.log"))));
+        site.append("away", "3\n");
+        if is_restarted {
+            site.restart(0);
+        }
+        site.rename("away", "a.log");
+        assert_eq!(site.read(), ["3"], "{is_restarted}");
+        // Another that takes its name is another, whatever it holds.
+        fs::remove_file(site.path("a.log")).unwrap();
+        site.read();
+        site.now += Duration::from_secs(6);
+        site.read();
+        site.append("a.log", "1\n2\n3\n");
+        assert_eq!(site.read(), ["1", "2", "3"], "{is_restarted}");
+    }
+}
+
+#[test]
 fn what_was_rotated_meanwhile_is_read_on() {
     for (pattern, lost) in [("a.log", 0), ("a.log", 2), ("a.log*", 0), ("a.log*", 2)] {
         let mut site = plain(pattern);
