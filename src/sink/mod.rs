@@ -278,10 +278,6 @@ pub fn default_format(extension: &str) -> &'static str {
 
 /// A sink, checked and ready to run.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one for each stream, moved once"
-)]
 pub enum Sink {
     /// Publishes at an MQTT broker.
     Mqtt(mqtt::Mqtt),
