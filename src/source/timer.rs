@@ -22,8 +22,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
         "timer.every",
         OptionKind::Duration,
-        "The time from tick to tick",
+        "The time from tick to tick, at most 366 days",
     )
+    .between(1, 366 * 86_400_000)
     .required(),
     OptionSpec::new(
         "timer.payload",
