@@ -25,9 +25,9 @@ pub use exit::{Exit, TABLE};
 use run::exit_of;
 
 const ABOUT: &str = "\
-Streaming SQL over sensor events on a gateway. Reads events from MQTT, logs them before it
-acknowledges them, runs SQL over them, and forwards the results to MQTT or HTTP, now or when the
-link is back.";
+Streaming SQL over sensor events on a gateway. Reads events from MQTT, HTTP, serial
+ports, files and more, logs them before it acknowledges them, runs SQL over them, and forwards the
+results, now or when the link is back.";
 
 const EXAMPLES: &str = "\
 Examples:

@@ -415,11 +415,42 @@ fn scaled(number: f64, scale: Option<Scale>) -> f64 {
     match scale {
         None => number,
         Some(Scale { factor, offset }) => {
-            let scaled = match factor {
-                Factor::Times(factor) => number * factor,
-                Factor::By(divisor) => number / divisor,
-            };
-            scaled + offset
+            match factor {
+                Factor::Times(factor) => number * factor + offset,
+                Factor::By(divisor) => {
+                    // Added before the division, so that 617 * 0.1 - 40 is 21.7 and not nearly.
+                    let shift = (offset * divisor).round();
+                    match shift / divisor == offset {
+                        true => (number + shift) / divisor,
+                        false => number / divisor + offset,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `number * factor + offset`, without the error that a factor such as 0.1 has as a float.
+pub(crate) fn scaled_by(number: f64, factor: f64, offset: f64) -> f64 {
+    let factor = layout::factor(factor);
+    scaled(number, Some(Scale { factor, offset }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scaled_by;
+
+    #[test]
+    fn a_scaled_number_is_the_decimal_one() {
+        let by_hand = [
+            (617.0, 0.1, -40.0, 21.7),
+            (217.0, 0.1, 0.0, 21.7),
+            (2_500.0, 0.01, -273.15, -248.15),
+            (3.0, 7.0, 0.5, 21.5),
+        ];
+        for (number, factor, offset, is) in by_hand {
+            let found = scaled_by(number, factor, offset);
+            assert!(found == is, "{number} * {factor} + {offset}: {found}");
         }
     }
 }

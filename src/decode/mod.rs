@@ -24,6 +24,8 @@ mod raw;
 mod regex;
 mod text;
 
+pub(crate) use binary::scaled_by;
+
 use crate::config::options::{OptionFault, OptionSpec, Options};
 use crate::event::{Batch, Schema};
 

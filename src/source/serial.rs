@@ -110,6 +110,7 @@ impl Serial {
             deframer,
             pace: Backoff::new(RETRY.0, RETRY.1),
             line: Sparse::new(LINE_SPAN),
+            lost_line: Sparse::new(LINE_SPAN),
         };
         task.run().await;
     }
@@ -139,13 +140,20 @@ struct Task {
     deframer: Deframer,
     pace: Backoff,
     line: Sparse,
+    lost_line: Sparse,
 }
 
 impl Task {
     async fn run(mut self) {
         loop {
             let end = match self.open().await {
-                Some(Ok(port)) => self.attend(&port).await,
+                Some(Ok(port)) => {
+                    let end = self.attend(&port).await;
+                    if let End::Lost(why) = &end {
+                        self.tell_lost(why);
+                    }
+                    end
+                }
                 Some(Err(why)) => End::Lost(why),
                 None => End::Stopped,
             };
@@ -167,6 +175,13 @@ impl Task {
             );
         }
         tracing::debug!(stream = self.context.name, "source ended");
+    }
+
+    /// Has a line of its own: that the port was not there at the start must not hide that it went.
+    fn tell_lost(&mut self, why: &str) {
+        if let Some(count) = self.lost_line.occurred(Clock::now()) {
+            tracing::warn!(stream = self.context.name, count, "the port is lost: {why}");
+        }
     }
 
     /// `None` when told to stop, or when there is no pipeline any more.

@@ -447,7 +447,7 @@ fn first_word(text: &str) -> &str {
 }
 
 /// As a division when that is exact.
-fn factor(number: f64) -> Factor {
+pub(super) fn factor(number: f64) -> Factor {
     let divisor = (1.0 / number).round();
     match divisor.is_finite() && divisor != 0.0 && 1.0 / divisor == number {
         true => Factor::By(divisor),

@@ -174,6 +174,8 @@ impl Modbus {
             interval: self.interval,
             intake,
             failure_line: Sparse::new(LINE_SPAN),
+            silence_line: Sparse::new(LINE_SPAN),
+            lost_line: Sparse::new(LINE_SPAN),
         };
         let mut pace = Backoff::new(RETRY.0, RETRY.1);
         let mut stop = context.stop.clone();
@@ -189,7 +191,10 @@ impl Modbus {
                 Ok(port) => {
                     tracing::info!(stream = task.name, port = %port.path().display(), "opened");
                     match task.attend(port, &mut context).await {
-                        End::Lost(why) => why,
+                        End::Lost(why) => {
+                            task.tell_lost(&why);
+                            why
+                        }
                         // What came before the message that failed is durable all the same.
                         End::Stopped | End::Failed => break,
                     }
@@ -275,6 +280,9 @@ struct Task {
     interval: Duration,
     intake: Intake,
     failure_line: Sparse,
+    /// Lines of their own: that a port was not there must not hide what came of it later.
+    silence_line: Sparse,
+    lost_line: Sparse,
 }
 
 impl Task {
@@ -309,7 +317,7 @@ impl Task {
                     }
                     Err(Silence::Unanswered(problem)) => {
                         why = format!("unit {unit}: {problem}");
-                        self.complain(&why);
+                        self.tell_silent(&why);
                     }
                     Err(Silence::Lost(why)) => return End::Lost(why),
                 }
@@ -343,6 +351,18 @@ impl Task {
     fn complain(&mut self, why: &str) {
         if let Some(count) = self.failure_line.occurred(Clock::now()) {
             tracing::warn!(stream = self.name, count, "{why}");
+        }
+    }
+
+    fn tell_silent(&mut self, why: &str) {
+        if let Some(count) = self.silence_line.occurred(Clock::now()) {
+            tracing::warn!(stream = self.name, count, "{why}");
+        }
+    }
+
+    fn tell_lost(&mut self, why: &str) {
+        if let Some(count) = self.lost_line.occurred(Clock::now()) {
+            tracing::warn!(stream = self.name, count, "the port is lost: {why}");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! registers or bytes are `cdab`, `badc` and `dcba`. (Modbus Application Protocol Specification
 //! V1.1b3.)
 
+use crate::decode::scaled_by;
 use crate::event::{Schema, Type};
 
 /// Registers that one request may ask for.
@@ -171,10 +172,16 @@ impl Item {
             }
             Kind::Signed(_) | Kind::Unsigned(_) => ty.is_numeric(),
         };
+        let takes = match self.kind {
+            Kind::Flag | Kind::Bit(_) => "BOOLEAN",
+            Kind::Text(_) => "STRING",
+            Kind::Signed(_) | Kind::Unsigned(_) if !is_scaled => "a number",
+            Kind::Signed(_) | Kind::Unsigned(_) | Kind::Float(_) => "DOUBLE or FLOAT",
+        };
         match fits {
             true => Ok(()),
             false => Err(format!(
-                "column `{}` is {ty}, which cannot take it",
+                "column `{}` is {ty}, which cannot take it; it must be {takes}",
                 self.column
             )),
         }
@@ -213,7 +220,12 @@ impl Item {
             Kind::Float(_) => f64::from_bits(unsigned()),
         };
         // What is no number has no place in JSON: NULL.
-        (number * self.scale.unwrap_or(1.0) + self.offset.unwrap_or(0.0)).into()
+        scaled_by(
+            number,
+            self.scale.unwrap_or(1.0),
+            self.offset.unwrap_or(0.0),
+        )
+        .into()
     }
 
     fn is_plain(&self) -> bool {
