@@ -6,6 +6,27 @@ use hyper::header::{HeaderName, HeaderValue};
 
 use crate::config::options::{OptionFault, OptionKind, OptionSpec, Options};
 use crate::pace::Backoff;
+use crate::tls;
+
+/// All of them.
+pub const CLIENT_OPTIONS: &[OptionSpec] = &[
+    TIMEOUT,
+    RETRY_MIN,
+    RETRY_MAX,
+    USERNAME,
+    PASSWORD,
+    BEARER,
+    OAUTH2_URL,
+    OAUTH2_ID,
+    OAUTH2_SECRET,
+    OAUTH2_SCOPE,
+    OAUTH2_AUDIENCE,
+    OAUTH2_CREDENTIALS,
+    tls::ca("http.tls.ca"),
+    tls::cert("http.tls.cert"),
+    tls::key("http.tls.key"),
+    tls::server_name("http.tls.server_name"),
+];
 
 /// How long an attempt may take.
 pub const TIMEOUT: OptionSpec = OptionSpec::new(

@@ -17,15 +17,20 @@ use self::task::Task;
 use super::Context;
 use super::refusal::Refusals;
 use crate::config::Definition;
-use crate::config::options::{OptionFault, OptionKind, OptionSpec};
+use crate::config::options::{OptionFault, OptionKind, OptionSpec, joined};
 use crate::http::auth::Auth;
 use crate::http::client::Client;
 use crate::http::options::{self as shared, size, span};
 use crate::pace::Backoff;
-use crate::tls;
 
 /// What can be set.
-pub const OPTIONS: &[OptionSpec] = &[
+pub const OPTIONS: &[OptionSpec] =
+    &joined::<{ OWN_OPTIONS.len() + shared::CLIENT_OPTIONS.len() }>(&[
+        OWN_OPTIONS,
+        shared::CLIENT_OPTIONS,
+    ]);
+
+const OWN_OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
         form::URL,
         OptionKind::Text,
@@ -73,22 +78,6 @@ pub const OPTIONS: &[OptionSpec] = &[
         "How bodies are packed, where that makes them smaller",
     )
     .or("none"),
-    shared::TIMEOUT,
-    shared::RETRY_MIN,
-    shared::RETRY_MAX,
-    shared::USERNAME,
-    shared::PASSWORD,
-    shared::BEARER,
-    shared::OAUTH2_URL,
-    shared::OAUTH2_ID,
-    shared::OAUTH2_SECRET,
-    shared::OAUTH2_SCOPE,
-    shared::OAUTH2_AUDIENCE,
-    shared::OAUTH2_CREDENTIALS,
-    tls::ca("http.tls.ca"),
-    tls::cert("http.tls.cert"),
-    tls::key("http.tls.key"),
-    tls::server_name("http.tls.server_name"),
 ];
 
 const MESSAGES_MAX: &str = "http.batch.messages_max";

@@ -17,7 +17,7 @@ use hyper::{Method, StatusCode};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::Definition;
-use crate::config::options::{OptionFault, OptionKind, OptionSpec};
+use crate::config::options::{OptionFault, OptionKind, OptionSpec, joined};
 use crate::decode::{Reason, Reject};
 use crate::event::DeliveryMark;
 use crate::http::auth::Auth;
@@ -28,10 +28,13 @@ use crate::http::{retry_after, said};
 use crate::pace::Backoff;
 use crate::source::redelivery::digest;
 use crate::source::{Context, Failed, Intake, Plan};
-use crate::tls;
 
 /// What can be set for the client.
-pub const POLL_OPTIONS: &[OptionSpec] = &[
+pub const POLL_OPTIONS: &[OptionSpec] = &joined::<
+    { OWN_OPTIONS.len() + shared::CLIENT_OPTIONS.len() },
+>(&[OWN_OPTIONS, shared::CLIENT_OPTIONS]);
+
+const OWN_OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
         URL,
         OptionKind::Text,
@@ -74,22 +77,6 @@ pub const POLL_OPTIONS: &[OptionSpec] = &[
          answer 304 never is",
     )
     .or("take"),
-    shared::TIMEOUT,
-    shared::RETRY_MIN,
-    shared::RETRY_MAX,
-    shared::USERNAME,
-    shared::PASSWORD,
-    shared::BEARER,
-    shared::OAUTH2_URL,
-    shared::OAUTH2_ID,
-    shared::OAUTH2_SECRET,
-    shared::OAUTH2_SCOPE,
-    shared::OAUTH2_AUDIENCE,
-    shared::OAUTH2_CREDENTIALS,
-    tls::ca("http.tls.ca"),
-    tls::cert("http.tls.cert"),
-    tls::key("http.tls.key"),
-    tls::server_name("http.tls.server_name"),
 ];
 
 const URL: &str = "http.url";
