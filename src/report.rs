@@ -1,8 +1,8 @@
 //! How sources and sinks tell what happens to them, without ever waiting for whoever listens.
 //!
 //! What is told becomes a row of the stream `_events` when the application reads that stream, and
-//! nothing otherwise. What finds the queue full is counted and gone: a report is no event of a
-//! sensor, and nobody acknowledges it.
+//! nothing otherwise. What finds the queue full is counted, said in the log, and gone: a report is
+//! no event of a sensor, and nobody acknowledges it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,13 +37,14 @@ impl Reporter {
     pub fn tell(&self, report: Report) {
         let told = self.to.as_ref().map(|to| to.try_send(report));
         if let Some(Err(mpsc::error::TrySendError::Full(_))) = told {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            // Seldom enough not to be a flood of its own.
+            if dropped.is_power_of_two() {
+                tracing::warn!(
+                    dropped,
+                    "reports for `_events` find no room: the pipeline is behind"
+                );
+            }
         }
-    }
-
-    /// How many reports found no room.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
     }
 }

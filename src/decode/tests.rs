@@ -120,7 +120,7 @@ fn every_format_works_with_what_is_built_in() {
         ("kv", &[], "a=x"),
         ("regex", &[("regex.pattern", "(?<a>.)")], "x"),
         ("binary", &[("binary.layout", "a char[1]")], "x"),
-        ("nmea", &[("nmea.mapping.a", "1")], "$GPXXX,x"),
+        ("nmea", &[("nmea.mapping.a", "1")], "$GPQQQ,x"),
         ("raw", &[], "x"),
         ("text", &[], "x"),
     ];
