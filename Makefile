@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak crash fuzz size rust linker broker
+.PHONY: help run test check features bench soak crash fuzz size rust linker broker
 
 # Where rustup puts cargo, and where Debian puts mosquitto.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -24,6 +24,8 @@ FUZZ_TARGET :=
 CRASH_S := 600
 CRASH_SEED :=
 KILL_S := 600
+# What a build can leave out: docs/features.md.
+FEATURES := mqtt serial http file tls
 # Budgets in bytes, from the table of footprints in benches/README.md.
 BINARY_BYTES_MAX := 8000000
 PACKAGE_BYTES_MAX := 3000000
@@ -53,7 +55,7 @@ fi
 endef
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The development profile: its dependencies are optimised, and without link-time optimisation the
 # first build takes a fraction of the release build's time. It is fast enough to try things out.
@@ -69,11 +71,19 @@ check: rust linker ## format, lints, licences
 	@$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 	if command -v cargo-deny >/dev/null; then
 	  $(CARGO) deny --locked --offline --all-features check bans licenses sources
 	else
 	  echo "cargo-deny is not installed: licences are not checked."
 	fi
+
+features: rust linker ## each feature alone compiles without a warning; without any, the tests pass
+	@for feature in $(FEATURES); do
+	  echo "only $$feature"
+	  $(CARGO) clippy --locked --no-default-features --features "$$feature" -- -D warnings
+	done
+	$(CARGO) test --locked --no-default-features --lib --test features
 
 bench: rust linker broker ## every benchmark, as one table and target/bench.json
 	@if [ ! -d benches ]; then
