@@ -4,6 +4,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
@@ -23,7 +24,7 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{bounded, never, unbounded};
+use crossbeam::channel::{bounded, never};
 use tokio::sync::watch;
 
 use daemon::Site;
@@ -171,7 +172,7 @@ fn a_turn_that_hangs_is_not_heard() {
             Some(u64::MAX)
         }),
     };
-    let (beat, beats) = unbounded();
+    let (beat, beats) = bounded(1 << 10);
     let (to, arrivals) = bounded(1);
     let (no_sinks, confirmed) = bounded(0);
     let (released, _released) = watch::channel(0);
