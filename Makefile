@@ -26,6 +26,8 @@ CRASH_SEED :=
 KILL_S := 600
 # Debian's names for what `make cross` builds for.
 ARCHES := amd64 arm64 armhf
+# Cargo features, with commas, that are shipped besides the default ones.
+export FEATURES :=
 # Budgets in bytes, from the table of footprints in benches/README.md.
 BINARY_BYTES_MAX := 8000000
 PACKAGE_BYTES_MAX := 3000000
@@ -115,17 +117,18 @@ fuzz: rust linker ## each fuzz target for FUZZ_S seconds; FUZZ_TARGET=name for o
 cross: ## the release build for ARCHES, which runs with the glibc of Debian 11 and later
 	@for arch in $(ARCHES); do
 	  echo "building for $$arch"
-	  cross/cargo "$$arch" build --release --locked
+	  cross/cargo "$$arch" build --release --locked --features "$(FEATURES)"
 	done
 	cross/floor $(ARCHES)
 
 # The development profile: link-time optimisation of four programs would take longer than they run.
-# What is built is emulated: it takes many times as long as in `make test`. Left out, since qemu's emulation of a process has no ioctl
-# TCGETS2: whatever opens a serial port; `make test` does that, and on a booted ARM `make test-deb`.
+# What is built is emulated: it takes many times as long as in `make test`. Left out, since qemu's
+# emulation of a process has no ioctl TCGETS2, are the tests that open a serial port.
 test-arm: broker ## unit tests, cases and a round of kill -9 under qemu, for arm64 and armhf
 	@for arch in $(filter-out amd64,$(ARCHES)); do
 	  echo "testing for $$arch"
-	  cross/emulate "$$arch" cross/cargo "$$arch" test --locked --lib --test cases --test kill
+	  cross/emulate "$$arch" cross/cargo "$$arch" test --locked --features "$(FEATURES)" \
+	    --lib --test cases --test kill
 	done
 
 size: cross ## the binaries of `make cross` and the packages of `make deb` against their budgets
