@@ -83,6 +83,9 @@ enum Command {
         /// Keep the state here instead of where the configuration says
         #[arg(long, value_name = "FOLDER")]
         store: Option<PathBuf>,
+        /// What the log on the standard error looks like
+        #[arg(long, value_name = "FORMAT", value_enum, default_value = "auto")]
+        log_format: run::LogFormat,
     },
     /// Check configuration and SQL completely, and start nothing
     Check {
@@ -198,6 +201,17 @@ impl Terminal<'_> {
     }
 }
 
+/// Everything that can be asked for, as `--help` shows it; manual page and completions are made of it.
+#[must_use]
+pub fn command() -> clap::Command {
+    let codes: Vec<String> = TABLE
+        .iter()
+        .map(|(exit, meaning)| format!("  {}  {meaning}", exit.code()))
+        .collect();
+    let help = format!("{EXAMPLES}\n\nExit codes:\n{}", codes.join("\n"));
+    Arguments::command().after_help(help)
+}
+
 /// Reads the arguments and does what they ask for.
 pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
     let mut out = std::io::stdout();
@@ -206,13 +220,7 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
         out: &mut out,
         err: &mut err,
     };
-    let codes: Vec<String> = TABLE
-        .iter()
-        .map(|(exit, meaning)| format!("  {}  {meaning}", exit.code()))
-        .collect();
-    let help = format!("{EXAMPLES}\n\nExit codes:\n{}", codes.join("\n"));
-    let command = Arguments::command().after_help(help);
-    let parsed = command
+    let parsed = command()
         .try_get_matches_from(arguments)
         .and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
@@ -228,7 +236,11 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
         }
     };
     match arguments.command {
-        Command::Run { app, store } => run::run(&app.files(), store, &mut terminal),
+        Command::Run {
+            app,
+            store,
+            log_format,
+        } => run::run(&app.files(), store, log_format, &mut terminal),
         Command::Check { app } => check::check(&app.files(), &mut terminal),
         Command::Test { paths } => test::test(&paths, &mut terminal),
         Command::Replay { app, input, output } => {
