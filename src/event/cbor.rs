@@ -240,7 +240,9 @@ mod tests {
         fn what_is_read_is_what_the_library_reads(bytes in bytes()) {
             let theirs = serde_cbor::from_slice::<Everything>(&bytes);
             match (decode::<Everything>(&bytes), theirs) {
-                (Ok(ours), Ok(theirs)) => prop_assert_eq!(format!("{ours:?}"), format!("{theirs:?}")),
+                (Ok(ours), Ok(theirs)) => {
+                    prop_assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+                }
                 (Ok(ours), Err(error)) => prop_assert!(false, "{ours:?}, but {error}"),
                 // Ours is strict: no tags, no strings in pieces, no forms that nobody writes.
                 (Err(_), _) => {}
