@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("diagnostic", &[]),
     ("pace", &[]),
+    ("held", &[]),
     ("report", &["event"]),
     ("clock", &["event"]),
     ("config", &["event", "diagnostic"]),
@@ -31,7 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "source",
         &[
-            "event", "config", "mqtt", "tls", "http", "decode", "pace", "clock", "report",
+            "event", "config", "mqtt", "tls", "http", "decode", "pace", "held", "clock", "report",
             "serial", "framing",
         ],
     ),
@@ -49,7 +50,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "sink",
         &[
-            "event", "config", "mqtt", "tls", "http", "encode", "pace", "clock", "report",
+            "event", "config", "mqtt", "tls", "http", "encode", "pace", "held", "clock", "report",
             "serial", "framing",
         ],
     ),
@@ -69,6 +70,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "observe",
             "clock",
             "pace",
+            "held",
         ],
     ),
     (

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded as TooLarge311;
+use rumqttc::v5::mqttbytes::Error::PayloadSizeLimitExceeded as TooLarge5;
 use rumqttc::{TlsConfiguration, Transport, v5 as library_v5};
 use tokio::time::timeout;
 
@@ -14,8 +16,8 @@ use super::{
 use crate::tls;
 
 /// The largest packet that the protocol can carry: a fixed header of 5 bytes and a remaining
-/// length of four times seven bits. A smaller limit would make `rumqttc` drop the connection at a
-/// large message, which the broker would then send again, for ever.
+/// length of four times seven bits. With a smaller limit `rumqttc` drops the connection at a large
+/// message, which the broker then sends again, for ever: only who asks for it gets one.
 pub(super) const PACKET_BYTES_MAX: u32 = 268_435_460;
 /// Requests that wait to be written.
 const REQUESTS_MAX: usize = 256;
@@ -64,7 +66,7 @@ pub fn connect(settings: &Settings, broker: &Broker) -> Result<(Handle, Connecti
             let mut options = v311::options(settings, &way.host, broker.port);
             options.set_transport(way.transport);
             let (client, mut poll) = rumqttc::AsyncClient::new(options, REQUESTS_MAX);
-            poll.set_network_options(v311::network_options(settings.connect_timeout));
+            poll.set_network_options(v311::network_options(settings));
             if settings.subscribes {
                 poll.state = v311::subscriber();
             }
@@ -222,6 +224,19 @@ pub(super) fn lost_or_tls(
             .and_then(|error| tls::explain(error, "mqtt.tls"));
         if let Some(why) = explained {
             return Error::Tls(why);
+        }
+        let (v311, v5) = (error.downcast_ref(), error.downcast_ref());
+        if let (Some(TooLarge311(bytes)), _)
+        | (
+            _,
+            Some(TooLarge5 {
+                pkt_size: bytes, ..
+            }),
+        ) = (v311, v5)
+        {
+            return Error::Lost(format!(
+                "a packet of {bytes} bytes, and mqtt.packet_bytes_max is less"
+            ));
         }
         cause = error.source();
     }

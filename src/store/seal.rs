@@ -183,6 +183,13 @@ pub fn is_whole(value: &[u8]) -> bool {
     sum.is_some_and(|sum| checksum(value) == Some(u32::from_le_bytes(*sum)))
 }
 
+/// Whether `value` is whole, and sealed in a manner that this program does not know: by a newer one.
+#[must_use]
+pub fn is_foreign(value: &[u8]) -> bool {
+    let known = matches!(value, [VERSION, _, flags, ..] if *flags & !(FLAG_ZSTD | FLAG_TAIL) == 0);
+    !known && is_whole(value)
+}
+
 /// Checks `value`, whose head is `head_bytes` long. Does not unpack the payload.
 pub fn check(value: &[u8], head_bytes: usize) -> Result<Sealed<'_>, Damage> {
     let [version, kind, flags, _, sum @ ..] = value.first_chunk::<PREFIX>().ok_or(Damage::Short)?;

@@ -23,8 +23,8 @@ use super::StoreOptions;
 use super::blobs::Blobs;
 use super::journal;
 use super::place::{Home, is_full, remove_half_snapshots, unusable, wait_for_lock};
-use crate::store::seal::{Unsealer, check};
-use crate::store::{Pair, StoreError, Visit, table};
+use crate::store::seal::{Damage, Unsealer, check, is_foreign};
+use crate::store::{Pair, StoreError, Visit, format, table};
 
 /// The time limit of opening grows by a second for so many bytes.
 const SCAN_BYTES_PER_SECOND: u64 = 4 << 20;
@@ -175,12 +175,19 @@ impl Generation {
                 let _ = send.try_send(done);
             });
         spawned.map_err(refused)?;
-        let (open, content) = match receive.recv_timeout(limit) {
+        let Read {
+            open,
+            content,
+            is_foreign,
+        } = match receive.recv_timeout(limit) {
             Ok(Ok(Ok(read))) => read,
             Ok(Ok(Err(error))) => return Err(classify(path, &error)),
             Ok(Err(_panic)) => return Err(Failure::Damaged("sled panicked over it".to_owned())),
             Err(_timeout) => return Err(Failure::Hung),
         };
+        if is_foreign && !options.only_looks {
+            return Err(Failure::Refused(format::unknown()));
+        }
         let file = File::open(path.join("db")).map_err(refused)?;
         let mut generation = Generation {
             open: Some(open),
@@ -364,7 +371,15 @@ fn lay_ballast(db: &sled::Db) -> Result<(), sled::Error> {
     Ok(())
 }
 
-fn read_all(config: &sled::Config) -> Result<(Trees, Content), sled::Error> {
+/// All that is there.
+struct Read {
+    open: Trees,
+    content: Content,
+    /// Something is whole, and sealed in a manner that this program does not know.
+    is_foreign: bool,
+}
+
+fn read_all(config: &sled::Config) -> Result<Read, sled::Error> {
     let db = config.open()?;
     let system = db.open_tree(SYSTEM_TREE)?;
     // Older stores have one tree for everything.
@@ -377,7 +392,7 @@ fn read_all(config: &sled::Config) -> Result<(Trees, Content), sled::Error> {
         lay_ballast(&db)?;
     }
     let open = Trees { db, system };
-    finish_journal(&open)?;
+    let mut foreign = !finish_journal(&open)?;
     let mut content = Content::default();
     for pair in open.db.iter().chain(open.system.iter()) {
         let (key, value) = pair?;
@@ -385,17 +400,27 @@ fn read_all(config: &sled::Config) -> Result<(Trees, Content), sled::Error> {
             continue;
         }
         content.add(Content::of(&key, &value));
+        foreign |= is_foreign(&value);
     }
-    Ok((open, content))
+    Ok(Read {
+        open,
+        content,
+        is_foreign: foreign,
+    })
 }
 
-/// Carries out the journal that a crash left behind.
-fn finish_journal(open: &Trees) -> Result<(), sled::Error> {
+/// Carries out the journal that a crash left behind. False when that was written in a manner that
+/// this program does not know: then it stays.
+fn finish_journal(open: &Trees) -> Result<bool, sled::Error> {
     let Some(value) = open.system.get(JOURNAL_KEY)? else {
-        return Ok(());
+        return Ok(true);
     };
     let unreadable = || std::io::Error::new(ErrorKind::InvalidData, "its journal is damaged");
-    let sealed = check(&value, 0).map_err(|_| unreadable())?;
+    let sealed = match check(&value, 0) {
+        Ok(sealed) => sealed,
+        Err(Damage::Version(_) | Damage::Flags(_)) => return Ok(false),
+        Err(_) => return Err(unreadable().into()),
+    };
     let mut unsealer = Unsealer::default();
     let payload = unsealer.payload(sealed).map_err(|_| unreadable())?;
     for (key, value) in journal::read(&payload).ok_or_else(unreadable)? {
@@ -404,7 +429,8 @@ fn finish_journal(open: &Trees) -> Result<(), sled::Error> {
             None => open.of(key).remove(key)?,
         };
     }
-    open.system.remove(JOURNAL_KEY).map(drop)
+    open.system.remove(JOURNAL_KEY)?;
+    Ok(true)
 }
 
 fn classify(home: &Path, error: &sled::Error) -> Failure {
