@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod arenas;
 mod check;
 mod config;
 mod connectors;

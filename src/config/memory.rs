@@ -45,10 +45,12 @@ const KEYS: [Part; 3] = [
     part("store.unsynced_bytes_max", 4, 256 << 10),
 ];
 
-/// Of what one source gets. The first four are a quarter each, with what they stand for.
+/// Of what one source gets: a quarter for the queue and what a broker brings again, a quarter for
+/// what is unpacked, half for reading. A message is small beside that, since the store has leaves of
+/// up to 17 values in memory, for the log and each outbox.
 const SOURCE: [Part; 4] = [
     part("queue.bytes_max", 8, 64 << 10),
-    part("payload.bytes_max", 8, 16 << 10),
+    part("payload.bytes_max", 32, 16 << 10),
     part("payload.decoded_bytes_max", 4, 64 << 10),
     part(PACKET, 2, 64 << 10),
 ];

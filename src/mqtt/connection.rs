@@ -102,12 +102,16 @@ struct Way {
 impl Way {
     fn to(settings: &Settings, broker: &Broker) -> Result<Way, Error> {
         let host = broker.host.clone();
+        let in_bites = settings.packet_bytes_max < PACKET_BYTES_MAX;
         let Some(client) = settings.tls.as_ref().filter(|_| broker.tls) else {
-            return Ok(Way {
-                host,
-                transport: Transport::Tcp,
-                tunnel: None,
-            });
+            return match in_bites {
+                true => Way::through_tunnel(broker, None),
+                false => Ok(Way {
+                    host,
+                    transport: Transport::Tcp,
+                    tunnel: None,
+                }),
+            };
         };
         let config = client
             .config()
@@ -116,7 +120,7 @@ impl Way {
             tls::parse_name("mqtt.broker", &host).map_err(|fault| Error::Tls(fault.problem))?;
         let name = client.server_name().unwrap_or(&own);
         // `rumqttc` takes no address in brackets for a name.
-        if *name == own && !host.starts_with('[') {
+        if *name == own && !host.starts_with('[') && !in_bites {
             let config = TlsConfiguration::Rustls(config);
             return Ok(Way {
                 host,
@@ -124,7 +128,14 @@ impl Way {
                 tunnel: None,
             });
         }
-        let (path, tunnel) = tunnel::open(broker.to_string(), name.clone(), config)
+        Way::through_tunnel(broker, Some((name.clone(), config)))
+    }
+
+    fn through_tunnel(
+        broker: &Broker,
+        encryption: Option<tunnel::Encryption>,
+    ) -> Result<Way, Error> {
+        let (path, tunnel) = tunnel::open(broker.to_string(), encryption)
             .map_err(|error| Error::Lost(error.to_string()))?;
         Ok(Way {
             host: path,

@@ -1,8 +1,12 @@
-//! TLS under another name than the host's.
+//! TLS under another name than the host's; and a connection that is read in small bites.
 //!
 //! `rumqttc` asks for, and verifies, the name that it connects to. When that is not the name of
 //! the broker's certificate (an address, a tunnel, a balancer that goes by SNI) TLS is done here,
 //! and `rumqttc` talks to us over a local socket that has no file and takes nobody but ourselves.
+//!
+//! `rumqttc` also reads up to ten packets at a time, as long as its socket has any. In front of a
+//! broker in a flood that is ten of the largest. What comes through here comes when nobody reads:
+//! there is never more to read than this socket holds, 208 KiB.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,25 +23,23 @@ use tokio_rustls::TlsConnector;
 /// Goes on until either side ends; to be polled along with the connection.
 pub(super) type Tunnel = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
+/// Whose name the broker's certificate is to have, and how to speak TLS with it.
+pub(super) type Encryption = (ServerName<'static>, Arc<ClientConfig>);
+
 /// A tunnel to `broker`, and the path under which `rumqttc` finds its near end.
-pub(super) fn open(
-    broker: String,
-    name: ServerName<'static>,
-    config: Arc<ClientConfig>,
-) -> io::Result<(String, Tunnel)> {
+pub(super) fn open(broker: String, encryption: Option<Encryption>) -> io::Result<(String, Tunnel)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     // A leading zero byte: a socket of the kernel's name space, not of a folder.
     let path = format!("\0eventflux/mqtt/{}/{number}", std::process::id());
     let listener = UnixListener::bind(&path)?;
-    Ok((path, Box::pin(run(listener, broker, name, config))))
+    Ok((path, Box::pin(run(listener, broker, encryption))))
 }
 
 async fn run(
     listener: UnixListener,
     broker: String,
-    name: ServerName<'static>,
-    config: Arc<ClientConfig>,
+    encryption: Option<Encryption>,
 ) -> io::Result<()> {
     let us = i32::try_from(std::process::id()).ok();
     let mut near = loop {
@@ -50,9 +52,14 @@ async fn run(
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in lookup_host(broker).await? {
         match reach(address).await {
-            Ok(far) => {
-                let mut far = TlsConnector::from(config).connect(name, far).await?;
-                copy_bidirectional(&mut near, &mut far).await?;
+            Ok(mut far) => {
+                match encryption {
+                    Some((name, config)) => {
+                        let mut far = TlsConnector::from(config).connect(name, far).await?;
+                        copy_bidirectional(&mut near, &mut far).await?;
+                    }
+                    None => drop(copy_bidirectional(&mut near, &mut far).await?),
+                }
                 return Ok(());
             }
             Err(error) => last = error,

@@ -33,22 +33,11 @@ pub(super) fn options(settings: &Settings, host: &str, port: u16) -> MqttOptions
     options
 }
 
-/// What a system gives a socket at the most, mostly.
-const SOCKET_BYTES: u32 = 6 << 20;
-/// With less a fast link is not used.
-const SOCKET_BYTES_MIN: u32 = 128 << 10;
-
 /// Acknowledgements are small and go one by one: none may wait for the answer to another.
-///
-/// The client reads up to ten packets at once, if the socket has so many. Where packets are to be
-/// small the socket has no more than one of the largest.
 pub(super) fn network_options(settings: &Settings) -> NetworkOptions {
     let mut options = NetworkOptions::new();
     options.set_tcp_nodelay(true);
     options.set_connection_timeout(settings.connect_timeout.as_secs() + 1);
-    if settings.packet_bytes_max < SOCKET_BYTES {
-        options.set_tcp_recv_buffer_size(settings.packet_bytes_max.max(SOCKET_BYTES_MIN));
-    }
     options
 }
 

@@ -78,6 +78,8 @@ pub const OPTIONS: &[OptionSpec] = &mqtt::with_connection::<7, 30>([
     .between(1 << 10, 256 << 20),
 ]);
 
+/// With so much there is no limit but the protocol's.
+const PACKET_BYTES_UNLIMITED: u32 = 256 << 20;
 /// The waits between attempts to subscribe.
 const SUBSCRIBE_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// How soon a full pipeline is asked again while nothing else goes on.
@@ -129,7 +131,11 @@ impl Mqtt {
         let receive_max = options.integer("mqtt.receive_max").unwrap_or(1_000);
         settings.receive_max = u16::try_from(receive_max).unwrap_or(u16::MAX);
         if let Some(bytes) = options.integer("mqtt.packet_bytes_max") {
-            settings.packet_bytes_max = u32::try_from(bytes).unwrap_or(u32::MAX);
+            // The largest there can be is no limit.
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            if bytes < PACKET_BYTES_UNLIMITED {
+                settings.packet_bytes_max = bytes;
+            }
         }
         let levels: Vec<usize> = filters.iter().flat_map(Filter::columns).collect();
         if let Some(topic) = topic.filter(|topic| levels.contains(topic)) {

@@ -23,6 +23,7 @@ const LENGTH: usize = 4;
 /// Below this a zstd frame's own head eats what it saves.
 const COMPRESS_BYTES_MIN: usize = 192;
 const LEVEL: i32 = 1;
+const KEPT_BYTES_MAX: usize = 128 << 10;
 
 /// The longest payload, unpacked: 64 MiB.
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
@@ -117,6 +118,10 @@ impl Sealer {
             out.extend_from_slice(tail);
         }
         out.extend_from_slice(body);
+        // What one large value took is not kept for the many small ones.
+        if self.packed.capacity() > KEPT_BYTES_MAX {
+            self.packed = Vec::new();
+        }
         let sum = checksum(&out).unwrap_or_default();
         if let Some(field) = out.get_mut(4..PREFIX) {
             field.copy_from_slice(&sum.to_le_bytes());
