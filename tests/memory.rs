@@ -62,7 +62,7 @@ fn site(toml: &str) -> Site {
     let sql = SQL.replace('@', "http://127.0.0.1:9/");
     Site::new(
         &sql,
-        &format!("[application.mqtt]\nbroker = \"mqtt://127.0.0.1:9\"\n{toml}"),
+        &format!("{toml}[application.mqtt]\nbroker = \"mqtt://127.0.0.1:9\"\n"),
     )
 }
 
@@ -75,12 +75,12 @@ fn sizes_that_nobody_sets_follow_from_the_limit() {
     for line in [
         "limits.memory_max = \"24 MiB\"  # file",
         "store.cache_bytes = \"1194 KiB\"  # limits.memory_max",
-        "turn.bytes_max = \"448 KiB\"  # limits.memory_max",
-        "store.unsynced_bytes_max = \"896 KiB\"  # limits.memory_max",
-        "streams.Readings.queue.bytes_max = \"432 KiB\"  # limits.memory_max",
-        "streams.Readings.payload.bytes_max = \"108 KiB\"  # limits.memory_max",
+        "turn.bytes_max = \"224 KiB\"  # limits.memory_max",
+        "store.unsynced_bytes_max = \"448 KiB\"  # limits.memory_max",
+        "streams.Readings.queue.bytes_max = \"216 KiB\"  # limits.memory_max",
+        "streams.Readings.payload.bytes_max = \"54 KiB\"  # limits.memory_max",
         "streams.Hung.outbox.memory_max = \"96 KiB\"  # stream",
-        "streams.Out.outbox.memory_max = \"416 KiB\"  # limits.memory_max",
+        "streams.Out.outbox.memory_max = \"208 KiB\"  # limits.memory_max",
     ] {
         assert!(listed.contains(line), "{line}\n{listed}");
     }
@@ -94,7 +94,7 @@ fn what_does_not_fit_is_said() {
         assert!(!fine, "{said}");
         said
     };
-    let said = of("[limits]\nmemory_max = \"24 MiB\"\n[store]\ncache_bytes = \"16 MiB\"\n");
+    let said = of("cache_bytes = \"16 MiB\"\n[limits]\nmemory_max = \"24 MiB\"\n");
     let sentence = "'limits.memory_max' = 24 MiB is too little: the program takes 10 MiB, the store \
                     takes ('store.cache_bytes' is 16 MiB) 48 MiB";
     assert!(said.contains(sentence), "{said}");
@@ -223,5 +223,6 @@ fn a_flood_with_a_stalled_sink_stays_within_the_limit() {
     drop(watch);
     // It did what it could, and goes on.
     assert!(site.log().contains("too_large"), "{}", site.log());
+    site.wait_for("and mqtt.packet_bytes_max is less");
     site.stop();
 }

@@ -103,7 +103,7 @@ const BANNED_NAMES: &[&str] = &[
 ];
 
 /// Files that may hold `unsafe`, each for one system call with its reason beside it.
-const UNSAFE_FILES: &[&str] = &["src/cli/arenas.rs"];
+const UNSAFE_FILES: &[&str] = &["src/cli/allocator.rs"];
 
 /// What may be named in one file only, and what to use elsewhere.
 const ONLY_IN: &[(&str, &str, &str)] = &[

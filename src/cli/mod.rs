@@ -1,6 +1,6 @@
 //! The command line: one file per command.
 
-mod arenas;
+mod allocator;
 mod check;
 mod config;
 mod connectors;

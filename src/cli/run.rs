@@ -18,7 +18,7 @@ use crate::pipeline::{Outcome, PipelineError};
 use crate::store::StoreError;
 
 pub(super) fn run(files: &[PathBuf], store: Option<PathBuf>, terminal: &mut Terminal<'_>) -> Exit {
-    super::arenas::limit();
+    super::allocator::limit();
     // Before anything else, so that no signal is taken for something else.
     let signals = match Signals::listen() {
         Ok(signals) => signals,

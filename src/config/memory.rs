@@ -20,11 +20,13 @@ const CONNECTOR_BYTES: u64 = 128 << 10;
 /// How many times `store.cache_bytes` the store really takes.
 const STORE_FACTOR: u64 = 3;
 /// A turn's input is there as rows, as what queries make of them, and packed for log and outbox.
-const TURN_FACTOR: u64 = 4;
+const TURN_FACTOR: u64 = 8;
 /// What a queue holds, and as much again that a broker delivers once more.
 const QUEUE_FACTOR: u64 = 2;
 /// Outputs wait to become durable, are in the sink's hand, and rendered for two copies of it.
 const HAND_FACTOR: u64 = 4;
+/// What is read is there once while it comes, and once more where the buffer has to grow.
+const READ_FACTOR: u64 = 2;
 
 /// Sizes that follow from the limit: the key or option, the part of its quarter that it is, and
 /// what it never goes below.
@@ -41,23 +43,23 @@ const fn part(name: &'static str, divisor: u64, min: u64) -> Part {
 /// Of the quarter for the store, and of the one for the work in hand.
 const KEYS: [Part; 3] = [
     part("store.cache_bytes", STORE_FACTOR, 1 << 20),
-    part("turn.bytes_max", 8, 32 << 10),
-    part("store.unsynced_bytes_max", 4, 256 << 10),
+    part("turn.bytes_max", 16, 32 << 10),
+    part("store.unsynced_bytes_max", 8, 256 << 10),
 ];
 
-/// Of what one source gets: a quarter for the queue and what a broker brings again, a quarter for
-/// what is unpacked, half for reading. A message is small beside that, since the store has leaves of
-/// up to 17 values in memory, for the log and each outbox.
+/// Of what one source gets: an eighth for the queue and what a broker brings again, an eighth for
+/// what is unpacked, half for reading. What is left is for the pages of the store that hold it, as is
+/// half of what a sink gets: a page has up to 17 values, so that a message is small beside all that.
 const SOURCE: [Part; 4] = [
-    part("queue.bytes_max", 8, 64 << 10),
-    part("payload.bytes_max", 32, 16 << 10),
-    part("payload.decoded_bytes_max", 4, 64 << 10),
-    part(PACKET, 2, 64 << 10),
+    part("queue.bytes_max", 16, 64 << 10),
+    part("payload.bytes_max", 64, 16 << 10),
+    part("payload.decoded_bytes_max", 8, 64 << 10),
+    part(PACKET, 4, 64 << 10),
 ];
 const PACKET: &str = "mqtt.packet_bytes_max";
 
 /// Of what one sink gets.
-const SINK: [Part; 1] = [part(HAND, HAND_FACTOR, 64 << 10)];
+const SINK: [Part; 1] = [part(HAND, 2 * HAND_FACTOR, 64 << 10)];
 const HAND: &str = "outbox.memory_max";
 
 /// What of the outputs that wait is in memory for one sink, with these options.
@@ -241,7 +243,7 @@ fn items(settings: &Settings, sources: &[&Options], sinks: &[&Options]) -> Vec<I
 /// What a source takes: its queue, what is unpacked, and what it reads before it is a message.
 fn of_source(options: &Options) -> u64 {
     let payload = bytes(options, "payload.bytes_max");
-    let reading = bytes(options, PACKET).max(2 * payload);
+    let reading = READ_FACTOR * bytes(options, PACKET).max(payload);
     let unpacked = match options.text("payload.compression") {
         None | Some("none") => 0,
         Some(_) => bytes(options, "payload.decoded_bytes_max"),
@@ -308,7 +310,7 @@ mod tests {
                 let [queue, payload, unpacked, packet] = settled(&SOURCE, share)[..] else {
                     panic!("four parts");
                 };
-                let reading = packet.max(2 * payload);
+                let reading = READ_FACTOR * packet.max(payload);
                 assert!(
                     QUEUE_FACTOR * queue + reading + unpacked <= share,
                     "{mib} {among}"

@@ -248,7 +248,9 @@ impl Generation {
                 Some(value) => open.of(key).insert(key, value)?,
                 None => open.of(key).remove(key)?,
             };
-            open.evictors.touched(bytes)?;
+            // What goes was read with its page.
+            open.evictors
+                .touched(bytes + before.as_ref().map_or(0, |before| before.len()))?;
             Ok(before)
         })?;
         if self.unswept.fetch_add(bytes, Ordering::Relaxed) + bytes >= GARBAGE_BYTES {
