@@ -128,7 +128,7 @@ test-arm: broker ## unit tests, cases and a round of kill -9 under qemu, for arm
 	@for arch in $(filter-out amd64,$(ARCHES)); do
 	  echo "testing for $$arch"
 	  cross/emulate "$$arch" cross/cargo "$$arch" test --locked --features "$(FEATURES)" \
-	    --lib --test cases --test kill
+	    --no-fail-fast --lib --test cases --test kill
 	done
 
 size: cross ## the binaries of `make cross` and the packages of `make deb` against their budgets
