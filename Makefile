@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak crash fuzz cross size rust linker broker
+.PHONY: help run test check bench soak crash fuzz cross size rust linker libsystemd broker
 
 # Where rustup puts cargo, and where Debian puts mosquitto.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -62,12 +62,12 @@ help: ## list the targets
 run: rust linker ## build, then run the quickstart with a broker and a simulated sensor inside
 	@$(CARGO) run --locked --features broker -- run config/quickstart.toml
 
-# Twice: as it is shipped, and with the broker for demonstrations.
+# Twice: as it is built by default, and with everything.
 test: check broker ## everything that must pass before a change is merged
 	@$(CARGO) test --locked
 	$(CARGO) test --locked --all-features
 
-check: rust linker ## format, lints, licences
+check: rust linker libsystemd ## format, lints, licences
 	@$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
@@ -160,6 +160,12 @@ rust:
 # zstd and ring are C.
 linker:
 	@$(call need,cc,gcc libc6-dev,links the program and compiles the C inside of two crates)
+
+# What the package carries and a build by default does not: see the feature `systemd`.
+libsystemd:
+	@if ! pkg-config --exists libsystemd 2>/dev/null; then
+	  $(call need,libsystemd,pkg-config libsystemd-dev,the daemon speaks to systemd and its journal)
+	fi
 
 # The tests start brokers of their own on free ports. The package's service would sit on 1883, where
 # `make run` listens, so it is switched off when it was us who installed it.
