@@ -87,7 +87,11 @@ fn manual() -> Done<String> {
     let page = Man::new(root.clone()).manual(manual).source(manual);
     let mut text = Vec::new();
     page.render_title(&mut text)?;
-    writeln!(text, ".SH NAME\n{NAME} \\- {}", env!("CARGO_PKG_DESCRIPTION"))?;
+    writeln!(
+        text,
+        ".SH NAME\n{NAME} \\- {}",
+        env!("CARGO_PKG_DESCRIPTION")
+    )?;
     page.render_synopsis_section(&mut text)?;
     page.render_description_section(&mut text)?;
     page.render_options_section(&mut text)?;
