@@ -8,7 +8,8 @@ SHELL := /bin/bash
 .ONESHELL:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak crash fuzz cross test-arm deb test-package reproducible size rust linker libsystemd broker
+.PHONY: help run test check bench soak crash fuzz cross test-arm deb test-package reproducible
+.PHONY: size rust linker libsystemd broker
 
 # Where rustup puts cargo, and where Debian puts mosquitto.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -139,14 +140,14 @@ deb: rust ## target/debian/eventflux_<version>_<arch>.deb for ARCHES, each check
 	  PACKAGE_BYTES_MAX=$(PACKAGE_BYTES_MAX) packaging/build "$$arch"
 	done
 
-# Without booting; what systemd does with the service is `make test-deb`.
-test-package: ## what dpkg does with the package of this machine's architecture, on Debian 11, 12, 13
+# The package of this machine's architecture. What systemd does with it is `make test-deb`.
+test-package: ## what dpkg does with the package on Debian 11, 12 and 13, not booted
 	@$(call need,mmdebstrap,mmdebstrap debian-archive-keyring,makes a minimal Debian)
 	as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo
 	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 	$$as_root packaging/test "target/debian/eventflux_$${version}_$$(dpkg --print-architecture).deb"
 
-reproducible: ## whether a second build of the last commit, in another folder, gives the same packages
+reproducible: ## whether the last commit, built in another folder, gives the same packages
 	@packaging/reproducible $(ARCHES)
 
 size: cross ## the binaries of `make cross` and the packages of `make deb` against their budgets

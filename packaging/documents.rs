@@ -211,8 +211,9 @@ fn licences(triple: &str, features: &str) -> Done<String> {
     }
     let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
     let mut list = String::from(
-        "What is linked into /usr/bin/eventflux besides Rust's standard library (MIT OR Apache-2.0,\n\
-         see https://github.com/rust-lang/rust), and under which licence. The texts follow.\n\n",
+        "What is linked into /usr/bin/eventflux besides Rust's standard library, which is under\n\
+         MIT OR Apache-2.0 (https://github.com/rust-lang/rust), and under which licence. The\n\
+         texts follow.\n\n",
     );
     let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for package in linked(&metadata) {
