@@ -129,7 +129,7 @@ test-arm: broker ## unit tests, cases and a round of kill -9 under qemu, for arm
 	@for arch in $(filter-out amd64,$(ARCHES)); do
 	  echo "testing for $$arch"
 	  cross/emulate "$$arch" cross/cargo "$$arch" test --locked --features "$(FEATURES)" \
-	    --lib --test cases --test kill
+	    --no-fail-fast --lib --test cases --test kill
 	done
 
 deb: rust ## target/debian/eventflux_<version>_<arch>.deb for ARCHES, each checked, with lintian
