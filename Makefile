@@ -134,7 +134,7 @@ test-arm: broker ## unit tests, cases and a round of kill -9 under qemu, for arm
 
 deb: rust ## target/debian/eventflux_<version>_<arch>.deb for ARCHES, each checked, with lintian
 	@$(call need,lintian,lintian,reads the packages as a Debian developer would)
-	$(call need,objdump,binutils,asks the binaries what they depend on)
+	$(call need,readelf,binutils,asks the binaries what they depend on)
 	$(call need,systemd-analyze,systemd,checks the service and its hardening)
 	for arch in $(ARCHES); do
 	  PACKAGE_BYTES_MAX=$(PACKAGE_BYTES_MAX) packaging/build "$$arch"
