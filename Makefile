@@ -8,8 +8,8 @@ SHELL := /bin/bash
 .ONESHELL:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak crash fuzz cross test-arm deb test-package reproducible
-.PHONY: size rust linker libsystemd broker
+.PHONY: help run test check features bench soak crash fuzz cross test-arm deb test-package
+.PHONY: reproducible size rust linker libsystemd broker
 
 # Where rustup puts cargo, and where Debian puts mosquitto.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -25,6 +25,8 @@ FUZZ_TARGET :=
 CRASH_S := 600
 CRASH_SEED :=
 KILL_S := 600
+# What a build can leave out: docs/features.md.
+CONNECTORS := mqtt serial http file tls
 # Debian's names for what `make cross` builds for.
 ARCHES := amd64 arm64 armhf
 # Cargo features, with commas, that are shipped besides the default ones.
@@ -74,11 +76,19 @@ check: rust linker libsystemd ## format, lints, licences
 	@$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 	if command -v cargo-deny >/dev/null; then
 	  $(CARGO) deny --locked --offline --all-features check bans licenses sources
 	else
 	  echo "cargo-deny is not installed: licences are not checked."
 	fi
+
+features: rust linker ## each feature alone compiles without a warning; without any, the tests pass
+	@for feature in $(CONNECTORS); do
+	  echo "only $$feature"
+	  $(CARGO) clippy --locked --no-default-features --features "$$feature" -- -D warnings
+	done
+	$(CARGO) test --locked --no-default-features --lib --test features
 
 bench: rust linker broker ## every benchmark, as one table and target/bench.json
 	@if [ ! -d benches ]; then
