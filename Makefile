@@ -8,7 +8,8 @@ SHELL := /bin/bash
 .ONESHELL:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak crash fuzz cross test-arm size rust linker libsystemd broker
+.PHONY: help run test check bench soak crash fuzz cross test-arm deb test-package reproducible
+.PHONY: size rust linker libsystemd broker
 
 # Where rustup puts cargo, and where Debian puts mosquitto.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -57,7 +58,7 @@ fi
 endef
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The development profile: its dependencies are optimised, and without link-time optimisation the
 # first build takes a fraction of the release build's time. It is fast enough to try things out.
@@ -130,6 +131,24 @@ test-arm: broker ## unit tests, cases and a round of kill -9 under qemu, for arm
 	  cross/emulate "$$arch" cross/cargo "$$arch" test --locked --features "$(FEATURES)" \
 	    --no-fail-fast --lib --test cases --test kill
 	done
+
+deb: rust ## target/debian/eventflux_<version>_<arch>.deb for ARCHES, each checked, with lintian
+	@$(call need,lintian,lintian,reads the packages as a Debian developer would)
+	$(call need,objdump,binutils,asks the binaries what they depend on)
+	$(call need,systemd-analyze,systemd,checks the service and its hardening)
+	for arch in $(ARCHES); do
+	  PACKAGE_BYTES_MAX=$(PACKAGE_BYTES_MAX) packaging/build "$$arch"
+	done
+
+# The package of this machine's architecture. What systemd does with it is `make test-deb`.
+test-package: ## what dpkg does with the package on Debian 11, 12 and 13, not booted
+	@$(call need,mmdebstrap,mmdebstrap debian-archive-keyring,makes a minimal Debian)
+	as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo
+	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+	$$as_root packaging/test "target/debian/eventflux_$${version}_$$(dpkg --print-architecture).deb"
+
+reproducible: ## whether the last commit, built in another folder, gives the same packages
+	@packaging/reproducible $(ARCHES)
 
 size: cross ## the binaries of `make cross` and the packages of `make deb` against their budgets
 	@failed=0
