@@ -133,8 +133,8 @@ cross: ## the release build for ARCHES, which runs with the glibc of Debian 11 a
 	cross/floor $(ARCHES)
 
 # The development profile: link-time optimisation of four programs would take longer than they run.
-# What is built is emulated: it takes many times as long as in `make test`. Left out, since qemu's
-# emulation of a process has no ioctl TCGETS2, are the tests that open a serial port.
+# What is built is emulated: it takes many times as long as in `make test`. The tests of serial
+# ports cannot be among these: qemu's emulation of a process has no ioctl TCGETS2, which opens them.
 test-arm: broker ## unit tests, cases and a round of kill -9 under qemu, for arm64 and armhf
 	@for arch in $(filter-out amd64,$(ARCHES)); do
 	  echo "testing for $$arch"
