@@ -1,7 +1,7 @@
 """Builds what is booted: a kernel, an initrd and the disk of a minimal Debian with systemd.
 
 Everything lies in `target/booted/<release>-<architecture>/` and is made again only when this file
-or the list of packages changes. The disk has what the package under test depends on, mosquitto, and
+changes; the packages, which take longest, only when their list does. The disk has what the package under test depends on, mosquitto, and
 an agent that runs commands for the test (`machine.py`), but no EventFlux. It needs neither a loop
 device nor a bootloader. Packages of other architectures come through a state of apt of our own, so
 that the machine's stays as it is; the mirrors are those of the machine.
@@ -175,8 +175,8 @@ def image(folder, architecture, release):
     if stamp.exists() and stamp.read_text() == key:
         return made
     say(f"building the image of {release} for {architecture}")
-    shutil.rmtree(made.folder, ignore_errors=True)
-    made.folder.mkdir(parents=True)
+    made.folder.mkdir(parents=True, exist_ok=True)
+    stamp.unlink(missing_ok=True)
     apt = Apt(made.folder / "apt", architecture, release)
     with tempfile.TemporaryDirectory(dir=made.folder) as scratch:
         build(made, apt, architecture, release, pathlib.Path(scratch))
@@ -193,11 +193,7 @@ def build(made, apt, architecture, release, scratch):
     early = closure(kernel, version, MODULES_EARLY)
     write_initrd(made.initrd, scratch, early)
 
-    base = scratch / "base.tar"
-    run("mmdebstrap", "--quiet", "--variant=minbase", f"--architectures={architecture}",
-        f"--include={','.join(PACKAGES)}", "--aptopt=Acquire::Languages \"none\"",
-        "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
-        release, base, *apt.sources)
+    base = packages(made.folder, apt, architecture, release, scratch)
     late = closure(kernel, version, MODULES_EARLY + MODULES_LATE)
     for module in late:
         place = extra / module.relative_to(kernel)
@@ -208,6 +204,24 @@ def build(made, apt, architecture, release, scratch):
     run("depmod", "-b", extra, version)
     write_extra(extra)
     write_disk(made.disk, scratch, base, extra)
+
+
+def packages(folder, apt, architecture, release, scratch):
+    """A tar archive of Debian with the packages, and nothing of ours."""
+    options = [
+        "--variant=minbase", f"--include={','.join(PACKAGES)}",
+        '--aptopt=Acquire::Languages "none"',
+        "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+    ]
+    key = hashlib.sha256("\n".join(options).encode()).hexdigest()[:16]
+    base = folder / f"base-{key}.tar"
+    if not base.exists():
+        for old in folder.glob("base-*.tar"):
+            old.unlink()
+        run("mmdebstrap", "--quiet", f"--architectures={architecture}", *options,
+            release, scratch / "base.tar", *apt.sources)
+        (scratch / "base.tar").rename(base)
+    return base
 
 
 def unpack_kernel(apt, architecture, to):
@@ -296,6 +310,8 @@ def write_extra(root):
     put("etc/hosts", "127.0.0.1 localhost\n127.0.1.1 gateway\n")
     # The journal outlives a reboot, as on a gateway whose owner wants to know what happened.
     put("etc/systemd/journald.conf.d/booted.conf", "[Journal]\nStorage=persistent\n")
+    # By itself mosquitto drops what is beyond 1000 messages for a client that is away.
+    put("etc/mosquitto/conf.d/booted.conf", "max_queued_messages 0\nset_tcp_nodelay true\n")
     # Nobody logs in; timers of apt and others would disturb what is measured.
     for unit in ("serial-getty@.service", "getty@.service", "console-getty.service",
                  "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",

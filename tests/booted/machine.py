@@ -5,6 +5,7 @@ disk's cache had only in memory is gone with a cut. What the kernel says is in `
 """
 
 import base64
+import json
 import os
 import pathlib
 import select
@@ -74,13 +75,14 @@ class Machine:
         words = [word for path in paths for word in ("-C", path.parent, path.name)]
         subprocess.run(["tar", "-cf", self.files, *words], check=True)
 
-    def start(self, forward=None, survive="none", seed=0):
+    def start(self, forward=None, cable=True, survive="none", seed=0):
         """Switches it on and waits for the agent. With `forward`, a list of pairs of a port here
-        and a port there, it has a network card; without, none."""
+        and a port there, it has a network card; without, none. What a later cut leaves of the
+        disk's cache is up to `survive` and `seed`."""
         self.boots += 1
         self.console = self.folder / f"console-{self.boots}.log"
         # Paths of sockets are short; these lie in the folder in which all programs run.
-        for name in ("disk.socket", "agent.socket", "line.socket"):
+        for name in ("disk.socket", "agent.socket", "line.socket", "control.socket"):
             (self.folder / name).unlink(missing_ok=True)
         self.disk_server = subprocess.Popen(
             [sys.executable, pathlib.Path(__file__).parent / "disk.py", "disk.socket",
@@ -95,6 +97,8 @@ class Machine:
         self.agent = self.connect("agent.socket")
         self.line = self.connect("line.socket")
         self.buffer = b""
+        if forward is not None and not cable:
+            self.cable(False)
         if self.answer(BOOT_S, "the boot") != b"ready":
             raise self.fault("the agent says something else than that it is ready")
         if self.files.exists():
@@ -120,6 +124,7 @@ class Machine:
             "-blockdev", "driver=nbd,node-name=disk,server.type=unix,server.path=disk.socket",
             "-device", "virtio-blk-pci,drive=disk,write-cache=on", *files, *network,
             "-device", "virtio-serial-pci",
+            "-qmp", "unix:control.socket,server=on,wait=off",
             "-chardev", "socket,id=agent,path=agent.socket,server=on,wait=off",
             "-device", "virtserialport,chardev=agent,name=booted",
             # An FTDI adapter, the most usual one.
@@ -128,6 +133,19 @@ class Machine:
             "-object", "rng-random,filename=/dev/urandom,id=dice",
             "-device", "virtio-rng-pci,rng=dice",
         ]
+
+    def cable(self, plugged):
+        """Plugs the network cable in, or out."""
+        control = self.connect("control.socket")
+        with control, control.makefile("rw") as file:
+            file.readline()
+            set_link = {"execute": "set_link", "arguments": {"name": "network", "up": plugged}}
+            for command in ({"execute": "qmp_capabilities"}, set_link):
+                file.write(json.dumps(command) + "\n")
+                file.flush()
+                answer = json.loads(file.readline())
+                if "error" in answer:
+                    raise Failure(f"qemu refuses {command}: {answer}")
 
     def connect(self, name):
         path, deadline = self.folder / name, time.monotonic() + 30
