@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak crash fuzz size rust linker broker
+.PHONY: help run test check bench soak crash fuzz cross size rust linker broker
 
 # Where rustup puts cargo, and where Debian puts mosquitto.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -24,6 +24,8 @@ FUZZ_TARGET :=
 CRASH_S := 600
 CRASH_SEED :=
 KILL_S := 600
+# Debian's names for what `make cross` builds for.
+ARCHES := amd64 arm64 armhf
 # Budgets in bytes, from the table of footprints in benches/README.md.
 BINARY_BYTES_MAX := 8000000
 PACKAGE_BYTES_MAX := 3000000
@@ -53,7 +55,7 @@ fi
 endef
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The development profile: its dependencies are optimised, and without link-time optimisation the
 # first build takes a fraction of the release build's time. It is fast enough to try things out.
@@ -109,6 +111,13 @@ fuzz: rust linker ## each fuzz target for FUZZ_S seconds; FUZZ_TARGET=name for o
 	  echo "fuzzing $$target for $(FUZZ_S) s"
 	  $(CARGO) +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_S)
 	done
+
+cross: ## the release build for ARCHES, which runs with the glibc of Debian 11 and later
+	@for arch in $(ARCHES); do
+	  echo "building for $$arch"
+	  cross/cargo "$$arch" build --release --locked
+	done
+	cross/floor $(ARCHES)
 
 size: rust linker ## release build, and its sizes against their budgets
 	@$(CARGO) build --locked --release

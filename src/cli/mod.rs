@@ -196,6 +196,17 @@ impl Terminal<'_> {
     }
 }
 
+/// Everything that can be asked for, as `--help` shows it; manual page and completions are made of it.
+#[must_use]
+pub fn command() -> clap::Command {
+    let codes: Vec<String> = TABLE
+        .iter()
+        .map(|(exit, meaning)| format!("  {}  {meaning}", exit.code()))
+        .collect();
+    let help = format!("{EXAMPLES}\n\nExit codes:\n{}", codes.join("\n"));
+    Arguments::command().after_help(help)
+}
+
 /// Reads the arguments and does what they ask for.
 pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
     let mut out = std::io::stdout();
@@ -204,13 +215,7 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
         out: &mut out,
         err: &mut err,
     };
-    let codes: Vec<String> = TABLE
-        .iter()
-        .map(|(exit, meaning)| format!("  {}  {meaning}", exit.code()))
-        .collect();
-    let help = format!("{EXAMPLES}\n\nExit codes:\n{}", codes.join("\n"));
-    let command = Arguments::command().after_help(help);
-    let parsed = command
+    let parsed = command()
         .try_get_matches_from(arguments)
         .and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
