@@ -24,7 +24,8 @@ def idles(gate):
     sample = f"cut -d' ' -f14,15 /proc/{pid}/stat; grep ^write_bytes /proc/{pid}/io"
     said = machine.run(
         f"sleep {IDLE_S}; {sample}; sleep {MEASURED_S}; {sample}; "
-        f"grep -E '^(VmRSS|RssAnon|Threads)' /proc/{pid}/status; grep ^Pss: /proc/{pid}/smaps_rollup; "
+        f"grep -E '^(VmRSS|RssAnon|Threads)' /proc/{pid}/status; "
+        f"grep ^Pss: /proc/{pid}/smaps_rollup; "
         f"echo current $(cat /sys/fs/cgroup/system.slice/{gateway.UNIT}/memory.current); "
         "getconf CLK_TCK", IDLE_S + MEASURED_S + 120).splitlines()
     ticks = [sum(map(int, line.split())) for line in (said[0], said[2])]

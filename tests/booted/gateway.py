@@ -74,7 +74,8 @@ class Gateway:
 
     def collect(self, *topics):
         """From here on what comes out at the machine's own broker is in a file, line by line."""
-        words = f"mosquitto_sub -h 127.0.0.1 -i collector -c -q 1 {' '.join(f'-t {t}' for t in topics)}"
+        words = "mosquitto_sub -h 127.0.0.1 -i collector -c -q 1 "
+        words += " ".join(f"-t {topic}" for topic in topics)
         # The session first: it is there when this returns, and then misses nothing.
         self.machine.run(f"{words} -E")
         self.machine.run(f"systemd-run --unit=collector -p StandardOutput=append:{OUTPUTS} "

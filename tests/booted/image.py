@@ -1,10 +1,11 @@
 """Builds what is booted: a kernel, an initrd and the disk of a minimal Debian with systemd.
 
 Everything lies in `target/booted/<release>-<architecture>/` and is made again only when this file
-changes; the packages, which take longest, only when their list does. The disk has what the package under test depends on, mosquitto, and
-an agent that runs commands for the test (`machine.py`), but no EventFlux. It needs neither a loop
-device nor a bootloader. Packages of other architectures come through a state of apt of our own, so
-that the machine's stays as it is; the mirrors are those of the machine.
+changes; the packages, which take longest, only when their list does. The disk has what the package
+under test depends on, mosquitto, and an agent that runs commands for the test (`machine.py`), but
+no EventFlux. It needs neither a loop device nor a bootloader. Packages of other architectures come
+through a state of apt of our own, so that the machine's stays as it is; the mirrors are those of
+the machine.
 """
 
 import gzip
@@ -122,7 +123,8 @@ class Apt:
             "Dir::Cache": self.folder / "cache",
             "Dir::State::status": "/dev/null",
         }
-        return [program, *(word for key, value in setting.items() for word in ("-o", f"{key}={value}"))]
+        words = [word for key, value in setting.items() for word in ("-o", f"{key}={value}")]
+        return [program, *words]
 
     def __call__(self, *words):
         return run(*self.command("apt-get"), *words, cwd=self.folder / "packages")
@@ -279,9 +281,8 @@ def write_initrd(path, scratch, modules):
         (root / "modules" / name).write_bytes(data)
         names.append(name)
     (root / "modules/order").write_text("".join(f"{name}\n" for name in names))
-    archive = run("sh", "-c", 'cd "$1" && find . | cpio -o -H newc --quiet -R 0:0 >"$2"', "sh",
-                  root, scratch / "initrd.cpio")
-    assert archive == ""
+    run("sh", "-c", 'cd "$1" && find . | cpio -o -H newc --quiet -R 0:0 >"$2"', "sh",
+        root, scratch / "initrd.cpio")
     with gzip.open(path, "wb", compresslevel=1) as file:
         file.write((scratch / "initrd.cpio").read_bytes())
 
