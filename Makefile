@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak crash fuzz cross size rust linker broker
+.PHONY: help run test check bench soak crash fuzz cross test-arm size rust linker libsystemd broker
 
 # Where rustup puts cargo, and where Debian puts mosquitto.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -26,6 +26,8 @@ CRASH_SEED :=
 KILL_S := 600
 # Debian's names for what `make cross` builds for.
 ARCHES := amd64 arm64 armhf
+# Cargo features, with commas, that are shipped besides the default ones.
+export FEATURES := systemd
 # Budgets in bytes, from the table of footprints in benches/README.md.
 BINARY_BYTES_MAX := 8000000
 PACKAGE_BYTES_MAX := 3000000
@@ -62,12 +64,12 @@ help: ## list the targets
 run: rust linker ## build, then run the quickstart with a broker and a simulated sensor inside
 	@$(CARGO) run --locked --features broker -- run config/quickstart.toml
 
-# Twice: as it is shipped, and with the broker for demonstrations.
+# Twice: as it is built by default, and with everything.
 test: check broker ## everything that must pass before a change is merged
 	@$(CARGO) test --locked
 	$(CARGO) test --locked --all-features
 
-check: rust linker ## format, lints, licences
+check: rust linker libsystemd ## format, lints, licences
 	@$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
@@ -115,27 +117,43 @@ fuzz: rust linker ## each fuzz target for FUZZ_S seconds; FUZZ_TARGET=name for o
 cross: ## the release build for ARCHES, which runs with the glibc of Debian 11 and later
 	@for arch in $(ARCHES); do
 	  echo "building for $$arch"
-	  cross/cargo "$$arch" build --release --locked
+	  cross/cargo "$$arch" build --release --locked --features "$(FEATURES)"
 	done
 	cross/floor $(ARCHES)
 
-size: rust linker ## release build, and its sizes against their budgets
-	@$(CARGO) build --locked --release
-	failed=0
-	row() { # what, file, budget
-	  [ -f "$$2" ] || return 0
+# The development profile: link-time optimisation of four programs would take longer than they run.
+# What is built is emulated: it takes many times as long as in `make test`. Left out, since qemu's
+# emulation of a process has no ioctl TCGETS2, are the tests that open a serial port.
+test-arm: broker ## unit tests, cases and a round of kill -9 under qemu, for arm64 and armhf
+	@for arch in $(filter-out amd64,$(ARCHES)); do
+	  echo "testing for $$arch"
+	  cross/emulate "$$arch" cross/cargo "$$arch" test --locked --features "$(FEATURES)" \
+	    --lib --test cases --test kill
+	done
+
+size: cross ## the binaries of `make cross` and the packages of `make deb` against their budgets
+	@failed=0
+	row() { # what, file, budget, how it is made
+	  if [ ! -f "$$2" ]; then
+	    echo "$$1 is not there: $$4 makes it." >&2
+	    failed=1
+	    return
+	  fi
 	  local bytes verdict=ok
 	  bytes=$$(stat -c %s "$$2")
 	  if [ "$$bytes" -gt "$$3" ]; then verdict="TOO LARGE"; failed=1; fi
-	  printf '%-22s %9d B  budget %9d B  %s\n' "$$1" "$$bytes" "$$3" "$$verdict"
+	  printf '%-32s %9d B  budget %9d B  %s\n' "$$1" "$$bytes" "$$3" "$$verdict"
 	}
 	target=$${CARGO_TARGET_DIR:-target}
-	row "binary, $$(uname -m)" "$$target/release/eventflux" $(BINARY_BYTES_MAX)
-	for triple in aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf; do
-	  row "binary, $${triple%%-*}" "$$target/$$triple/release/eventflux" $(BINARY_BYTES_MAX)
+	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+	for arch in $(ARCHES); do
+	  triple=$$(. cross/lib.sh; names "$$arch"; echo "$$TRIPLE")
+	  row "binary, $${triple%%-*}" "$$target/$$triple/release/eventflux" $(BINARY_BYTES_MAX) \
+	    "make cross ARCHES=$$arch"
 	done
-	for package in "$$target"/debian/*.deb "$$target"/*/debian/*.deb; do
-	  row "$$(basename "$$package")" "$$package" $(PACKAGE_BYTES_MAX)
+	for arch in $(ARCHES); do
+	  package=eventflux_$${version}_$$arch.deb
+	  row "$$package" "$$target/debian/$$package" $(PACKAGE_BYTES_MAX) "make deb ARCHES=$$arch"
 	done
 	exit $$failed
 
@@ -160,6 +178,12 @@ rust:
 # zstd and ring are C.
 linker:
 	@$(call need,cc,gcc libc6-dev,links the program and compiles the C inside of two crates)
+
+# What the package carries and a build by default does not: see the feature `systemd`.
+libsystemd:
+	@if ! pkg-config --exists libsystemd 2>/dev/null; then
+	  $(call need,libsystemd,pkg-config libsystemd-dev,the daemon speaks to systemd and its journal)
+	fi
 
 # The tests start brokers of their own on free ports. The package's service would sit on 1883, where
 # `make run` listens, so it is switched off when it was us who installed it.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use eventflux::event::{Batch, Stamp, Timestamp, Value};
 use eventflux::observe::PipelineMetrics;
 use eventflux::pipeline::{
-    Core, Disk, Durability, Handles, Input, Limits, Open, Opened, Recovered, RoomLimits,
+    Core, Disk, Durability, Handles, Input, Limits, Open, Opened, Pulse, Recovered, RoomLimits,
     SourceHandle, StatePolicy, run,
 };
 use eventflux::source::Arrival;
@@ -203,21 +203,19 @@ fn drive(path: &Path, interval: Option<Duration>) -> Driven {
     let (released, _kept) = watch::channel(0);
     let (confirm, confirmed) = crossbeam::channel::bounded(1);
     let metrics: Arc<PipelineMetrics> = Arc::default();
+    let source = SourceHandle {
+        stream: StreamId(0),
+        released,
+    };
     let handles = Handles {
-        sources: [(
-            0,
-            SourceHandle {
-                stream: StreamId(0),
-                released,
-            },
-        )]
-        .into(),
+        sources: [(0, source)].into(),
         arrivals,
         feeds: Vec::new(),
         confirmed,
         commands: crossbeam::channel::never(),
         stopping: watch::channel(false).1,
         drained: watch::channel(false).0,
+        pulse: Pulse::default(),
         metrics: Arc::clone(&metrics),
     };
     let limits = limits(interval);

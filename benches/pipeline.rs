@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use eventflux::event::Batch;
 use eventflux::pipeline::{
-    Core, Disk, Durability, Handles, Limits, Open, Opened, Recovered, RoomLimits, SourceHandle,
-    StatePolicy, run,
+    Core, Disk, Durability, Handles, Limits, Open, Opened, Pulse, Recovered, RoomLimits,
+    SourceHandle, StatePolicy, run,
 };
 use eventflux::source::Arrival;
 use eventflux::sql::{SqlText, compile};
@@ -92,6 +92,7 @@ fn rate_of(core: Core) -> (f64, f64) {
         commands: crossbeam::channel::never(),
         stopping: watch::channel(false).1,
         drained: watch::channel(false).0,
+        pulse: Pulse::default(),
         metrics: Arc::default(),
     };
     let metrics = Arc::clone(&handles.metrics);

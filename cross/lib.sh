@@ -94,7 +94,8 @@ apt_fetch() {
   shift 3
   local state=$CROSS/apt/$arch-$kind
   rm -rf "$state" "$folder"
-  mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/packages" "$folder/usr/lib"
+  mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/packages"
+  mkdir -p "$folder/usr/lib"
   # As on a running Debian. Not only for order: below two folders, of which one has no twin on this
   # machine, ld.so under an emulator gives the first up before it has found everything in it.
   ln -s usr/lib "$folder/lib"
@@ -106,8 +107,10 @@ apt_fetch() {
     -o "Dir::State::Lists=$state/lists" -o "Dir::Cache=$state/cache" -o Dir::State::status=/dev/null
     -o APT::Sandbox::User= -o Acquire::Languages=none -o Acquire::Retries=3)
   say "fetching for $arch from Debian $RELEASE: $*"
-  (cd "$state/packages" && apt-get "${options[@]}" update && apt-get "${options[@]}" download "$@") \
-    >&2 || fail "Debian's packages for $arch could not be fetched: see above, then start again."
+  (
+    cd "$state/packages"
+    apt-get "${options[@]}" update && apt-get "${options[@]}" download "$@"
+  ) >&2 || fail "Debian's packages for $arch could not be fetched: see above, then start again."
   local package
   for package in "$state"/packages/*.deb; do
     dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C "$folder"
@@ -118,12 +121,12 @@ apt_fetch() {
 # Debian's Rust: rustup's standard libraries do not fit to it, and it has those for other machines.
 prepare_rust() {
   command -v apt-get >/dev/null ||
-    fail "this needs Debian 12 ($RELEASE); cross/README.md tells the way with rustup."
+    fail "this needs Debian 12 ($RELEASE); cross/README.md has the rustup way."
   apt_install rustc-web cargo-web rust-web-src pkg-config binutils file python3-venv
   RUST_VERSION=$(dpkg-query -W -f '${Version}' rustc-web)
   case $RUST_VERSION in
     *deb12*) ;;
-    *) fail "rustc-web $RUST_VERSION is not of Debian 12; cross/README.md tells the way with rustup." ;;
+    *) fail "rustc-web $RUST_VERSION is not of Debian 12; cross/README.md has the rustup way." ;;
   esac
   readonly RUST_VERSION
 }

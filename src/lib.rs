@@ -47,11 +47,15 @@ pub mod store;
 
 pub mod clock;
 
+pub mod logging;
+
 pub mod observe;
 
 pub mod pipeline;
 
 pub mod scenario;
+
+pub mod supervisor;
 
 pub mod daemon;
 

@@ -26,7 +26,7 @@ use eventflux::observe::PipelineMetrics;
 use eventflux::outbox;
 use eventflux::pipeline::{
     Change, Command, Core, Disk, Durability, Feed, Handles, Limits, NewSink, Opened, PipelineError,
-    RoomLimits, SinkToBe, SourceHandle, SourceToBe, StatePolicy, Wanted, run,
+    Pulse, RoomLimits, SinkToBe, SourceHandle, SourceToBe, StatePolicy, Wanted, run,
 };
 use eventflux::sink::{Confirmed, Delivery};
 use eventflux::source::Arrival;
@@ -204,6 +204,7 @@ fn lives_through(failure: Option<Failure>) -> (u64, u64) {
         commands,
         stopping,
         drained,
+        pulse: Pulse::default(),
         metrics: Arc::clone(&metrics),
     };
     let disk_before = disk(&store, first, failure);

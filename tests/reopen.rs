@@ -24,7 +24,7 @@ use eventflux::event::{Batch, DeliveryMark, OutputKey, Stamp, Value};
 use eventflux::observe::PipelineMetrics;
 use eventflux::outbox;
 use eventflux::pipeline::{
-    Core, Disk, Durability, Feed, Handles, Limits, Open, Opened, PipelineError, RoomLimits,
+    Core, Disk, Durability, Feed, Handles, Limits, Open, Opened, PipelineError, Pulse, RoomLimits,
     SourceHandle, StatePolicy, run,
 };
 use eventflux::sink::{Confirmed, Delivery};
@@ -179,6 +179,7 @@ fn lives_through(failure: Option<Failure>) -> (u64, Arc<PipelineMetrics>) {
         commands: never(),
         stopping,
         drained,
+        pulse: Pulse::default(),
         metrics: Arc::clone(&metrics),
     };
     let disk = disk(&store, failure);

@@ -53,6 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "serial", "framing",
         ],
     ),
+    ("logging", &["clock", "event"]),
     ("observe", &["source", "sink", "engine"]),
     (
         "pipeline",
@@ -88,6 +89,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sink",
         ],
     ),
+    ("supervisor", &[]),
     ("daemon", &["*"]),
     ("cli", &["*"]),
 ];

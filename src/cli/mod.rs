@@ -82,6 +82,9 @@ enum Command {
         /// Keep the state here instead of where the configuration says
         #[arg(long, value_name = "FOLDER")]
         store: Option<PathBuf>,
+        /// What the log on the standard error looks like
+        #[arg(long, value_name = "FORMAT", value_enum, default_value = "auto")]
+        log_format: run::LogFormat,
     },
     /// Check configuration and SQL completely, and start nothing
     Check {
@@ -231,7 +234,11 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
         }
     };
     match arguments.command {
-        Command::Run { app, store } => run::run(&app.files(), store, &mut terminal),
+        Command::Run {
+            app,
+            store,
+            log_format,
+        } => run::run(&app.files(), store, log_format, &mut terminal),
         Command::Check { app } => check::check(&app.files(), &mut terminal),
         Command::Test { paths } => test::test(&paths, &mut terminal),
         Command::Replay { app, input, output } => {

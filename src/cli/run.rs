@@ -2,22 +2,49 @@
 
 use std::path::PathBuf;
 
-use crossbeam::channel::{Receiver, bounded};
+use clap::ValueEnum;
+use crossbeam::channel::{Receiver, Sender, bounded};
 use crossbeam::select;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::reload;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Exit, Terminal, prepare};
 use crate::config::Settings;
 use crate::daemon::{DaemonError, Door, Failure, Orders, Prepared};
+use crate::logging::{self, Format};
 use crate::pipeline::{Outcome, PipelineError};
 use crate::store::StoreError;
+use crate::supervisor::Supervisor;
 
-pub(super) fn run(files: &[PathBuf], store: Option<PathBuf>, terminal: &mut Terminal<'_>) -> Exit {
+/// What the log looks like.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum LogFormat {
+    /// The journal's own where the standard error leads to it, else text
+    Auto,
+    /// For people
+    Text,
+    /// A JSON object a line
+    Json,
+    /// For the journal, with its priorities and fields
+    Journal,
+}
+
+impl LogFormat {
+    fn format(self) -> Format {
+        match self {
+            LogFormat::Auto => Format::of_environment(),
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+            LogFormat::Journal => Format::Journal,
+        }
+    }
+}
+
+pub(super) fn run(
+    files: &[PathBuf],
+    store: Option<PathBuf>,
+    log: LogFormat,
+    terminal: &mut Terminal<'_>,
+) -> Exit {
     // Before anything else, so that no signal is taken for something else.
     let signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -33,7 +60,8 @@ pub(super) fn run(files: &[PathBuf], store: Option<PathBuf>, terminal: &mut Term
     if let Some(store) = &store {
         prepared.settings.store.path.clone_from(store);
     }
-    let apply = log_to_stderr(prepared.settings.log.level.name());
+    let mut log_at = logging::start(log.format(), prepared.settings.log.level.name());
+    let supervisor = Supervisor::of_environment();
     // Transparent huge pages triple the resident memory of a small process. A kernel without them
     // refuses, and that is as well.
     let _ = nix::sys::prctl::set_thp_disable(true);
@@ -42,7 +70,8 @@ pub(super) fn run(files: &[PathBuf], store: Option<PathBuf>, terminal: &mut Term
     let orders = Orders {
         stop: stopped,
         requests,
-        apply,
+        apply: Box::new(move |settings: &Settings| log_at(settings.log.level.name())),
+        supervisor,
     };
     let (end, ended) = bounded(1);
     let daemon = std::thread::Builder::new()
@@ -55,6 +84,21 @@ pub(super) fn run(files: &[PathBuf], store: Option<PathBuf>, terminal: &mut Term
         terminal.complain(format_args!("cannot start a thread: {error}"));
         return Exit::Failure;
     }
+    let again = move || {
+        let (files, store) = (files.to_owned(), store.clone());
+        door.knock(move || prepare_anew(&files, store));
+    };
+    attend(&signals, &stop, again, &ended, terminal)
+}
+
+/// Passes on what the system tells, until the daemon has ended.
+fn attend(
+    signals: &Signals,
+    stop: &Sender<()>,
+    reload: impl Fn(),
+    ended: &Receiver<Result<Outcome, DaemonError>>,
+    terminal: &mut Terminal<'_>,
+) -> Exit {
     let mut told = false;
     loop {
         select! {
@@ -70,8 +114,7 @@ pub(super) fn run(files: &[PathBuf], store: Option<PathBuf>, terminal: &mut Term
                 if told {
                     tracing::warn!("the configuration is not reloaded: the daemon is stopping");
                 } else {
-                    let (files, store) = (files.to_owned(), store.clone());
-                    door.knock(move || prepare_anew(&files, store));
+                    reload();
                 }
             }
             recv(ended) -> result => return match result {
@@ -179,35 +222,4 @@ pub(super) fn exit_of(error: &DaemonError) -> Exit {
             Exit::Failure
         }
     }
-}
-
-/// Writes the log to the standard error; gives what follows another level. `EVENTFLUX_LOG`
-/// overrides the level, in the form of `tracing`'s filters.
-fn log_to_stderr(level: &str) -> Box<dyn FnMut(&Settings) + Send> {
-    let written: Option<Targets> = std::env::var("EVENTFLUX_LOG")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let is_overridden = written.is_some();
-    let (filter, handle) = reload::Layer::new(written.unwrap_or_else(|| filter(level)));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    // A second call in one process keeps the first one's.
-    let _ = tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .try_init();
-    Box::new(move |settings| {
-        if !is_overridden {
-            // It fails when nobody writes any more.
-            let _ = handle.reload(self::filter(settings.log.level.name()));
-        }
-    })
-}
-
-fn filter(level: &str) -> Targets {
-    // Libraries speak when something is wrong with them; the broker for demonstrations also when a
-    // client just goes away.
-    let text = format!("warn,rumqttd=off,eventflux={level}");
-    text.parse().unwrap_or_default()
 }

@@ -131,12 +131,12 @@ struct Beginning {
 }
 
 impl Running {
-    /// Goes over to what was read, and tells what came of it.
+    /// Goes over to what was read, tells what came of it, and gives back why it was refused.
     pub(super) fn reload(
         &mut self,
         read: Result<Prepared, Refused>,
         answer: Option<Sender<Result<Reloaded, Refused>>>,
-    ) {
+    ) -> Option<String> {
         if let Err(Refused::Faulty(failure)) = &read {
             tell_all(&failure.diagnostics, &failure.texts);
         }
@@ -154,10 +154,12 @@ impl Running {
                 });
             }
         }
+        let refused = result.as_ref().err().map(Refused::to_string);
         if let Some(answer) = answer {
             // Who asked may be gone.
             let _ = answer.send(result);
         }
+        refused
     }
 
     fn change(&mut self, prepared: Prepared) -> Result<Reloaded, Refused> {

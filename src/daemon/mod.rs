@@ -11,6 +11,7 @@ mod crew;
 mod prepare;
 mod reports;
 mod run;
+mod status;
 mod store;
 
 use std::time::Duration;

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::change::{InForce, Prepare, Refused, Reloaded};
 use super::crew::{Crew, thread};
+use super::status::{News, patiently, pulse};
 use super::store::{disk, first_open, limits};
 use super::{DaemonError, Failure, Prepared, cannot_start, reports};
 use crate::config::{OnFail, Settings};
@@ -18,11 +19,10 @@ use crate::pipeline::{self, Command, Disk, Handles, Opened, Outcome, PipelineErr
 use crate::report::Reporter;
 use crate::sink;
 use crate::source;
+use crate::supervisor::{Notice, Supervisor};
 
 /// Arrivals that may wait for the pipeline, of all sources together.
 const ARRIVALS_MAX: usize = 16;
-/// How often the log says what was counted, if anything was.
-const STATUS_EVERY: Duration = Duration::from_secs(600);
 /// Outputs that a sink may hold.
 pub(super) const DELIVERIES_MAX: usize = 1024;
 /// For so many sinks there is room for all that they may confirm at a time; others may have to try
@@ -39,6 +39,8 @@ pub struct Orders {
     pub requests: Receiver<Request>,
     /// Told the settings that are in force.
     pub apply: Box<dyn FnMut(&Settings) + Send>,
+    /// Told how it goes.
+    pub supervisor: Supervisor,
 }
 
 impl Orders {
@@ -49,6 +51,7 @@ impl Orders {
             stop,
             requests: never(),
             apply: Box::new(|_| {}),
+            supervisor: Supervisor::default(),
         }
     }
 }
@@ -127,17 +130,24 @@ impl Prepared {
         let metrics: Arc<PipelineMetrics> = Arc::default();
         let wanted = self.wanted();
         let mut disk = disk(&self.settings, wanted.clone());
-        let opened = first_open(&mut disk, &metrics, &orders.stop)?;
+        let opened = patiently(&orders.supervisor, || {
+            first_open(&mut disk, &metrics, &orders.stop)
+        })?;
         let mut running = Running::start(&self, disk, opened, metrics, orders)?;
         let mut first = InForce::new(self);
         match running.put(&mut first) {
             Ok(_) => {
                 running.in_force = Some(first);
+                running.tell_ready(None);
                 tracing::info!("ready after {} ms", began.elapsed().as_millis());
             }
             // Whoever tells the daemon to stop before it has begun does not want to hear more.
             Err(Refused::Stopping) => {}
-            Err(refused) => tracing::error!("nothing was started: {refused}"),
+            // It waits for a configuration that can be, and for the service manager that is up.
+            Err(refused) => {
+                tracing::error!("nothing was started: {refused}");
+                running.tell_ready(Some(refused.to_string()));
+            }
         }
         running.until()
     }
@@ -152,6 +162,8 @@ pub(super) struct Running {
     pub(super) held: (Sender<source::Arrival>, Sender<sink::Confirmed>),
     /// What runs; none before anything does.
     pub(super) in_force: Option<InForce>,
+    /// Why the configuration that was asked for last is not what runs.
+    pub(super) refused: Option<String>,
     pub(super) ends: Ends,
     tell_stop: watch::Sender<bool>,
     deadline: Duration,
@@ -243,6 +255,7 @@ impl Running {
             commands: todo,
             stopping: stopping.clone(),
             drained,
+            pulse: pulse(&orders.supervisor),
             metrics,
         };
         let limits = limits(settings);
@@ -260,6 +273,7 @@ impl Running {
             commands,
             held: (arrivals, confirmed),
             in_force: None,
+            refused: None,
             ends: Ends {
                 ended,
                 result: None,
@@ -275,6 +289,7 @@ impl Running {
         let mut told = String::new();
         let mut failed = None;
         let mut reading: Option<Reading> = None;
+        let mut news = News::of(&self.orders.supervisor);
         while failed.is_none() && !self.ends.told && self.ends.result.is_none() {
             let (no_request, nothing_read) = (never(), never());
             let (requests, read) = match &reading {
@@ -291,9 +306,11 @@ impl Running {
                 },
                 recv(read) -> read => {
                     let answer = reading.take().and_then(|reading| reading.answer);
-                    self.reload(read.unwrap_or(Err(Refused::Unread)), answer);
+                    let refused = self.reload(read.unwrap_or(Err(Refused::Unread)), answer);
+                    self.tell_ready(refused);
                 }
-                default(STATUS_EVERY) => self.crew.counted.tell_news(&mut told),
+                recv(news.counts) -> _ => self.crew.counted.tell_news(&mut told),
+                recv(news.status) -> _ => self.tell_status(&mut news),
             }
         }
         if let Some(result) = self.ends.result {
@@ -315,6 +332,7 @@ impl Running {
     /// Has a configuration read and checked.
     fn read(&self, request: Request) -> Reading {
         tracing::info!("reading the configuration anew");
+        self.orders.supervisor.tell(Notice::Reloading);
         let Request { prepare, answer } = request;
         let (done, read) = bounded(1);
         let spawned = thread("prepare", &self.crew.working, move || {
@@ -341,6 +359,8 @@ impl Running {
             ..
         } = self;
         tracing::info!("stopping");
+        let status = "Stopping: sinks deliver what they hold";
+        orders.supervisor.tell(Notice::Stopping(status.to_owned()));
         if !orders.requests.is_empty() {
             tracing::warn!("the configuration is not reloaded: the daemon is stopping");
         }

@@ -75,6 +75,17 @@ pub enum Empty {
     Damaged(StateError),
 }
 
+/// Expressions that could not be computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// What the query feeds that they belong to; none where several share them.
+    pub query: Option<String>,
+    /// Where they stand, for people.
+    pub place: String,
+    /// How often.
+    pub count: u64,
+}
+
 /// A running application.
 pub struct Engine {
     plan: Arc<Application>,
@@ -260,10 +271,29 @@ impl Engine {
         std::mem::take(&mut self.counts)
     }
 
-    /// Expressions that could not be computed (and became NULL) since the last call.
-    pub fn take_faults(&mut self) -> u64 {
-        let nodes = self.nodes.iter_mut().map(Node::take_faults);
-        nodes.sum::<u64>() + self.screens.take_faults()
+    /// Expressions that could not be computed (and became NULL) since the last call, by where they
+    /// stand. Nothing is allocated when there are none.
+    pub fn take_faults(&mut self) -> Vec<Faults> {
+        let mut all = Vec::new();
+        for node in &mut self.nodes {
+            let count = node.take_faults();
+            if count > 0 {
+                all.push(Faults {
+                    query: node.target(&self.plan),
+                    place: node.describe(&self.plan),
+                    count,
+                });
+            }
+        }
+        for (stream, count) in self.screens.take_faults() {
+            let stream = self.plan.stream(stream).map(|stream| &*stream.name);
+            all.push(Faults {
+                query: None,
+                place: format!("a pattern over '{}'", stream.unwrap_or_default()),
+                count,
+            });
+        }
+        all
     }
 
     /// Saves some of the state, as [`Saving`] says, and says whether there was more to save. What

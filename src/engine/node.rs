@@ -386,6 +386,20 @@ impl Node {
         }
     }
 
+    /// What it feeds, where it is one query or one thing that queries feed.
+    pub(super) fn target(&self, plan: &Application) -> Option<String> {
+        match self {
+            Node::Query(number, _) => plan
+                .queries
+                .get(*number)
+                .map(|query| plan.target_name(query).to_owned()),
+            Node::Aggregation(number, _) => {
+                plan.aggregations.get(*number).map(|one| one.name.clone())
+            }
+            Node::Table(..) | Node::Partition(..) | Node::Trigger(..) => None,
+        }
+    }
+
     /// What it is called in messages.
     pub(super) fn describe(&self, plan: &Application) -> String {
         match self {

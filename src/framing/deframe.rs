@@ -568,15 +568,15 @@ impl Framing {
         };
         let behind = value + field.adjust;
         let max = self.frame_bytes_max() - field.end();
+        if behind < 0 {
+            let detail = format!("the length {value} is less than nothing when adjusted");
+            return Err(Reject::new(Reason::Malformed, detail));
+        }
         match usize::try_from(behind) {
             Ok(behind) if behind <= max => Ok(Some(field.end() + behind)),
-            Ok(behind) => {
+            Ok(_) | Err(_) => {
                 let detail = format!("{behind} bytes are announced; framing.max allows {max}");
                 Err(Reject::new(Reason::TooLarge, detail))
-            }
-            Err(_) => {
-                let detail = format!("the length {value} is less than nothing when adjusted");
-                Err(Reject::new(Reason::Malformed, detail))
             }
         }
     }

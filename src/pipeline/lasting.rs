@@ -21,8 +21,10 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, never};
 
 use super::disk::{Disk, Opened, ROOM_EVERY, RoomLimits, trouble_of};
+use super::faults::Computed;
 use super::feed::Feed;
 use super::flight::{Ack, Again, Flight, marks_only};
+use super::pulse::Pulse;
 use super::run::{Change, Command, Happened};
 use super::turn::{Core, PipelineError};
 use super::words::Words;
@@ -102,6 +104,8 @@ pub struct Handles {
     pub stopping: tokio::sync::watch::Receiver<bool>,
     /// Turns true when the sources are gone and the sinks have had time to deliver the rest.
     pub drained: tokio::sync::watch::Sender<bool>,
+    /// Who watches it.
+    pub pulse: Pulse,
     /// What it counts.
     pub metrics: Arc<PipelineMetrics>,
 }
@@ -158,6 +162,8 @@ pub(super) struct Lasting {
     pub(super) words: Words,
     /// The store's identity.
     pub(super) identity: u64,
+    /// What could not be computed.
+    pub(super) faults: Computed,
     /// A change that has not happened yet.
     pub(super) change: Option<Box<Change>>,
     /// A change that has happened, and whom to tell when that is durable.
@@ -170,6 +176,7 @@ impl Lasting {
     pub(super) fn new(core: &Core, identity: u64, handles: Handles, limits: Limits) -> Lasting {
         Lasting {
             identity,
+            faults: Computed::default(),
             change: None,
             happened: None,
             disk: None,
@@ -278,6 +285,7 @@ impl Lasting {
         let enough = free.map(|free| free.saturating_add(FREED_BYTES_MIN));
         let mut look_at = Instant::now() + ROOM_EVERY;
         loop {
+            self.handles.pulse.turned();
             let now = Instant::now();
             let left = until.saturating_duration_since(now);
             if self.is_stopping() || left.is_zero() {

@@ -9,11 +9,13 @@
 
 mod change;
 mod disk;
+mod faults;
 mod feed;
 mod flight;
 mod lasting;
 mod letters;
 mod own;
+mod pulse;
 mod recover;
 mod restore;
 mod run;
@@ -26,6 +28,7 @@ pub use disk::{Disk, Opened, RoomLimits};
 pub use feed::Feed;
 pub use lasting::{Durability, Handles, Limits, SourceHandle};
 pub use letters::{GivenUp, Word};
+pub use pulse::Pulse;
 pub use recover::{Open, Recovered, StatePolicy, application_of, compiled};
 pub use restore::{Forgotten, RestoreError, Target, WentBack};
 pub use run::{Change, Changed, Command, NewSink, Outcome, SinkToBe, SourceToBe, Unchanged, run};

@@ -219,6 +219,7 @@ impl Pipeline<'_> {
         self.change()?;
         self.pump()?;
         loop {
+            self.lasting.handles.pulse.turned();
             match self.wait() {
                 Event::Arrived(arrival) => self.arrived(arrival)?,
                 Event::SourcesGone => {
@@ -347,6 +348,9 @@ impl Pipeline<'_> {
         }
         if self.lasting.handles.feeds.iter().any(Feed::waits_for_room) {
             within(PUMP_AGAIN);
+        }
+        if let Some(span) = self.lasting.handles.pulse.left() {
+            within(span);
         }
         timeout.unwrap_or(IDLE)
     }
@@ -532,8 +536,7 @@ impl Pipeline<'_> {
         }
         self.tell(now);
         let metrics = &self.lasting.handles.metrics;
-        let faults = usize::try_from(self.core.take_faults()).unwrap_or(0);
-        add(&metrics.faults, faults);
+        self.lasting.faults.tell(self.core.take_faults(), metrics);
         metrics.count_engine(self.core.take_counts());
         for feed in &self.lasting.handles.feeds {
             feed.count(self.core.outbox(), &[]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::letters::GivenUp;
 use super::own::{MARKS_MAX, Own};
 use crate::checkpoint::{CheckpointError, Checkpoints, Job};
-use crate::engine::{Engine, EngineCounts, Outputs, StateError};
+use crate::engine::{Engine, EngineCounts, Faults, Outputs, StateError};
 use crate::event::{
     Batch, ClockState, DeliveryMark, OutputKey, Rejected, Seq, StateChanges, Timestamp, Value,
 };
@@ -197,7 +197,7 @@ impl Core {
     }
 
     /// Expressions that could not be computed since the last call.
-    pub fn take_faults(&mut self) -> u64 {
+    pub fn take_faults(&mut self) -> Vec<Faults> {
         self.engine.take_faults()
     }
 

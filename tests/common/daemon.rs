@@ -14,6 +14,10 @@ pub(crate) struct Site {
     directory: tempfile::TempDir,
     child: Option<Child>,
     runs: usize,
+    /// What its environment has besides ours.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// Arguments behind the configuration.
+    pub(crate) arguments: Vec<&'static str>,
 }
 
 impl Site {
@@ -23,6 +27,8 @@ impl Site {
             directory: tempfile::tempdir().unwrap(),
             child: None,
             runs: 0,
+            environment: Vec::new(),
+            arguments: Vec::new(),
         };
         site.configure(sql, toml);
         site
@@ -45,11 +51,8 @@ impl Site {
     pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none());
         self.runs += 1;
-        self.child = Some(spawn(
-            &self.path("app.toml"),
-            &self.log_path(self.runs),
-            Stdio::null(),
-        ));
+        let log = self.log_path(self.runs);
+        self.child = Some(self.command(&log).spawn().unwrap());
     }
 
     /// Starts the daemon and waits until it is ready.
@@ -61,7 +64,7 @@ impl Site {
     /// A second daemon on the same configuration: how it ends and what it says.
     pub(crate) fn run_another(&self) -> (Option<i32>, String) {
         let log = self.path("other.log");
-        let mut child = spawn(&self.path("app.toml"), &log, Stdio::null());
+        let mut child = self.command(&log).spawn().unwrap();
         let status = wait(&mut child, "the other daemon ends");
         (status.code(), std::fs::read_to_string(log).unwrap())
     }
@@ -134,6 +137,21 @@ impl Site {
         self.log()
     }
 
+    /// Runs the daemon with its log in `log`.
+    pub(crate) fn command(&self, log: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eventflux"));
+        command
+            .arg("run")
+            .arg(self.path("app.toml"))
+            .args(&self.arguments)
+            .env("NO_COLOR", "1")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(log).unwrap());
+        command
+    }
+
     fn log_path(&self, run: usize) -> PathBuf {
         self.path(&format!("log.{run}"))
     }
@@ -148,18 +166,6 @@ impl Drop for Site {
             eprintln!("the last runs said:\n{}", all[last..].join("\n--\n"));
         }
     }
-}
-
-fn spawn(config: &Path, log: &Path, input: Stdio) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_eventflux"))
-        .arg("run")
-        .arg(config)
-        .env("NO_COLOR", "1")
-        .stdin(input)
-        .stdout(Stdio::null())
-        .stderr(File::create(log).unwrap())
-        .spawn()
-        .unwrap()
 }
 
 fn read(path: &Path) -> String {

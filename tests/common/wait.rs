@@ -4,8 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test fails.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+/// How long anything may take before a test fails. An ARM is a small machine, or an emulated one,
+/// which is slower still.
+pub(crate) const DEADLINE: Duration =
+    Duration::from_secs(if cfg!(any(target_arch = "arm", target_arch = "aarch64")) {
+        120
+    } else {
+        20
+    });
 
 /// Waits until `is_so`, or fails.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {

@@ -12,7 +12,7 @@ use eventflux::event::{Batch, OutputKey, Stamp, Value};
 use eventflux::observe::OutboxMetrics;
 use eventflux::outbox::{Full, Limits as OutboxLimits};
 use eventflux::pipeline::{
-    Core, Disk, Durability, Feed, Handles, Limits, Open, Opened, PipelineError, RoomLimits,
+    Core, Disk, Durability, Feed, Handles, Limits, Open, Opened, PipelineError, Pulse, RoomLimits,
     SourceHandle, StatePolicy, run,
 };
 use eventflux::sink::{Confirmed, Delivery, Refused};
@@ -225,6 +225,7 @@ fn lives_through(failure: Option<Failure>) -> (u64, u64) {
         commands: never(),
         stopping,
         drained,
+        pulse: Pulse::default(),
         metrics: Arc::clone(&metrics),
     };
     let disk = disk(&store, failure);

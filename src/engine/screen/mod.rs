@@ -179,10 +179,13 @@ impl Screens {
         }
     }
 
-    /// Conditions that could not be computed since the last call.
-    pub(super) fn take_faults(&self) -> u64 {
-        let screens = self.by_stream.iter().flatten();
-        screens.map(|screen| screen.faults.take()).sum()
+    /// Conditions that could not be computed since the last call, by stream.
+    pub(super) fn take_faults(&self) -> impl Iterator<Item = (StreamId, u64)> {
+        let screens = self.by_stream.iter().enumerate();
+        screens.filter_map(|(stream, screen)| {
+            let count = screen.as_ref()?.faults.take();
+            (count > 0).then_some((StreamId(stream), count))
+        })
     }
 }
 

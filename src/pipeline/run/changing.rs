@@ -26,8 +26,8 @@ use super::super::lasting::{Limits, SourceHandle};
 use super::super::recover::Recovered;
 use super::super::turn::PipelineError;
 use super::super::words::Words;
+use super::Pipeline;
 use super::saving::REPORT_NOTICED;
-use super::{Pipeline, add};
 use crate::event::{DeliveryMark, OutputKey, Seq};
 use crate::observe::OutboxMetrics;
 use crate::sink::Delivery;
@@ -216,8 +216,7 @@ impl Pipeline<'_> {
             }
         }
         let metrics = &self.lasting.handles.metrics;
-        let faults = usize::try_from(self.core.take_faults()).unwrap_or(0);
-        add(&metrics.faults, faults);
+        self.lasting.faults.tell(self.core.take_faults(), metrics);
         metrics.count_engine(self.core.take_counts());
         self.settle()
     }

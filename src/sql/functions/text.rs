@@ -172,7 +172,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         signature: takes(&[Parameter::Text, Parameter::Integer], TEXT),
         eval: |_, arguments| {
             let s = text(arguments, 0)?;
-            let wanted = usize::try_from(integer(arguments, 1)?).unwrap_or(0);
+            let wanted = at_least_0(integer(arguments, 1)?);
             let skipped = s.chars().count().saturating_sub(wanted);
             Some(Value::Str(s.chars().skip(skipped).collect()))
         },
@@ -204,7 +204,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         signature: takes(&[Parameter::Text, Parameter::Integer], TEXT),
         eval: |_, arguments| {
             let s = text(arguments, 0)?;
-            let times = usize::try_from(integer(arguments, 1)?).unwrap_or(0);
+            let times = at_least_0(integer(arguments, 1)?);
             bounded(s.len().saturating_mul(times), || s.repeat(times))
         },
         doc: "repeat(s, n): n times",
@@ -348,7 +348,7 @@ fn trimmed(arguments: &[Value], start: bool, end: bool) -> Option<Value> {
 /// The text, cut to the wanted length, and what fills it up.
 fn padding(arguments: &[Value]) -> Option<(String, String)> {
     let s = text(arguments, 0)?;
-    let wanted = usize::try_from(integer(arguments, 1)?).unwrap_or(0);
+    let wanted = at_least_0(integer(arguments, 1)?);
     let fill = arguments.get(2).map_or(Some(" "), Value::as_str)?;
     let missing = wanted.saturating_sub(s.chars().count());
     let most = fill.len().max(s.len()).max(1).saturating_mul(wanted);
@@ -393,9 +393,13 @@ fn initcap(s: &str) -> EcoString {
 fn substring(s: &str, start: i64, length: i64) -> Value {
     let end = start.saturating_add(length.max(0));
     let from = start.max(1);
-    let skipped = usize::try_from(from - 1).unwrap_or(usize::MAX);
-    let taken = usize::try_from(end.saturating_sub(from).max(0)).unwrap_or(usize::MAX);
+    let (skipped, taken) = (at_least_0(from - 1), at_least_0(end.saturating_sub(from)));
     Value::Str(s.chars().skip(skipped).take(taken).collect())
+}
+
+/// A number of characters or times: below 0 is none, and beyond what the machine can count all.
+fn at_least_0(number: i64) -> usize {
+    usize::try_from(number.max(0)).unwrap_or(usize::MAX)
 }
 
 fn bounded(bytes: usize, make: impl FnOnce() -> String) -> Option<Value> {
