@@ -218,12 +218,27 @@ def packages(folder, apt, architecture, release, scratch):
     key = hashlib.sha256("\n".join(options).encode()).hexdigest()[:16]
     base = folder / f"base-{key}.tar"
     if not base.exists():
+        emulation(architecture)
         for old in folder.glob("base-*.tar"):
             old.unlink()
         run("mmdebstrap", "--quiet", f"--architectures={architecture}", *options,
             release, scratch / "base.tar", *apt.sources)
         (scratch / "base.tar").rename(base)
     return base
+
+
+def emulation(architecture):
+    """Makes sure that programs of the architecture run while its packages are installed."""
+    if subprocess.run(["arch-test", architecture], capture_output=True, check=False).returncode:
+        # In a container nobody has told the kernel yet.
+        mount = "[ -e /proc/sys/fs/binfmt_misc/register ] || " \
+                "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc"
+        qemu = {"amd64": "qemu-x86_64", "arm64": "qemu-aarch64", "armhf": "qemu-arm"}[architecture]
+        enable = f"({mount}) && update-binfmts --enable {qemu}"
+        done = subprocess.run(["sh", "-c", enable], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Failure(f"programs of {architecture} do not run here, and as user "
+                          f"{os.geteuid()} `{enable}` says: {done.stderr.strip()}")
 
 
 def unpack_kernel(apt, architecture, to):

@@ -66,7 +66,7 @@ class Machine:
         for old in folder.glob("console-*.log"):
             old.unlink()
         self.disk = folder / "disk.ext4"
-        subprocess.run(["cp", "--sparse=always", image.disk, self.disk], check=True)
+        subprocess.run(["cp", image.disk, self.disk], check=True)
         # Files for the machine: a drive that holds nothing but a tar archive.
         self.files = folder / "files.tar"
 
