@@ -8,7 +8,8 @@ SHELL := /bin/bash
 .ONESHELL:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak crash fuzz cross test-arm test-deb size rust linker libsystemd broker
+.PHONY: help run test check bench soak crash fuzz cross test-arm deb test-package reproducible
+.PHONY: test-deb size rust linker libsystemd broker
 
 # Where rustup puts cargo, and where Debian puts mosquitto.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -61,7 +62,7 @@ fi
 endef
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The development profile: its dependencies are optimised, and without link-time optimisation the
 # first build takes a fraction of the release build's time. It is fast enough to try things out.
@@ -134,6 +135,24 @@ test-arm: broker ## unit tests, cases and a round of kill -9 under qemu, for arm
 	  cross/emulate "$$arch" cross/cargo "$$arch" test --locked --features "$(FEATURES)" \
 	    --lib --test cases --test kill
 	done
+
+deb: rust ## target/debian/eventflux_<version>_<arch>.deb for ARCHES, each checked, with lintian
+	@$(call need,lintian,lintian,reads the packages as a Debian developer would)
+	$(call need,objdump,binutils,asks the binaries what they depend on)
+	$(call need,systemd-analyze,systemd,checks the service and its hardening)
+	for arch in $(ARCHES); do
+	  PACKAGE_BYTES_MAX=$(PACKAGE_BYTES_MAX) packaging/build "$$arch"
+	done
+
+# Without booting; what systemd does with the service is `make test-deb`.
+test-package: ## what dpkg does with the package of this machine's architecture, on Debian 11, 12, 13
+	@$(call need,mmdebstrap,mmdebstrap debian-archive-keyring,makes a minimal Debian)
+	as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo
+	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+	$$as_root packaging/test "target/debian/eventflux_$${version}_$$(dpkg --print-architecture).deb"
+
+reproducible: ## whether a second build of the last commit, in another folder, gives the same packages
+	@packaging/reproducible $(ARCHES)
 
 # For armhf too with ARCHES="amd64 arm64 armhf". The images stay in target/booted, with the logs.
 test-deb: ARCHES := amd64 arm64
