@@ -108,6 +108,6 @@ def newer(package, folder):
             kept = [line for line in sums.read_text().splitlines()
                     if not line.endswith(CONFIGURATION.lstrip("/"))]
             sums.write_text("".join(f"{line}\n" for line in kept))
-        subprocess.run(["dpkg-deb", "--root-owner-group", "-b", root, made], check=True,
-                       stdout=subprocess.DEVNULL)
+        subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "-b", root, made],
+                       check=True, stdout=subprocess.DEVNULL)
     return made

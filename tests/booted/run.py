@@ -15,6 +15,7 @@ machine cannot do is a failure.
 import argparse
 import pathlib
 import shutil
+import signal
 import sys
 import time
 
@@ -44,6 +45,8 @@ def main():
     folder = options.folder.resolve()
     packages = dict(word.split("=", 1) for word in options.package)
 
+    # So that no machine goes on alone.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     missing = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
     missing += [machine.QEMU[name][0] for name in packages
                 if not shutil.which(machine.QEMU[name][0])]
