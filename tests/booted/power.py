@@ -24,7 +24,7 @@ class Cuts:
     def prepares(self, gate):
         """The configuration for the count; then the machine is switched off in order."""
         gate.machine.run(f"rm -f {gateway.DROP_IN}; systemctl daemon-reload; "
-                         "systemctl disable --now mosquitto; ! systemctl stop collector")
+                         "systemctl stop collector; systemctl disable --now mosquitto")
         gate.configure(counting.configuration("/etc/eventflux", self.broker.port))
         gate.restart()
         gate.machine.stop()
@@ -32,7 +32,8 @@ class Cuts:
     def start(self, cable=True):
         """Switches on. Half of the cuts lose the whole cache, half any part of it."""
         survive = "none" if self.gate.machine.boots % 2 else "some"
-        self.gate.machine.start([(self.http_port, 8080)], cable, survive, self.dice.random())
+        self.gate.machine.start([(self.http_port, 8080)], cable, survive,
+                                self.dice.getrandbits(32))
         self.gate.wait_active()
 
     def boots_without_network(self, gate):
