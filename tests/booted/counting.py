@@ -17,6 +17,8 @@ from words import Failure, expect, wait_for
 
 # So many numbers of each way may be given and not have come out yet.
 UNDER_WAY = 300
+# Between two messages.
+PACE_S = 0.002
 MQTT, HTTP = "mqtt", "http"
 
 SQL = """
@@ -125,6 +127,8 @@ class Ledger:
     def publish(self):
         while (number := self.next(MQTT)) is not None:
             self.publisher.publish("in/1", json.dumps({"n": number}).encode(), number)
+            # A steady stream rather than bursts of all that may be under way.
+            threading.Event().wait(PACE_S)
 
     def post(self):
         """One after the other, and each again under its key until it is taken, also at the end."""
@@ -180,8 +184,13 @@ class Ledger:
             return {name: way.acknowledged - way.came.keys() for name, way in self.ways.items()}
 
     def wait_outputs(self, more, deadline_s):
-        begin = self.outputs()
-        wait_for(lambda: self.outputs() >= begin + more, f"{more} more outputs", deadline_s)
+        """Returns as soon as so many more have come out."""
+        with self.changed:
+            def count():
+                return sum(len(way.came) for way in self.ways.values())
+            goal = count() + more
+            expect(self.changed.wait_for(lambda: count() >= goal, deadline_s),
+                   f"{more} more outputs: not within {deadline_s} s")
 
     def wait_out(self, numbers, deadline_s):
         """Waits until these numbers, as `under_way` gives them, have come out."""

@@ -2,10 +2,13 @@
 """A disk that loses what was not flushed when its power is cut.
 
 An NBD server on a UNIX socket, for one client. Writes go into memory, as into the cache of a disk;
-a flush makes all writes before it durable, in the image file. Reads see the newest. On SIGUSR1 the
-power is gone: what no flush has covered is lost, or with `--survive some` each such write by
-chance is lost, kept or torn between two sectors, since a disk may write its cache back in any
-order. One line on standard output then says how much that was.
+a flush makes all writes before it durable, in the image file. Reads see the newest.
+
+After SIGUSR1 the power goes at the worst moment, which is the next flush that has something to do:
+it is not answered any more, and what it would have covered is lost, or with `--survive some` each
+such write by chance is lost, kept or torn between two sectors, since a disk may write its cache
+back in any order. On SIGTERM the power goes at once. One line on standard output says how much
+that was. Then the disk is silent; the client, whose power goes too, is to see no fault.
 
     disk.py SOCKET IMAGE [--survive none|some] [--seed N]
 """
@@ -36,7 +39,7 @@ INVALID = 22
 
 
 class PowerCut(Exception):
-    """SIGUSR1 has come."""
+    """The power is gone."""
 
 
 class Cache:
@@ -49,12 +52,15 @@ class Cache:
         self.view = mmap.mmap(self.file, self.size, access=mmap.ACCESS_COPY)
         self.unflushed = []
         self.flushes = 0
+        self.cut_at_flush = False
 
     def write(self, offset, data):
         self.view[offset : offset + len(data)] = data
         self.unflushed.append((offset, data))
 
     def flush(self):
+        if self.cut_at_flush and self.unflushed:
+            raise PowerCut
         for offset, data in self.unflushed:
             os.pwrite(self.file, data, offset)
         self.unflushed.clear()
@@ -157,10 +163,14 @@ def main():
     listener.bind(options.socket)
     listener.listen(1)
 
-    def cut(*_):
+    def cut_soon(*_):
+        cache.cut_at_flush = True
+
+    def cut_now(*_):
         raise PowerCut
 
-    signal.signal(signal.SIGUSR1, cut)
+    signal.signal(signal.SIGUSR1, cut_soon)
+    signal.signal(signal.SIGTERM, cut_now)
     try:
         print("listening", flush=True)
         while True:
@@ -169,12 +179,12 @@ def main():
                 serve(connection, cache)
             except (EOFError, ConnectionError):
                 # A client that was killed. The disk still has power, until it is cut.
-                pass
-            finally:
                 connection.close()
     except PowerCut:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print(cache.lose(options.survive, random.Random(options.seed)), flush=True)
+        # The connection stays open until whoever has started this ends it.
+        sys.stdin.read()
     return 0
 
 

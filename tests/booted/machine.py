@@ -20,7 +20,7 @@ from words import Failure, say
 
 MEMORY_MIB = 512
 # Emulation of a machine that is slow itself: what takes a second may take a minute.
-BOOT_S, COMMAND_S, STOP_S = 300, 120, 180
+BOOT_S, COMMAND_S, STOP_S, FLUSH_S = 300, 120, 180, 60
 
 QEMU = {
     "amd64": ["qemu-system-x86_64", "-M", "q35"],
@@ -87,7 +87,7 @@ class Machine:
         self.disk_server = subprocess.Popen(
             [sys.executable, pathlib.Path(__file__).parent / "disk.py", "disk.socket",
              self.disk.name, "--survive", survive, "--seed", str(seed)],
-            cwd=self.folder, stdout=subprocess.PIPE, text=True)
+            cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self.disk_server.stdout.readline() != "listening\n":
             raise Failure("the disk's server does not start: see what Python said above")
         self.errors = self.folder / "qemu.log"
@@ -219,28 +219,32 @@ class Machine:
         return Failure(f"{text}; the console ({self.console}) ends with:\n{tail}")
 
     def cut(self):
-        """Pulls the plug; what became of the disk's cache."""
+        """Pulls the plug while the disk has unflushed writes; what became of these."""
+        self.disk_server.send_signal(signal.SIGUSR1)
+        if not select.select([self.disk_server.stdout], [], [], FLUSH_S)[0]:
+            raise self.fault(f"the machine has written nothing for {FLUSH_S} s")
+        account = self.disk_server.stdout.readline().strip()
         self.qemu.kill()
         self.qemu.wait()
-        return self.cut_disk()
-
-    def cut_disk(self):
-        self.disk_server.send_signal(signal.SIGUSR1)
-        account = self.disk_server.stdout.read().strip()
-        self.disk_server.wait()
-        for connection in (self.agent, self.line):
-            connection.close()
-        self.qemu = None
+        self.forget()
         return account
 
+    def forget(self):
+        """The disk's cache is gone, and the connections to a machine that is off."""
+        self.disk_server.kill()
+        self.disk_server.wait()
+        for file in (self.agent, self.line, self.disk_server.stdin, self.disk_server.stdout):
+            file.close()
+        self.qemu = None
+
     def stop(self):
-        """Switches it off in order; then the disk's cache holds nothing that matters."""
+        """Switches it off in order; what the disk's cache then holds is lost as well."""
         self.agent.sendall(base64.b64encode(b"systemctl poweroff --no-block") + b"\n")
         try:
             self.qemu.wait(STOP_S)
         except subprocess.TimeoutExpired:
             raise self.fault(f"the machine does not switch itself off within {STOP_S} s") from None
-        return self.cut_disk()
+        self.forget()
 
     def end(self):
         """Whatever is still there goes; the copy of the disk too."""

@@ -61,10 +61,10 @@ class Cuts:
         """In mid-stream, again and again; after each boot what was acknowledged comes out."""
         machine = gate.machine
         for turn in range(1, self.rounds + 1):
-            self.ledger.wait_outputs(self.dice.randint(*FLOW), DRAIN_S)
             # Whether the disk really forgets: one file is synced, one is not.
             machine.run(f"echo {turn} >/root/synced && sync /root/synced; "
                         f"echo {turn} >/root/unsynced")
+            self.ledger.wait_outputs(self.dice.randint(*FLOW), DRAIN_S)
             lost = machine.cut()
             owed = self.ledger.under_way()
             say(f"  cut {turn} after {self.ledger.outputs()} outputs, "

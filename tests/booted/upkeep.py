@@ -127,7 +127,7 @@ def upgrades(gate):
 def purges(gate):
     """Nothing is left but what an administrator wrote outside of the package's folders."""
     machine = gate.machine
-    machine.run(f"rm -r $(dirname {gateway.DROP_IN})")
+    machine.run(f"rm -rf $(dirname {gateway.DROP_IN})")
     machine.run("DEBIAN_FRONTEND=noninteractive apt-get purge -y -q eventflux", 300)
     left = machine.run(
         "find / -xdev -iname '*eventflux*' -not -path '/root/*' -not -path '/proc/*'; "
