@@ -14,10 +14,13 @@ pub mod report;
 
 pub mod tls;
 
+#[cfg(feature = "http")]
 pub mod http;
 
+#[cfg(feature = "mqtt")]
 pub mod mqtt;
 
+#[cfg(feature = "serial")]
 pub mod serial;
 
 pub mod source;

@@ -11,6 +11,7 @@ mod point;
 mod replay;
 mod restore;
 mod run;
+#[cfg(feature = "serial")]
 mod serial;
 mod test;
 
@@ -150,6 +151,7 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         tmp: Option<PathBuf>,
     },
+    #[cfg(feature = "serial")]
     /// Serial ports: which there are, and what a device says
     #[command(subcommand)]
     Serial(serial::Question),
@@ -262,6 +264,7 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
             };
             restore::restore(request, &mut terminal)
         }
+        #[cfg(feature = "serial")]
         Command::Serial(question) => serial::serial(&question, &mut terminal),
         Command::Functions => functions::functions(&mut terminal),
         Command::Connectors { name } => connectors::connectors(name.as_deref(), &mut terminal),

@@ -43,3 +43,31 @@ impl Definition<'_> {
         }
     }
 }
+
+/// A client id that is the same after every start and different for every stream of every
+/// gateway: brokers throw the older of two clients with one id out.
+#[must_use]
+pub fn default_client_id(gateway: &str, application: &str, stream: &str) -> String {
+    let mut id = String::from("eventflux");
+    for part in [gateway, application, stream] {
+        id.push('-');
+        id.extend(part.chars().map(|c| match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '.' => c,
+            _ => '_',
+        }));
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_ids_are_plain() {
+        assert_eq!(
+            default_client_id("pi 4", "line/1", "Readings"),
+            "eventflux-pi_4-line_1-Readings"
+        );
+    }
+}

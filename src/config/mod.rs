@@ -25,7 +25,7 @@ mod sql_texts;
 mod text;
 mod value;
 
-pub use definition::Definition;
+pub use definition::{Definition, default_client_id};
 pub use errors::{
     ERROR_FALLBACK, ERROR_LETTERS, ERROR_STRATEGY, OnRefusal, Retries, SINK_ERROR_OPTIONS, Then,
 };

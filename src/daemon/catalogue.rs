@@ -118,8 +118,27 @@ pub fn names() -> String {
         let names: Vec<String> = entries.map(|entry| format!("`{}`", entry.name)).collect();
         let _ = writeln!(out, "{heading}: {}\n", names.join(", "));
     }
+    let lacking = lacking();
+    if !lacking.is_empty() {
+        let _ = writeln!(out, "Not in this build: {}\n", lacking.join(", "));
+    }
     out.push_str("`eventflux connectors NAME` lists the options of one.\n");
     out
+}
+
+/// What this build has not, each with the feature that has it.
+fn lacking() -> Vec<String> {
+    let connectors = [("source", source::ABSENT), ("sink", sink::ABSENT)];
+    let mut lacking: Vec<String> = Vec::new();
+    for (kind, absent) in connectors {
+        for (name, feature) in absent {
+            lacking.push(format!("{kind} `{name}` (feature `{feature}`)"));
+        }
+    }
+    if cfg!(not(feature = "tls")) {
+        lacking.push("TLS (feature `tls`)".to_owned());
+    }
+    lacking
 }
 
 /// The options of everything with this name, in Markdown; `None` when there is nothing.

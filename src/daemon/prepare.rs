@@ -11,7 +11,6 @@ use crate::decode;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::encode;
 use crate::event::Schema;
-use crate::mqtt::default_client_id;
 use crate::sink::{self, Sink};
 use crate::source::{self, Source};
 use crate::sql::plan::{Role, Stream, StreamId};
@@ -231,6 +230,7 @@ impl Binder<'_> {
         what: &str,
         name: &str,
         all: &[(&'static str, &'static [OptionSpec])],
+        absent: &[(&str, &str)],
     ) -> Option<&'static [OptionSpec]> {
         let found = all
             .iter()
@@ -238,9 +238,21 @@ impl Binder<'_> {
             .map(|(_, specs)| *specs);
         if found.is_none() {
             let names: Vec<&str> = all.iter().map(|(known, _)| *known).collect();
-            let message = format!("stream '{}' has an unknown {what} '{name}'", stream.name);
-            let hint = crate::diagnostic::did_you_mean(name, names.iter().copied())
-                .unwrap_or_else(|| format!("known are {}", names.join(", ")));
+            let lacking = absent.iter().find(|(absent, _)| *absent == name);
+            let (message, hint) = match lacking {
+                Some((_, feature)) => (
+                    format!(
+                        "stream '{}': this build has no {what} '{name}'",
+                        stream.name
+                    ),
+                    format!("use one with the feature `{feature}`"),
+                ),
+                None => (
+                    format!("stream '{}' has an unknown {what} '{name}'", stream.name),
+                    crate::diagnostic::did_you_mean(name, names.iter().copied())
+                        .unwrap_or_else(|| format!("known are {}", names.join(", "))),
+                ),
+            };
             self.faults
                 .push(Diagnostic::error(&stream.path, stream.place, message).with_hint(hint));
         }
@@ -250,8 +262,14 @@ impl Binder<'_> {
     fn source(&mut self, id: StreamId, stream: &Stream) -> Option<Connector<Source>> {
         let extension = stream.connector.as_deref().unwrap_or_default();
         let format = stream.format.as_deref().unwrap_or("json");
-        let specs = self.known(stream, "source 'extension'", extension, source::EXTENSIONS);
-        let formats = self.known(stream, "'format'", format, decode::FORMATS);
+        let specs = self.known(
+            stream,
+            "source 'extension'",
+            extension,
+            source::EXTENSIONS,
+            source::ABSENT,
+        );
+        let formats = self.known(stream, "'format'", format, decode::FORMATS, &[]);
         let specs = [specs?, formats?, source::INTAKE_OPTIONS, sql::time::OPTIONS];
         let options = self.options(stream, &specs)?;
         self.options.insert(id, options.clone());
@@ -264,10 +282,16 @@ impl Binder<'_> {
 
     fn sink(&mut self, id: StreamId, stream: &Stream) -> Option<Connector<Sink>> {
         let extension = stream.connector.as_deref().unwrap_or_default();
-        let specs = self.known(stream, "sink 'extension'", extension, sink::EXTENSIONS);
+        let specs = self.known(
+            stream,
+            "sink 'extension'",
+            extension,
+            sink::EXTENSIONS,
+            sink::ABSENT,
+        );
         let format = stream.format.as_deref();
         let format = format.unwrap_or_else(|| sink::default_format(extension));
-        let formats = self.known(stream, "'format'", format, encode::FORMATS);
+        let formats = self.known(stream, "'format'", format, encode::FORMATS, &[]);
         let specs = [
             specs?,
             formats?,
@@ -305,7 +329,7 @@ impl Binder<'_> {
 
     fn client_id(&self, stream: &Stream) -> String {
         let gateway = nix::unistd::gethostname().unwrap_or_default();
-        default_client_id(
+        config::default_client_id(
             &gateway.to_string_lossy(),
             &self.settings.application.name,
             &stream.name,

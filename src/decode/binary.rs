@@ -431,7 +431,8 @@ fn scaled(number: f64, scale: Option<Scale>) -> f64 {
 }
 
 /// `number * factor + offset`, without the error that a factor such as 0.1 has as a float.
-pub(crate) fn scaled_by(number: f64, factor: f64, offset: f64) -> f64 {
+#[must_use]
+pub fn scaled_by(number: f64, factor: f64, offset: f64) -> f64 {
     let factor = layout::factor(factor);
     scaled(number, Some(Scale { factor, offset }))
 }

@@ -24,7 +24,7 @@ mod raw;
 mod regex;
 mod text;
 
-pub(crate) use binary::scaled_by;
+pub use binary::scaled_by;
 
 use crate::config::options::{OptionFault, OptionSpec, Options};
 use crate::event::{Batch, Schema};

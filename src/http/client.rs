@@ -11,10 +11,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::{Method, Response, StatusCode, Uri};
-use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::client::TlsStream;
 
 use super::io::{Io, Stream};
 use crate::config::options::{OptionFault, Options};
@@ -60,7 +58,10 @@ impl Target {
         let wanted = || format!("{shown} is not an http:// or https:// URL");
         let is_encrypted = match url.scheme_str() {
             Some("http") => false,
-            Some("https") => true,
+            Some("https") => {
+                tls::required(TLS).map_err(|fault| fault.problem)?;
+                true
+            }
             Some(_) | None => return Err(wanted()),
         };
         let authority = url.authority().ok_or_else(wanted)?;
@@ -243,19 +244,12 @@ async fn encrypt(
     tls: &tls::Client,
     stream: TcpStream,
     host: &str,
-) -> Result<TlsStream<TcpStream>, NoAnswer> {
-    let fault = |why: String| NoAnswer::Tls {
+) -> Result<tls::Connected, NoAnswer> {
+    let encrypted = tls.encrypt(host, stream).await;
+    encrypted.map_err(|error| NoAnswer::Tls {
         host: host.to_owned(),
-        why,
-    };
-    let config = tls.config().map_err(|error| fault(error.to_string()))?;
-    let name = match tls.server_name() {
-        Some(name) => name.clone(),
-        None => ServerName::try_from(host.to_owned()).map_err(|error| fault(error.to_string()))?,
-    };
-    let connector = tokio_rustls::TlsConnector::from(config);
-    let stream = connector.connect(name, stream).await;
-    stream.map_err(|error| fault(error.to_string()))
+        why: error.to_string(),
+    })
 }
 
 /// One address after the other, so that one which swallows everything does not hide the next.
@@ -392,6 +386,7 @@ fn sentence(error: &hyper::Error) -> String {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "tls")]
     #[test]
     fn urls() {
         let target = Target::parse("https://[::1]:8443/a?b=c").unwrap();

@@ -1,12 +1,12 @@
 //! One connection: the side that polls, and the side that asks.
 
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
-use rumqttc::{TlsConfiguration, Transport, v5 as library_v5};
+use rumqttc::{Transport, v5 as library_v5};
 use tokio::time::timeout;
 
-use super::tunnel::{self, Tunnel};
 use super::{
     Announcement, Broker, Error, Event, Filter, Outgoing, Properties, Qos, Receipt, Settings,
     Unfinished, Version, v5, v311,
@@ -91,44 +91,28 @@ pub fn connect(settings: &Settings, broker: &Broker) -> Result<(Handle, Connecti
 }
 
 /// How to get to a broker.
-struct Way {
-    host: String,
-    transport: Transport,
-    tunnel: Option<Tunnel>,
+pub(super) struct Way {
+    pub(super) host: String,
+    pub(super) transport: Transport,
+    pub(super) tunnel: Option<Tunnel>,
 }
+
+/// Goes on until either side ends; to be polled along with the connection.
+pub(super) type Tunnel = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 impl Way {
     fn to(settings: &Settings, broker: &Broker) -> Result<Way, Error> {
-        let host = broker.host.clone();
-        let Some(client) = settings.tls.as_ref().filter(|_| broker.tls) else {
-            return Ok(Way {
-                host,
+        match settings.tls.as_ref().filter(|_| broker.tls) {
+            None => Ok(Way {
+                host: broker.host.clone(),
                 transport: Transport::Tcp,
                 tunnel: None,
-            });
-        };
-        let config = client
-            .config()
-            .map_err(|error| Error::Tls(error.to_string()))?;
-        let own =
-            tls::parse_name("mqtt.broker", &host).map_err(|fault| Error::Tls(fault.problem))?;
-        let name = client.server_name().unwrap_or(&own);
-        // `rumqttc` takes no address in brackets for a name.
-        if *name == own && !host.starts_with('[') {
-            let config = TlsConfiguration::Rustls(config);
-            return Ok(Way {
-                host,
-                transport: Transport::Tls(config),
-                tunnel: None,
-            });
+            }),
+            #[cfg(feature = "tls")]
+            Some(client) => super::encrypted::way(client, broker),
+            #[cfg(not(feature = "tls"))]
+            Some(_) => Err(Error::Tls("this build has no TLS".to_owned())),
         }
-        let (path, tunnel) = tunnel::open(broker.to_string(), name.clone(), config)
-            .map_err(|error| Error::Lost(error.to_string()))?;
-        Ok(Way {
-            host: path,
-            transport: Transport::Unix,
-            tunnel: Some(tunnel),
-        })
     }
 }
 

@@ -10,15 +10,16 @@
 //! What it leaves to its users: when to connect again, what to subscribe, what to publish again.
 
 mod connection;
+#[cfg(feature = "tls")]
+mod encrypted;
 mod options;
 mod rounds;
 mod topic;
-mod tunnel;
 mod v311;
 mod v5;
 
 pub use connection::{Connection, Handle, connect, farewell};
-pub use options::{CONNECTION, default_client_id, qos, with_connection};
+pub use options::{CONNECTION, qos, with_connection};
 pub use rounds::Rounds;
 pub use topic::{Filter, Kind, Misfit, is_filter, is_topic};
 

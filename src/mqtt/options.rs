@@ -288,21 +288,6 @@ fn announcement(options: &Options, prefix: &str) -> Result<Option<Announcement>,
     }))
 }
 
-/// A client id that is the same after every start and different for every stream of every
-/// gateway: brokers throw the older of two clients with one id out.
-#[must_use]
-pub fn default_client_id(gateway: &str, application: &str, stream: &str) -> String {
-    let mut id = String::from("eventflux");
-    for part in [gateway, application, stream] {
-        id.push('-');
-        id.extend(part.chars().map(|c| match c {
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '.' => c,
-            _ => '_',
-        }));
-    }
-    id
-}
-
 fn broker(url: &str) -> Result<Broker, OptionFault> {
     let fault = |problem: String| OptionFault::new("mqtt.broker", problem);
     let Some((scheme, rest)) = url.split_once("://") else {
@@ -356,6 +341,7 @@ mod tests {
     use super::*;
     use crate::config::options::OptionValue;
 
+    #[cfg(feature = "tls")]
     #[test]
     fn broker_addresses() {
         let good = [
@@ -425,6 +411,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "tls")]
     #[test]
     fn a_list_of_brokers_may_mix_tls_and_none() {
         let written = [
@@ -437,13 +424,5 @@ mod tests {
         assert_eq!(brokers, ["one:8883", "two:99"]);
         assert!(settings.tls.is_some());
         assert_eq!(settings.session_expiry_s, 60);
-    }
-
-    #[test]
-    fn client_ids_are_plain() {
-        assert_eq!(
-            default_client_id("pi 4", "line/1", "Readings"),
-            "eventflux-pi_4-line_1-Readings"
-        );
     }
 }

@@ -9,16 +9,20 @@
 mod accounts;
 mod bucket;
 mod deliveries;
+#[cfg(feature = "file")]
 pub mod file;
 mod hours;
+#[cfg(feature = "http")]
 pub mod http;
 mod link;
 pub mod log;
+#[cfg(feature = "mqtt")]
 pub mod mqtt;
 mod outage;
 mod policy;
 mod priority;
 mod refusal;
+#[cfg(feature = "serial")]
 pub mod serial;
 mod writing;
 
@@ -260,11 +264,27 @@ const CONFIRM_AGAIN: Duration = Duration::from_millis(5);
 
 /// The extensions that can be written to, each with its options.
 pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
+    #[cfg(feature = "mqtt")]
     ("mqtt", mqtt::OPTIONS),
+    #[cfg(feature = "http")]
     ("http", http::OPTIONS),
+    #[cfg(feature = "file")]
     ("file", file::OPTIONS),
     ("log", log::OPTIONS),
+    #[cfg(feature = "serial")]
     ("serial", serial::OPTIONS),
+];
+
+/// The extensions that this build lacks, each with the feature that has it.
+pub const ABSENT: &[(&str, &str)] = &[
+    #[cfg(not(feature = "mqtt"))]
+    ("mqtt", "mqtt"),
+    #[cfg(not(feature = "http"))]
+    ("http", "http"),
+    #[cfg(not(feature = "file"))]
+    ("file", "file"),
+    #[cfg(not(feature = "serial"))]
+    ("serial", "serial"),
 ];
 
 /// The format that a sink writes when nothing is said.
@@ -279,14 +299,18 @@ pub fn default_format(extension: &str) -> &'static str {
 /// A sink, checked and ready to run.
 #[derive(Debug)]
 pub enum Sink {
+    #[cfg(feature = "mqtt")]
     /// Publishes at an MQTT broker.
     Mqtt(mqtt::Mqtt),
+    #[cfg(feature = "http")]
     /// Posts to an HTTP server.
     Http(Box<http::Http>),
+    #[cfg(feature = "file")]
     /// Appends to a file.
     File(file::File),
     /// Writes lines for people.
     Log(log::Log),
+    #[cfg(feature = "serial")]
     /// Writes to a serial port.
     Serial(serial::Serial),
 }
@@ -298,10 +322,14 @@ impl Sink {
     /// The first option whose value cannot be used.
     pub fn new(definition: &Definition<'_>) -> Result<Sink, OptionFault> {
         match definition.extension {
+            #[cfg(feature = "mqtt")]
             "mqtt" => Ok(Sink::Mqtt(mqtt::Mqtt::new(definition)?)),
+            #[cfg(feature = "http")]
             "http" => Ok(Sink::Http(Box::new(http::Http::new(definition)?))),
+            #[cfg(feature = "serial")]
             "serial" => Ok(Sink::Serial(serial::Serial::new(definition)?)),
             "log" => Ok(Sink::Log(log::Log::new(definition)?)),
+            #[cfg(feature = "file")]
             "file" => Ok(Sink::File(file::File::new(definition)?)),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
@@ -314,10 +342,14 @@ impl Sink {
     /// Delivers until told to stop, or until there is nothing to come.
     pub async fn run(self, context: Context) {
         match self {
+            #[cfg(feature = "mqtt")]
             Sink::Mqtt(mqtt) => mqtt.run(context).await,
+            #[cfg(feature = "http")]
             Sink::Http(http) => http.run(context).await,
+            #[cfg(feature = "file")]
             Sink::File(file) => file.run(context).await,
             Sink::Log(log) => log.run(context).await,
+            #[cfg(feature = "serial")]
             Sink::Serial(serial) => serial.run(context).await,
         }
     }

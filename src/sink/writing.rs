@@ -39,6 +39,10 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) enum Failure {
     /// It may be later.
+    #[cfg_attr(
+        not(feature = "file"),
+        expect(dead_code, reason = "only what is written to files has to wait")
+    )]
     Later(String),
     /// It never will be: each of its outputs is refused, and `error.strategy` holds.
     Never(String),

@@ -4,13 +4,18 @@
 //! work) and offers [`Arrival`]s to the pipeline through a bounded channel. It acknowledges its
 //! far side only up to what [`Released`] says, which is what the log has made durable.
 
+#[cfg(feature = "file")]
 pub mod file;
+#[cfg(feature = "http")]
 pub mod http;
 mod intake;
+#[cfg(feature = "serial")]
 pub mod modbus;
+#[cfg(feature = "mqtt")]
 pub mod mqtt;
 mod queue;
 pub mod redelivery;
+#[cfg(feature = "serial")]
 pub mod serial;
 pub mod simulator;
 pub mod tcp;
@@ -192,31 +197,57 @@ impl Metrics {
 
 /// The extensions that can be read from, each with its options.
 pub const EXTENSIONS: &[(&str, &[OptionSpec])] = &[
+    #[cfg(feature = "mqtt")]
     ("mqtt", mqtt::OPTIONS),
+    #[cfg(feature = "serial")]
     ("serial", serial::OPTIONS),
+    #[cfg(feature = "serial")]
     ("modbus", modbus::OPTIONS),
+    #[cfg(feature = "file")]
     ("file", file::OPTIONS),
     ("timer", timer::OPTIONS),
     ("simulator", simulator::OPTIONS),
     ("tcp", tcp::OPTIONS),
     ("udp", udp::OPTIONS),
+    #[cfg(feature = "http")]
     ("http", http::OPTIONS),
+    #[cfg(feature = "http")]
     ("http_poll", http::POLL_OPTIONS),
+];
+
+/// The extensions that this build lacks, each with the feature that has it.
+pub const ABSENT: &[(&str, &str)] = &[
+    #[cfg(not(feature = "mqtt"))]
+    ("mqtt", "mqtt"),
+    #[cfg(not(feature = "serial"))]
+    ("serial", "serial"),
+    #[cfg(not(feature = "serial"))]
+    ("modbus", "serial"),
+    #[cfg(not(feature = "file"))]
+    ("file", "file"),
+    #[cfg(not(feature = "http"))]
+    ("http", "http"),
+    #[cfg(not(feature = "http"))]
+    ("http_poll", "http"),
 ];
 
 /// A source, checked and ready to run.
 #[derive(Debug)]
-#[expect(
+#[allow(
     clippy::large_enum_variant,
-    reason = "there is one for each stream, moved once"
+    reason = "there is one for each stream, moved once; which are large depends on the features"
 )]
 pub enum Source {
+    #[cfg(feature = "mqtt")]
     /// Subscribes at an MQTT broker.
     Mqtt(mqtt::Mqtt),
+    #[cfg(feature = "serial")]
     /// Reads a serial port.
     Serial(serial::Serial),
+    #[cfg(feature = "serial")]
     /// Asks devices for their registers.
     Modbus(modbus::Modbus),
+    #[cfg(feature = "file")]
     /// Reads the lines of files.
     File(file::Files),
     /// Gives the same message again and again.
@@ -227,8 +258,10 @@ pub enum Source {
     Tcp(tcp::Tcp),
     /// Receives UDP datagrams.
     Udp(udp::Udp),
+    #[cfg(feature = "http")]
     /// Listens for HTTP requests.
     Http(http::Http),
+    #[cfg(feature = "http")]
     /// Asks an HTTP server again and again.
     HttpPoll(Box<http::Poll>),
 }
@@ -240,15 +273,21 @@ impl Source {
     /// The first option whose value cannot be used.
     pub fn new(definition: &Definition<'_>) -> Result<Source, OptionFault> {
         match definition.extension {
+            #[cfg(feature = "mqtt")]
             "mqtt" => Ok(Source::Mqtt(mqtt::Mqtt::new(definition)?)),
+            #[cfg(feature = "serial")]
             "serial" => Ok(Source::Serial(serial::Serial::new(definition)?)),
+            #[cfg(feature = "serial")]
             "modbus" => Ok(Source::Modbus(modbus::Modbus::new(definition)?)),
+            #[cfg(feature = "file")]
             "file" => Ok(Source::File(file::Files::new(definition)?)),
             "timer" => Ok(Source::Timer(timer::Timer::new(definition)?)),
             "simulator" => Ok(Source::Simulator(simulator::Simulator::new(definition)?)),
             "tcp" => Ok(Source::Tcp(tcp::Tcp::new(definition)?)),
             "udp" => Ok(Source::Udp(udp::Udp::new(definition)?)),
+            #[cfg(feature = "http")]
             "http" => Ok(Source::Http(http::Http::new(definition)?)),
+            #[cfg(feature = "http")]
             "http_poll" => Ok(Source::HttpPoll(Box::new(http::Poll::new(definition)?))),
             other => {
                 let known: Vec<&str> = EXTENSIONS.iter().map(|(name, _)| *name).collect();
@@ -261,15 +300,21 @@ impl Source {
     /// Reads until told to stop, or until the pipeline is gone.
     pub async fn run(self, context: Context) {
         match self {
+            #[cfg(feature = "mqtt")]
             Source::Mqtt(mqtt) => mqtt.run(context).await,
+            #[cfg(feature = "serial")]
             Source::Serial(serial) => serial.run(context).await,
+            #[cfg(feature = "serial")]
             Source::Modbus(modbus) => modbus.run(context).await,
+            #[cfg(feature = "file")]
             Source::File(files) => files.run(context).await,
             Source::Timer(timer) => timer.run(context).await,
             Source::Simulator(simulator) => simulator.run(context).await,
             Source::Tcp(tcp) => tcp.run(context).await,
             Source::Udp(udp) => udp.run(context).await,
+            #[cfg(feature = "http")]
             Source::Http(http) => http.run(context).await,
+            #[cfg(feature = "http")]
             Source::HttpPoll(poll) => poll.run(context).await,
         }
     }

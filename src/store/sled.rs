@@ -37,6 +37,7 @@ mod blobs;
 mod compaction;
 mod generation;
 mod journal;
+mod last;
 mod mark;
 mod opening;
 mod place;

@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::answer::{Route, answer};
 use crate::http::io::{Io, Stream, Timer};
 use crate::pace::Sparse;
-use crate::tls;
+use crate::tls::{self, NotEncrypted};
 
 /// How long requests under way may take when the listener closes.
 const END_WITHIN: Duration = Duration::from_secs(10);
@@ -251,17 +251,13 @@ impl Server {
         let Some(tls) = tls else {
             return Some(Box::new(stream));
         };
-        let config = match tls.config() {
-            Ok(config) => config,
-            Err(error) => {
-                tracing::error!("cannot encrypt the connection of {peer}: {error}");
-                return None;
-            }
-        };
-        let acceptor = tokio_rustls::TlsAcceptor::from(config);
-        match timeout(patience, acceptor.accept(stream)).await {
+        match timeout(patience, tls.accept(stream)).await {
             Ok(Ok(stream)) => Some(Box::new(stream)),
-            Ok(Err(error)) => {
+            Ok(Err(NotEncrypted::Ours(error))) => {
+                tracing::error!("cannot encrypt the connection of {peer}: {error}");
+                None
+            }
+            Ok(Err(NotEncrypted::Theirs(error))) => {
                 tracing::debug!("connection of {peer}: {error}");
                 None
             }

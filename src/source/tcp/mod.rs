@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -97,6 +96,7 @@ const HEARD_MAX: usize = 4;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// One line about connections in this time.
 const LINE_SPAN: Duration = Duration::from_secs(10);
+const LATE_HANDSHAKE: &str = "the TLS handshake took too long";
 
 /// A TCP source, checked.
 #[derive(Debug)]
@@ -201,8 +201,13 @@ fn side(options: &Options) -> Result<Side, OptionFault> {
                 let problem = format!("`{far}` is no host and port such as scale.local:4001");
                 return Err(OptionFault::new(CONNECT, problem));
             };
-            let tls = options.flag("tcp.tls");
-            let tls = tls.then(|| tls::client(options, "tcp.tls")).transpose()?;
+            let tls = match options.flag("tcp.tls") {
+                false => None,
+                true => {
+                    tls::required("tcp.tls")?;
+                    Some(tls::client(options, "tcp.tls")?)
+                }
+            };
             Ok(Side::Connects(Arc::new(Far {
                 host: host.to_owned(),
                 port,
@@ -294,16 +299,10 @@ impl Task {
             let Some(tls) = tls else {
                 return read(stream, peer, manner, to).await;
             };
-            let why = match tls.config() {
-                Ok(config) => {
-                    let acceptor = tokio_rustls::TlsAcceptor::from(config);
-                    match timeout(CONNECT_WITHIN, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => return read(stream, peer, manner, to).await,
-                        Ok(Err(error)) => error.to_string(),
-                        Err(_) => "the TLS handshake took too long".to_owned(),
-                    }
-                }
-                Err(error) => error.to_string(),
+            let why = match timeout(CONNECT_WITHIN, tls.accept(stream)).await {
+                Ok(Ok(stream)) => return read(stream, peer, manner, to).await,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => LATE_HANDSHAKE.to_owned(),
             };
             let _ = to.send(never_made(Some(peer), why)).await;
         });
@@ -317,12 +316,14 @@ impl Task {
             self.connections.spawn(async move {
                 let made = timeout(CONNECT_WITHIN, far.open()).await;
                 match made.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
-                    Ok((stream, peer, None)) => read(stream, peer, manner, to).await,
-                    Ok((stream, peer, Some(tls))) => match encrypt(tls, stream).await {
-                        Ok(stream) => read(stream, peer, manner, to).await,
-                        Err(why) => _ = to.send(never_made(Some(peer), why)).await,
-                    },
                     Err(why) => _ = to.send(never_made(None, why)).await,
+                    Ok((stream, peer)) => match &far.tls {
+                        None => read(stream, peer, manner, to).await,
+                        Some(tls) => match encrypt(tls, &far.host, stream).await {
+                            Ok(stream) => read(stream, peer, manner, to).await,
+                            Err(why) => _ = to.send(never_made(Some(peer), why)).await,
+                        },
+                    },
                 }
             });
             let (why, stood) = match self.until_ended().await {
@@ -483,30 +484,14 @@ impl Frame {
     }
 }
 
-/// What a connection is to be encrypted with.
-type Encryption = (Arc<rustls::ClientConfig>, ServerName<'static>);
-
 impl Far {
     /// Connects, one address after the other.
-    async fn open(&self) -> Result<(TcpStream, SocketAddr, Option<Encryption>), String> {
-        let encryption = self.encryption()?;
+    async fn open(&self) -> Result<(TcpStream, SocketAddr), String> {
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         let addresses: Vec<SocketAddr> = found.map_err(|error| error.to_string())?.collect();
         let (stream, at) = first_of(&addresses).await?;
         keep_alive(&stream);
-        Ok((stream, at, encryption))
-    }
-
-    fn encryption(&self) -> Result<Option<Encryption>, String> {
-        let Some(tls) = &self.tls else {
-            return Ok(None);
-        };
-        let config = tls.config().map_err(|error| error.to_string())?;
-        let name = match tls.server_name() {
-            Some(name) => name.clone(),
-            None => ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())?,
-        };
-        Ok(Some((config, name)))
+        Ok((stream, at))
     }
 }
 
@@ -529,13 +514,13 @@ async fn first_of(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), S
 }
 
 async fn encrypt(
-    (config, name): Encryption,
+    tls: &tls::Client,
+    host: &str,
     stream: TcpStream,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
-    let connector = tokio_rustls::TlsConnector::from(config);
-    match timeout(CONNECT_WITHIN, connector.connect(name, stream)).await {
+) -> Result<tls::Connected, String> {
+    match timeout(CONNECT_WITHIN, tls.encrypt(host, stream)).await {
         Ok(made) => made.map_err(|error| error.to_string()),
-        Err(_) => Err("the TLS handshake took too long".to_owned()),
+        Err(_) => Err(LATE_HANDSHAKE.to_owned()),
     }
 }
 

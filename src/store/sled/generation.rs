@@ -22,6 +22,7 @@ use std::time::Duration;
 use super::StoreOptions;
 use super::blobs::Blobs;
 use super::journal;
+use super::last;
 use super::place::{Home, is_full, remove_half_snapshots, unusable, wait_for_lock};
 use crate::store::seal::{Unsealer, check};
 use crate::store::{Pair, StoreError, Visit, table};
@@ -265,10 +266,10 @@ impl Generation {
             return Ok(None);
         }
         let pair = self.with("reading", |open| {
-            let mut pairs = open.db.range(from..to).rev();
-            pairs
-                .find(|pair| !matches!(pair, Ok((key, _)) if is_ballast(key)))
-                .transpose()
+            last::last(from, to, |start| {
+                let pairs = open.db.range(start..to);
+                pairs.filter(|pair| !matches!(pair, Ok((key, _)) if is_ballast(key)))
+            })
         })?;
         Ok(pair.map(|(key, value)| (key.to_vec(), value.to_vec())))
     }

@@ -1,4 +1,4 @@
-//! TLS under another name than the host's.
+//! The way to a broker that speaks TLS, which may be under another name than the host's.
 //!
 //! `rumqttc` asks for, and verifies, the name that it connects to. When that is not the name of
 //! the broker's certificate (an address, a tunnel, a balancer that goes by SNI) TLS is done here,
@@ -6,21 +6,47 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rumqttc::{TlsConfiguration, Transport};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpStream, UnixListener, lookup_host};
 use tokio_rustls::TlsConnector;
 
-/// Goes on until either side ends; to be polled along with the connection.
-pub(super) type Tunnel = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+use super::connection::{Tunnel, Way};
+use super::{Broker, Error};
+use crate::tls;
+
+/// How to get to a broker whom `client` shows itself to.
+pub(super) fn way(client: &tls::Client, broker: &Broker) -> Result<Way, Error> {
+    let host = broker.host.clone();
+    let config = client
+        .config()
+        .map_err(|error| Error::Tls(error.to_string()))?;
+    let own = tls::parse_name("mqtt.broker", &host).map_err(|fault| Error::Tls(fault.problem))?;
+    let name = client.server_name().unwrap_or(&own);
+    // `rumqttc` takes no address in brackets for a name.
+    if *name == own && !host.starts_with('[') {
+        return Ok(Way {
+            host,
+            transport: Transport::Tls(TlsConfiguration::Rustls(config)),
+            tunnel: None,
+        });
+    }
+    let (path, tunnel) = open(broker.to_string(), name.clone(), config)
+        .map_err(|error| Error::Lost(error.to_string()))?;
+    Ok(Way {
+        host: path,
+        transport: Transport::Unix,
+        tunnel: Some(tunnel),
+    })
+}
 
 /// A tunnel to `broker`, and the path under which `rumqttc` finds its near end.
-pub(super) fn open(
+fn open(
     broker: String,
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
