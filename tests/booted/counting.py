@@ -54,7 +54,8 @@ class Broker:
             "persistence false\nmax_queued_messages 0\nset_tcp_nodelay true\n"
             f"log_dest file {self.log}\nlog_type all\n")
         self.log.unlink(missing_ok=True)
-        self.process = subprocess.Popen(["mosquitto", "-c", settings])
+        with open(folder / "broker.errors", "wb") as errors:
+            self.process = subprocess.Popen(["mosquitto", "-c", settings], stderr=errors)
         wait_for(self.listens, "mosquitto listens", 30)
 
     def listens(self):
