@@ -133,7 +133,7 @@ test-arm: broker ## unit tests, cases and a round of kill -9 under qemu, for arm
 	@for arch in $(filter-out amd64,$(ARCHES)); do
 	  echo "testing for $$arch"
 	  cross/emulate "$$arch" cross/cargo "$$arch" test --locked --features "$(FEATURES)" \
-	    --lib --test cases --test kill
+	    --no-fail-fast --lib --test cases --test kill
 	done
 
 deb: rust ## target/debian/eventflux_<version>_<arch>.deb for ARCHES, each checked, with lintian
@@ -144,14 +144,14 @@ deb: rust ## target/debian/eventflux_<version>_<arch>.deb for ARCHES, each check
 	  PACKAGE_BYTES_MAX=$(PACKAGE_BYTES_MAX) packaging/build "$$arch"
 	done
 
-# Without booting; what systemd does with the service is `make test-deb`.
-test-package: ## what dpkg does with the package of this machine's architecture, on Debian 11, 12, 13
+# The package of this machine's architecture. What systemd does with it is `make test-deb`.
+test-package: ## what dpkg does with the package on Debian 11, 12 and 13, not booted
 	@$(call need,mmdebstrap,mmdebstrap debian-archive-keyring,makes a minimal Debian)
 	as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo
 	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 	$$as_root packaging/test "target/debian/eventflux_$${version}_$$(dpkg --print-architecture).deb"
 
-reproducible: ## whether a second build of the last commit, in another folder, gives the same packages
+reproducible: ## whether the last commit, built in another folder, gives the same packages
 	@packaging/reproducible $(ARCHES)
 
 # For armhf too with ARCHES="amd64 arm64 armhf". The images stay in target/booted, with the logs.
