@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help run test check features bench soak crash fuzz cross test-arm deb test-package
-.PHONY: reproducible size rust linker libsystemd broker
+.PHONY: reproducible test-deb size rust linker libsystemd broker
 
 # Where rustup puts cargo, and where Debian puts mosquitto.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -29,6 +29,10 @@ KILL_S := 600
 CONNECTORS := mqtt serial http file tls
 # Debian's names for what `make cross` builds for.
 ARCHES := amd64 arm64 armhf
+# Which Debian `make test-deb` boots, and how often it cuts its power: 3 times on amd64 and once on
+# each other when empty.
+RELEASE := bookworm
+ROUNDS :=
 # Cargo features, with commas, that are shipped besides the default ones.
 export FEATURES := systemd
 # Budgets in bytes, from the table of footprints in benches/README.md.
@@ -159,6 +163,31 @@ test-package: ## what dpkg does with the package on Debian 11, 12 and 13, not bo
 
 reproducible: ## whether the last commit, built in another folder, gives the same packages
 	@packaging/reproducible $(ARCHES)
+
+# For armhf too with ARCHES="amd64 arm64 armhf". The images stay in target/booted, with the logs.
+test-deb: ARCHES := amd64 arm64
+test-deb: deb broker ## the packages on Debian booted in qemu, and power cuts, for amd64 and arm64
+	@$(call need,python3,python3-minimal,runs the test)
+	$(call need,mmdebstrap,mmdebstrap arch-test,makes the Debian that is booted)
+	$(call need,depmod,kmod,lists what kernel modules need)
+	$(call need,cpio,cpio,packs the initrd)
+	$(call need,mke2fs,e2fsprogs,makes the disk)
+	$(call need,fakeroot,fakeroot,makes files of root in the disk)
+	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+	packages=()
+	for arch in $(ARCHES); do
+	  case $$arch in
+	    amd64) $(call need,qemu-system-x86_64,qemu-system-x86,boots amd64) ;;
+	    arm64) $(call need,qemu-system-aarch64,qemu-system-arm,boots arm64) ;;
+	    *) $(call need,qemu-system-arm,qemu-system-arm,boots armhf) ;;
+	  esac
+	  if [ "$$arch" != "$$(dpkg --print-architecture)" ]; then
+	    $(call need,update-binfmts,binfmt-support qemu-user-static,installs packages of $$arch)
+	  fi
+	  packages+=(--package "$$arch=target/debian/eventflux_$${version}_$$arch.deb")
+	done
+	python3 -B tests/booted/run.py target/booted --release $(RELEASE) \
+	  $(addprefix --rounds ,$(ROUNDS)) "$${packages[@]}"
 
 size: cross ## the binaries of `make cross` and the packages of `make deb` against their budgets
 	@failed=0
