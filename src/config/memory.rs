@@ -282,7 +282,7 @@ mod tests {
     fn more_memory_never_makes_anything_smaller_and_all_of_it_fits() {
         for parts in [&KEYS[..], &SOURCE[..], &SINK[..]] {
             let mut before = vec![0; parts.len()];
-            for mib in 0..400 {
+            for mib in 0..600 {
                 let now = settled(parts, mib << 20);
                 assert!(now.iter().zip(&before).all(|(now, before)| now >= before));
                 before = now;
