@@ -8,7 +8,8 @@ SHELL := /bin/bash
 .ONESHELL:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check features bench soak crash fuzz cross test-arm size rust linker libsystemd broker
+.PHONY: help run test check features bench soak crash fuzz cross test-arm deb test-package
+.PHONY: reproducible test-deb size rust linker libsystemd broker
 
 # Where rustup puts cargo, and where Debian puts mosquitto.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -28,6 +29,10 @@ KILL_S := 600
 CONNECTORS := mqtt serial http file tls
 # Debian's names for what `make cross` builds for.
 ARCHES := amd64 arm64 armhf
+# Which Debian `make test-deb` boots, and how often it cuts its power: 3 times on amd64 and once on
+# each other when empty.
+RELEASE := bookworm
+ROUNDS :=
 # Cargo features, with commas, that are shipped besides the default ones.
 export FEATURES := systemd
 # Budgets in bytes, from the table of footprints in benches/README.md.
@@ -59,7 +64,7 @@ fi
 endef
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The development profile: its dependencies are optimised, and without link-time optimisation the
 # first build takes a fraction of the release build's time. It is fast enough to try things out.
@@ -132,14 +137,57 @@ cross: ## the release build for ARCHES, which runs with the glibc of Debian 11 a
 	cross/floor $(ARCHES)
 
 # The development profile: link-time optimisation of four programs would take longer than they run.
-# What is built is emulated: it takes many times as long as in `make test`. Left out, since qemu's
-# emulation of a process has no ioctl TCGETS2, are the tests that open a serial port.
+# What is built is emulated: it takes many times as long as in `make test`. The tests of serial
+# ports cannot be among these: qemu's emulation of a process has no ioctl TCGETS2, which opens them.
 test-arm: broker ## unit tests, cases and a round of kill -9 under qemu, for arm64 and armhf
 	@for arch in $(filter-out amd64,$(ARCHES)); do
 	  echo "testing for $$arch"
 	  cross/emulate "$$arch" cross/cargo "$$arch" test --locked --features "$(FEATURES)" \
-	    --lib --test cases --test kill
+	    --no-fail-fast --lib --test cases --test kill
 	done
+
+deb: rust ## target/debian/eventflux_<version>_<arch>.deb for ARCHES, each checked, with lintian
+	@$(call need,lintian,lintian,reads the packages as a Debian developer would)
+	$(call need,readelf,binutils,asks the binaries what they depend on)
+	$(call need,systemd-analyze,systemd,checks the service and its hardening)
+	for arch in $(ARCHES); do
+	  PACKAGE_BYTES_MAX=$(PACKAGE_BYTES_MAX) packaging/build "$$arch"
+	done
+
+# The package of this machine's architecture. What systemd does with it is `make test-deb`.
+test-package: ## what dpkg does with the package on Debian 11, 12 and 13, not booted
+	@$(call need,mmdebstrap,mmdebstrap debian-archive-keyring,makes a minimal Debian)
+	as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo
+	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+	$$as_root packaging/test "target/debian/eventflux_$${version}_$$(dpkg --print-architecture).deb"
+
+reproducible: ## whether the last commit, built in another folder, gives the same packages
+	@packaging/reproducible $(ARCHES)
+
+# For armhf too with ARCHES="amd64 arm64 armhf". The images stay in target/booted, with the logs.
+test-deb: ARCHES := amd64 arm64
+test-deb: deb broker ## the packages on Debian booted in qemu, and power cuts, for amd64 and arm64
+	@$(call need,python3,python3-minimal,runs the test)
+	$(call need,mmdebstrap,mmdebstrap arch-test,makes the Debian that is booted)
+	$(call need,depmod,kmod,lists what kernel modules need)
+	$(call need,cpio,cpio,packs the initrd)
+	$(call need,mke2fs,e2fsprogs,makes the disk)
+	$(call need,fakeroot,fakeroot,makes files of root in the disk)
+	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+	packages=()
+	for arch in $(ARCHES); do
+	  case $$arch in
+	    amd64) $(call need,qemu-system-x86_64,qemu-system-x86,boots amd64) ;;
+	    arm64) $(call need,qemu-system-aarch64,qemu-system-arm,boots arm64) ;;
+	    *) $(call need,qemu-system-arm,qemu-system-arm,boots armhf) ;;
+	  esac
+	  if [ "$$arch" != "$$(dpkg --print-architecture)" ]; then
+	    $(call need,update-binfmts,binfmt-support qemu-user-static,installs packages of $$arch)
+	  fi
+	  packages+=(--package "$$arch=target/debian/eventflux_$${version}_$$arch.deb")
+	done
+	python3 -B tests/booted/run.py target/booted --release $(RELEASE) \
+	  $(addprefix --rounds ,$(ROUNDS)) "$${packages[@]}"
 
 size: cross ## the binaries of `make cross` and the packages of `make deb` against their budgets
 	@failed=0

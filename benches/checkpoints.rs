@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use eventflux::event::{Batch, Stamp, Timestamp, Value};
+use eventflux::held::Held;
 use eventflux::observe::PipelineMetrics;
 use eventflux::pipeline::{
     Core, Disk, Durability, Handles, Input, Limits, Open, Opened, Pulse, Recovered, RoomLimits,
@@ -176,6 +177,7 @@ fn limits(checkpoint_interval: Option<Duration>) -> Limits {
     Limits {
         turn_rows_max: 4096,
         turn_bytes_max: 1 << 20,
+        unsynced_bytes_max: 8 << 20,
         durability: Durability::Interval(Duration::from_millis(5)),
         checkpoint_interval,
         checkpoint_log_bytes_max: None,
@@ -244,6 +246,7 @@ fn drive(path: &Path, interval: Option<Duration>) -> Driven {
             rejected: Vec::new(),
             marks: Vec::new(),
             through,
+            held: Held::default(),
         };
         to.send(arrival).expect("the pipeline runs");
     }

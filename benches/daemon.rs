@@ -20,7 +20,7 @@ pub(crate) struct Daemon {
     lines: Receiver<String>,
     /// From the making of the process to the line that says it is ready.
     pub(crate) ready_after: Duration,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Daemon {
@@ -33,6 +33,18 @@ impl Daemon {
              [store]\npath = \"store\"\n{settings}\n"
         );
         write(folder.path(), "app.toml", &config);
+        Daemon::run(folder)
+    }
+
+    /// Kills it, as a power cut would, and starts it again.
+    pub(crate) fn start_again(mut self) -> Daemon {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let fresh = folder::new();
+        Daemon::run(std::mem::replace(&mut self.folder, fresh))
+    }
+
+    fn run(folder: TempDir) -> Daemon {
         let begin = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_eventflux"))
             .arg("run")
@@ -55,7 +67,7 @@ impl Daemon {
             child,
             lines,
             ready_after: Duration::ZERO,
-            _folder: folder,
+            folder,
         };
         daemon.wait_for("ready after");
         daemon.ready_after = begin.elapsed();
@@ -106,6 +118,23 @@ impl Daemon {
 
     pub(crate) fn id(&self) -> String {
         self.child.id().to_string()
+    }
+
+    /// What its store takes on the disk.
+    pub(crate) fn store_bytes(&self) -> u64 {
+        let mut folders = vec![self.folder.path().join("store")];
+        let mut bytes = 0;
+        while let Some(next) = folders.pop() {
+            // Files come and go.
+            for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
+                match entry.metadata() {
+                    Ok(known) if known.is_dir() => folders.push(entry.path()),
+                    Ok(known) => bytes += known.len(),
+                    Err(_) => {}
+                }
+            }
+        }
+        bytes
     }
 
     /// The time that all threads have had on a core.

@@ -1,9 +1,9 @@
 //! What the program costs when it has nothing to do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::broker::{Mosquitto, Publisher, put_publish};
-use crate::daemon::Daemon;
+use crate::daemon::{DEADLINE, Daemon};
 use crate::figure::{Figure, Measured};
 use crate::folder;
 
@@ -34,7 +34,132 @@ pub(crate) const FIGURES: &[Figure] = &[
         budget: "<= 0.2% of a core, none",
         measure: Some(idle),
     },
+    Figure {
+        name: "RSSF",
+        what: "resident memory, 5,000 events/s",
+        budget: "<= 14 MiB, not growing",
+        measure: Some(loaded),
+    },
+    Figure {
+        name: "RSSR",
+        what: "more resident after a restart with 64 MiB",
+        budget: "<= 8 MiB",
+        measure: Some(again),
+    },
 ];
+
+/// A filter that lets one in ten pass.
+const FILTER: &str = "
+CREATE STREAM Readings (sensor STRING, temperature DOUBLE, text STRING) WITH ('type' = 'source',
+  'extension' = 'mqtt', 'format' = 'json', 'mqtt.topic' = 'in');
+CREATE STREAM Hot (sensor STRING, temperature DOUBLE) WITH ('type' = 'sink', 'extension' = 'mqtt',
+  'format' = 'json', 'mqtt.topic' = 'out');
+INSERT INTO Hot SELECT sensor, temperature FROM Readings WHERE temperature >= 90;
+";
+/// All that comes waits for a far side that is not there.
+const HELD: &str = "
+CREATE STREAM Readings (sensor STRING, temperature DOUBLE, text STRING) WITH ('type' = 'source',
+  'extension' = 'mqtt', 'format' = 'json', 'mqtt.topic' = 'in');
+CREATE STREAM Away (sensor STRING, temperature DOUBLE, text STRING) WITH ('type' = 'sink',
+  'extension' = 'http', 'format' = 'json', 'http.url' = 'http://127.0.0.1:9/',
+  'outbox.bytes_max' = '64 MiB');
+INSERT INTO Away SELECT sensor, temperature, text FROM Readings;
+";
+/// How long the filter works, in seconds; an hour is the budget's.
+const LOAD_S: &str = "EVENTFLUX_LOAD_S";
+const LOAD_S_DEFAULT: u64 = 120;
+/// Some 5,000 events in a second.
+const PULSE: Duration = Duration::from_millis(20);
+const PULSE_EVENTS: u32 = 100;
+/// What the store takes when the outbox is full.
+const BACKLOG_BYTES: u64 = 80 << 20;
+
+/// So many readings; the text is such that no packer makes it small.
+fn readings(from: u32, count: u32, text_bytes: u32, packets: &mut Vec<u8>) {
+    packets.clear();
+    for number in from..from.saturating_add(count) {
+        let mut state = u64::from(number) << 1 | 1;
+        let letters = (0..text_bytes).map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            char::from(b"0123456789abcdef"[usize::try_from(state >> 60).expect("four bits")])
+        });
+        let text: String = letters.collect();
+        let temperature = number % 100;
+        let reading = format!(
+            "{{\"sensor\":\"s{}\",\"temperature\":{temperature},\"text\":\"{text}\"}}",
+            number % 1_000
+        );
+        put_publish("in", None, reading.as_bytes(), packets);
+    }
+}
+
+fn loaded() -> Measured {
+    let seconds = std::env::var(LOAD_S)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let span = Duration::from_secs(seconds.unwrap_or(LOAD_S_DEFAULT));
+    let broker = Mosquitto::start();
+    let daemon = Daemon::start(FILTER, &broker.url(), "");
+    daemon.wait_for("connected to the broker");
+    let mut publisher = Publisher::connect(&broker);
+    let begin = Instant::now();
+    let (mut number, mut packets, mut early) = (0, Vec::new(), None);
+    while begin.elapsed() < span {
+        readings(number, PULSE_EVENTS, 0, &mut packets);
+        number = number.wrapping_add(PULSE_EVENTS);
+        publisher.write(&packets);
+        if early.is_none() && begin.elapsed() > span / 3 {
+            early = Some(daemon.status_kib("VmRSS") / 1024.0);
+        }
+        let next = begin + PULSE * (number / PULSE_EVENTS);
+        daemon.leave_alone(next.saturating_duration_since(Instant::now()));
+    }
+    let resident = daemon.status_kib("VmRSS") / 1024.0;
+    let early = early.unwrap_or(resident);
+    Measured {
+        value: resident,
+        met: resident <= 14.0 && resident <= early * 1.03,
+        details: vec![
+            ("MiB after a third", early),
+            ("MiB of its own", daemon.status_kib("RssAnon") / 1024.0),
+            ("s in all", span.as_secs_f64()),
+        ],
+    }
+}
+
+fn again() -> Measured {
+    let broker = Mosquitto::start();
+    let settled = |daemon: &Daemon| {
+        daemon.wait_for("connected to the broker");
+        daemon.leave_alone(Duration::from_secs(2));
+        daemon.status_kib("VmRSS") / 1024.0
+    };
+    let idle = settled(&Daemon::start(HELD, &broker.url(), ""));
+    let daemon = Daemon::start(HELD, &broker.url(), "");
+    daemon.wait_for("connected to the broker");
+    let mut publisher = Publisher::connect(&broker);
+    let (mut number, mut packets) = (0, Vec::new());
+    let end = Instant::now() + DEADLINE * 2;
+    while daemon.store_bytes() < BACKLOG_BYTES {
+        assert!(Instant::now() < end, "the backlog does not come together");
+        readings(number, PULSE_EVENTS, 1_000, &mut packets);
+        number = number.wrapping_add(PULSE_EVENTS);
+        publisher.write(&packets);
+    }
+    let daemon = daemon.start_again();
+    let resident = settled(&daemon);
+    Measured {
+        value: resident - idle,
+        met: resident - idle <= 8.0,
+        details: vec![
+            ("MiB resident", resident),
+            ("MiB at the highest", daemon.status_kib("VmHWM") / 1024.0),
+            ("s to ready", daemon.ready_after.as_secs_f64()),
+        ],
+    }
+}
 
 fn start() -> Measured {
     let broker = Mosquitto::start();

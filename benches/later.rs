@@ -15,14 +15,4 @@ const fn not_yet(name: &'static str, what: &'static str, budget: &'static str) -
 pub(crate) const FIGURES: &[Figure] = &[
     not_yet("BIN", "binary, stripped", "<= 8 MB"),
     not_yet("DEB", "package", "<= 3 MB"),
-    not_yet(
-        "RSSF",
-        "resident memory, 5,000 events/s for 1 h",
-        "<= 14 MiB, not growing",
-    ),
-    not_yet(
-        "RSSR",
-        "resident memory, restart with 64 MiB",
-        "idle + 8 MiB",
-    ),
 ];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eventflux::event::Batch;
+use eventflux::held::Held;
 use eventflux::pipeline::{
     Core, Disk, Durability, Handles, Limits, Open, Opened, Pulse, Recovered, RoomLimits,
     SourceHandle, StatePolicy, run,
@@ -99,6 +100,7 @@ fn rate_of(core: Core) -> (f64, f64) {
     let limits = Limits {
         turn_rows_max: 4096,
         turn_bytes_max: 1 << 20,
+        unsynced_bytes_max: 8 << 20,
         durability: Durability::Always,
         checkpoint_interval: None,
         checkpoint_log_bytes_max: None,
@@ -155,6 +157,7 @@ fn acknowledged(
                             rejected: Vec::new(),
                             marks: Vec::new(),
                             through,
+                            held: Held::default(),
                         };
                         to.try_send(arrival).expect("one from each fits");
                         let waited = released.wait_for(|reached| *reached >= through).await;

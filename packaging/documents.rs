@@ -12,6 +12,7 @@ use std::process::Command;
 
 use clap_complete::Shell;
 use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
 use serde::Deserialize;
 
 type Done<T = ()> = Result<T, Box<dyn Error>>;
@@ -86,7 +87,11 @@ fn manual() -> Done<String> {
     let page = Man::new(root.clone()).manual(manual).source(manual);
     let mut text = Vec::new();
     page.render_title(&mut text)?;
-    page.render_name_section(&mut text)?;
+    writeln!(
+        text,
+        ".SH NAME\n{NAME} \\- {}",
+        env!("CARGO_PKG_DESCRIPTION")
+    )?;
     page.render_synopsis_section(&mut text)?;
     page.render_description_section(&mut text)?;
     page.render_options_section(&mut text)?;
@@ -96,12 +101,26 @@ fn manual() -> Done<String> {
     for command in root.get_subcommands() {
         section(command, &mut text)?;
     }
+    let help = root.get_after_help().map(ToString::to_string);
+    text.extend_from_slice(examples(&help.unwrap_or_default()).as_bytes());
     writeln!(text, ".SH EXIT STATUS")?;
     for (exit, meaning) in eventflux::cli::TABLE {
         writeln!(text, ".TP\n{}\n{meaning}", exit.code())?;
     }
     text.extend_from_slice(REST.as_bytes());
     Ok(String::from_utf8(text)?)
+}
+
+/// What `--help` ends with, but the exit codes, which have a section of their own.
+fn examples(help: &str) -> String {
+    let mut roff = Roff::new();
+    roff.control("SH", ["EXAMPLES"]).control("nf", []);
+    let lines = help.lines().skip(1);
+    for line in lines.take_while(|line| !line.starts_with("Exit codes")) {
+        roff.text([roman(line)]);
+    }
+    roff.control("fi", []);
+    roff.render()
 }
 
 fn without_help(command: clap::Command) -> clap::Command {
@@ -192,8 +211,9 @@ fn licences(triple: &str, features: &str) -> Done<String> {
     }
     let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
     let mut list = String::from(
-        "What is linked into /usr/bin/eventflux besides Rust's standard library (MIT OR Apache-2.0,\n\
-         see https://github.com/rust-lang/rust), and under which licence. The texts follow.\n\n",
+        "What is linked into /usr/bin/eventflux besides Rust's standard library, which is under\n\
+         MIT OR Apache-2.0 (https://github.com/rust-lang/rust), and under which licence. The\n\
+         texts follow.\n\n",
     );
     let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for package in linked(&metadata) {

@@ -10,6 +10,8 @@ pub mod config;
 
 pub mod pace;
 
+pub mod held;
+
 pub mod report;
 
 pub mod tls;

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded};
 use eventflux::event::{Batch, OutputKey, Stamp, Value};
+use eventflux::held::Held;
 use eventflux::observe::PipelineMetrics;
 use eventflux::outbox;
 use eventflux::pipeline::{
@@ -116,6 +117,7 @@ fn limits(failure: Option<Failure>) -> Limits {
     Limits {
         turn_rows_max: 3,
         turn_bytes_max: 1 << 20,
+        unsynced_bytes_max: 8 << 20,
         durability,
         checkpoint_interval: None,
         // Some records, so that the change meets checkpoints.
@@ -167,6 +169,7 @@ fn arrival(through: u64) -> Arrival {
         rejected: Vec::new(),
         marks: Vec::new(),
         through,
+        held: Held::default(),
     }
 }
 
@@ -266,6 +269,7 @@ fn change(
     let stream = source(&second);
     let released = None;
     let new = NewSink {
+        holds_bytes_max: usize::MAX,
         to,
         settled: watch::channel(OutputKey::default()).0,
         metrics: Arc::default(),

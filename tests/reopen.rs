@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{bounded, never};
 use eventflux::event::{Batch, DeliveryMark, OutputKey, Stamp, Value};
+use eventflux::held::Held;
 use eventflux::observe::PipelineMetrics;
 use eventflux::outbox;
 use eventflux::pipeline::{
@@ -112,6 +113,7 @@ fn limits(durability: Durability) -> Limits {
     Limits {
         turn_rows_max: 3,
         turn_bytes_max: 1 << 20,
+        unsynced_bytes_max: 8 << 20,
         durability,
         checkpoint_interval: None,
         // Some records, so that checkpoints fail too.
@@ -244,6 +246,7 @@ fn arrival(through: u64) -> Arrival {
             digest: through,
         }],
         through,
+        held: Held::default(),
     }
 }
 

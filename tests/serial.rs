@@ -470,6 +470,7 @@ impl Writing {
             made: Timestamp(0),
             schema: Arc::new(schema()),
             row: vec![Value::Int(i64::try_from(number).unwrap())],
+            held: eventflux::held::Held::default(),
         };
         self.to.blocking_send(delivery).unwrap();
     }

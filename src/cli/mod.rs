@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod allocator;
 mod check;
 mod config;
 mod connectors;
@@ -201,7 +202,8 @@ impl Terminal<'_> {
     }
 }
 
-/// Everything that can be asked for, as `--help` shows it; manual page and completions are made of it.
+/// Everything that can be asked for, as `--help` shows it. Manual page and completions are made of
+/// it.
 #[must_use]
 pub fn command() -> clap::Command {
     let codes: Vec<String> = TABLE

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::memory;
 use super::options::Options;
 use super::outbox::ttl_of;
 use super::settings::{
-    ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability, LogLevel,
-    LogSettings, OnFail, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
-    ShutdownSettings, SimulatorSettings, SqlText, StatePolicy, StoreSettings, TurnSettings,
+    ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability,
+    LimitsSettings, LogLevel, LogSettings, OnFail, OptionTable, OutboxFull, OutboxSettings,
+    SecretsSettings, Settings, ShutdownSettings, SimulatorSettings, SqlText, StatePolicy,
+    StoreSettings, TurnSettings,
 };
 use crate::diagnostic::{Diagnostic, Place};
 
@@ -41,10 +43,11 @@ impl Written<'_> {
 
 /// `None` when a key has no value, which is told already. `sql_is_whole`: nothing is missing.
 pub(super) fn settings(
-    written: Written<'_>,
+    mut written: Written<'_>,
     sql_is_whole: bool,
     findings: &mut Vec<Diagnostic>,
 ) -> Option<Settings> {
+    memory::settle_keys(&mut written.keys);
     let keys = &written.keys;
     let faults = findings;
     check_name(keys, faults);
@@ -67,15 +70,10 @@ pub(super) fn settings(
         store: StoreSettings {
             path: store_path,
             cache_bytes: number(keys, "store.cache_bytes")?,
-            durability: match keys.text("store.durability")? {
-                "always" => Durability::Always,
-                "none" => Durability::None,
-                _ => Durability::Interval {
-                    ms: number(keys, "store.sync_interval")?,
-                },
-            },
+            durability: durability(keys)?,
             bytes_max: number(keys, "store.bytes_max")?,
             free_bytes_min: number(keys, "store.free_bytes_min")?,
+            unsynced_bytes_max: number(keys, "store.unsynced_bytes_max")?,
         },
         checkpoint: CheckpointSettings {
             interval_ms: some(number(keys, "checkpoint.interval")?),
@@ -94,6 +92,9 @@ pub(super) fn settings(
             rows_max: number(keys, "turn.rows_max")?,
             bytes_max: number(keys, "turn.bytes_max")?,
         },
+        limits: LimitsSettings {
+            memory_max: number(keys, "limits.memory_max"),
+        },
         log: LogSettings {
             level: level(keys.text("log.level")?),
         },
@@ -105,6 +106,16 @@ pub(super) fn settings(
         simulator: simulator.flatten(),
         streams: written.streams,
         keys: written.keys,
+    })
+}
+
+fn durability(keys: &Options) -> Option<Durability> {
+    Some(match keys.text("store.durability")? {
+        "always" => Durability::Always,
+        "none" => Durability::None,
+        _ => Durability::Interval {
+            ms: number(keys, "store.sync_interval")?,
+        },
     })
 }
 

@@ -26,6 +26,10 @@ pub const SECTIONS: &[(&str, &str)] = &[
          and so on, see `[streams.<name>]`.",
     ),
     ("turn", "How much is taken from the sources at a time."),
+    (
+        "limits",
+        "What the daemon may take of the machine; see [operate.md](operate.md#memory).",
+    ),
     ("log", "What the daemon says about itself."),
     ("shutdown", "How the daemon ends."),
     (
@@ -123,6 +127,14 @@ pub const KEYS: &[OptionSpec] = &[
     )
     .between(0, 1 << 40),
     key(
+        "store.unsynced_bytes_max",
+        OptionKind::Bytes,
+        Some("8 MiB"),
+        "How much may be written and not be safe on the disk yet. Beyond it no more events are \
+         taken until it is.",
+    )
+    .between(64 << 10, 1 << 30),
+    key(
         "checkpoint.interval",
         OptionKind::Duration,
         Some("60 s"),
@@ -189,6 +201,15 @@ pub const KEYS: &[OptionSpec] = &[
         "The most bytes taken in one turn.",
     )
     .between(4 << 10, 256 << 20),
+    key(
+        "limits.memory_max",
+        OptionKind::Bytes,
+        None,
+        "The resident memory that caches, queues and messages are made to fit into: those sizes \
+         that nobody has set then follow from it. State that queries keep (windows, tables, \
+         patterns) comes on top, beyond the few MiB that are left for it.",
+    )
+    .between(24 << 20, 1 << 40),
     key(
         "log.level",
         OptionKind::Choice(&["error", "warn", "info", "debug", "trace"]),

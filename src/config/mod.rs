@@ -14,6 +14,7 @@ mod files;
 pub mod keys;
 mod list;
 mod load;
+mod memory;
 pub mod options;
 mod outbox;
 mod reference;
@@ -32,6 +33,7 @@ pub use errors::{
 pub use expand::{Environment, Expanded, Expander, Unresolved};
 pub use files::{Failure, Loaded, Looked, in_order, load, load_all, look, read};
 pub use list::{ListedValue, list};
+pub use memory::{misfit, outbox_memory_max, settle_options};
 pub use outbox::{OUTBOX_DEAD_LETTER, OUTBOX_OPTIONS, delivery};
 pub use reference::{option_table, reference};
 pub use resolve::{

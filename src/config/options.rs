@@ -217,6 +217,8 @@ impl Eq for OptionValue {}
 pub enum Layer {
     /// Built in.
     Default,
+    /// Follows from `limits.memory_max`.
+    Memory,
     /// A table of the configuration file that is about the daemon itself, such as `[store]`.
     File,
     /// `[application]` in the configuration file.
@@ -233,6 +235,7 @@ impl Layer {
     pub fn name(self) -> &'static str {
         match self {
             Layer::Default => "default",
+            Layer::Memory => "limits.memory_max",
             Layer::File => "file",
             Layer::Application => "application",
             Layer::Stream => "stream",

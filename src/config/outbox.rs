@@ -58,6 +58,14 @@ pub const OUTBOX_OPTIONS: &[OptionSpec] = &[
          side. Without it that is counted only.",
     ),
     OptionSpec::new(
+        "outbox.memory_max",
+        OptionKind::Bytes,
+        "How much of what waits may be in memory on its way to the far side; the rest is on disk. \
+         A single output may be larger.",
+    )
+    .or("4 MiB")
+    .between(4 << 10, 1 << 30),
+    OptionSpec::new(
         delivery::MESSAGES_PER_MINUTE,
         OptionKind::Integer {
             min: 1,

@@ -27,6 +27,8 @@ pub struct Settings {
     pub outbox: OutboxSettings,
     /// `[turn]`.
     pub turn: TurnSettings,
+    /// `[limits]`.
+    pub limits: LimitsSettings,
     /// `[log]`.
     pub log: LogSettings,
     /// `[shutdown]`.
@@ -102,6 +104,8 @@ pub struct StoreSettings {
     pub bytes_max: u64,
     /// Bytes that are to stay free there.
     pub free_bytes_min: u64,
+    /// Bytes that may wait for the disk.
+    pub unsynced_bytes_max: usize,
 }
 
 /// When events reach the disk, and so when their sources are acknowledged.
@@ -166,6 +170,13 @@ pub struct TurnSettings {
     pub rows_max: usize,
     /// Bytes.
     pub bytes_max: usize,
+}
+
+/// What the daemon may take of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitsSettings {
+    /// Bytes of resident memory; none: whatever caches and queues come to.
+    pub memory_max: Option<u64>,
 }
 
 /// What the daemon says about itself.

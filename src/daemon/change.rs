@@ -26,7 +26,7 @@ use super::prepare::{Connector, MadeOf};
 use super::run::{DELIVERIES_MAX, EVENTS_SOURCE, Running, Waited};
 use super::store::{disk, limits};
 use super::{Failure, Prepared};
-use crate::config::{Settings, StatePolicy};
+use crate::config::{self, Settings, StatePolicy};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::event::{
     DeliveryMark, EVENTS_COLUMNS, EVENTS_STREAM, OutputKey, Report, ReportKind, Seq,
@@ -339,6 +339,7 @@ impl Running {
             numbers.insert(sink.name.clone(), number);
             let new = Some(NewSink {
                 to,
+                holds_bytes_max: config::outbox_memory_max(&sink.options),
                 settled,
                 metrics: self.crew.outbox_metrics(&sink.name),
             });

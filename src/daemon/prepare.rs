@@ -141,6 +141,7 @@ pub fn prepare_all(paths: &[PathBuf], environment: Environment<'_>) -> Result<Pr
         expander: Expander::new(environment, &settings.secrets.path),
         faults: findings.into_iter().chain(faults).collect(),
         options: BTreeMap::new(),
+        counts: [Role::Source, Role::Sink].map(|role| count(&application, role)),
     };
     let (mut sources, mut sinks) = (Vec::new(), Vec::new());
     if looked.options_are_whole {
@@ -153,6 +154,7 @@ pub fn prepare_all(paths: &[PathBuf], environment: Environment<'_>) -> Result<Pr
         }
         binder.unused(&application, sql_is_right);
         binder.collisions(&application);
+        binder.memory(&application);
     }
     let Binder {
         mut faults,
@@ -200,6 +202,8 @@ struct Binder<'a> {
     faults: Vec<Diagnostic>,
     /// What shapes the plan is among them.
     options: BTreeMap<StreamId, Options>,
+    /// How many sources and sinks there are, which share the memory.
+    counts: [usize; 2],
 }
 
 impl Binder<'_> {
@@ -214,6 +218,13 @@ impl Binder<'_> {
         let mut options = resolved.map_err(|faults| self.faults.extend(faults)).ok()?;
         if !options.has("timestamp.field") {
             options.forget_defaults(sql::time::OPTIONS);
+        }
+        let [sources, sinks] = self.counts;
+        let settle = config::settle_options;
+        match stream.role {
+            Role::Internal => {}
+            Role::Source => settle(self.settings, &mut options, true, sources),
+            Role::Sink => settle(self.settings, &mut options, false, sinks),
         }
         Some(options)
     }
@@ -367,6 +378,19 @@ impl Binder<'_> {
         }
     }
 
+    /// Whether all that takes memory fits into what it may take.
+    fn memory(&mut self, application: &Application) {
+        let of = |role: Role| {
+            let streams = (0..).map(StreamId).zip(&application.streams);
+            let streams = streams.filter(move |(_, stream)| stream.role == role);
+            let options = streams.filter_map(|(id, _)| self.options.get(&id));
+            options.collect::<Vec<&Options>>()
+        };
+        let (sources, sinks) = (of(Role::Source), of(Role::Sink));
+        let misfit = config::misfit(self.settings, &sources, &sinks);
+        self.faults.extend(misfit);
+    }
+
     /// What several streams cannot have together.
     fn collisions(&mut self, application: &Application) {
         let streams = (0..).map(StreamId).zip(&application.streams);
@@ -387,6 +411,11 @@ impl Binder<'_> {
         let all: Vec<_> = all.collect();
         self.faults.extend(collisions::collisions(&all));
     }
+}
+
+fn count(application: &Application, role: Role) -> usize {
+    let streams = application.streams.iter();
+    streams.filter(|stream| stream.role == role).count()
 }
 
 /// The connectors that a stream can name.

@@ -6,6 +6,7 @@ use crossbeam::channel::{Sender, TrySendError};
 use tokio::sync::{mpsc, watch};
 
 use crate::event::{Batch, EVENTS_COLUMNS, Report, Stamp};
+use crate::held::Held;
 use crate::source::Arrival;
 
 /// How soon a full pipeline is asked again.
@@ -39,6 +40,7 @@ pub(super) async fn run(
             rejected: Vec::new(),
             marks: Vec::new(),
             through,
+            held: Held::default(),
         };
         while let Err(error) = arrivals.try_send(arrival) {
             match error {

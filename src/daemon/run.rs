@@ -25,9 +25,9 @@ use crate::supervisor::{Notice, Supervisor};
 const ARRIVALS_MAX: usize = 16;
 /// Outputs that a sink may hold.
 pub(super) const DELIVERIES_MAX: usize = 1024;
-/// For so many sinks there is room for all that they may confirm at a time; others may have to try
-/// again.
-const SINKS_ROOM_MIN: usize = 16;
+/// Confirmations that may wait for the pipeline. A sink that finds no room keeps its last one, and
+/// that stands for those before it.
+const CONFIRMED_MAX: usize = 1024;
 /// The number of the source of reports.
 pub(super) const EVENTS_SOURCE: usize = 0;
 
@@ -225,8 +225,7 @@ impl Running {
     ) -> Result<Running, DaemonError> {
         let settings = &prepared.settings;
         let (arrivals, arrived) = bounded(ARRIVALS_MAX);
-        let room = (DELIVERIES_MAX + 1) * prepared.sinks.len().max(SINKS_ROOM_MIN);
-        let (confirmed, confirmations) = bounded(room);
+        let (confirmed, confirmations) = bounded(CONFIRMED_MAX);
         let (tell_stop, stopping) = watch::channel(false);
         let (drained, draining) = watch::channel(false);
         let (commands, todo) = bounded(1);

@@ -219,6 +219,7 @@ pub(super) fn limits(settings: &Settings) -> Limits {
     Limits {
         turn_rows_max: settings.turn.rows_max,
         turn_bytes_max: settings.turn.bytes_max,
+        unsynced_bytes_max: settings.store.unsynced_bytes_max,
         durability: match settings.store.durability {
             config::Durability::Always => Durability::Always,
             config::Durability::Interval { ms } => Durability::Interval(Duration::from_millis(ms)),

@@ -5,13 +5,16 @@
 //! tags only the content counts. `undefined` and floats that are not finite are NULL. A JSON column
 //! takes any item; byte strings in it become Base64.
 
+mod reader;
+
+use reader::{Head, Item, Reader};
+
 use super::column::{Columns, Scalar};
 use super::document::{Cells, Message, Noted, Plan, Scratch};
 use super::options::format_options;
 use super::path::Node;
 use super::{Reason, Reject};
 use crate::config::options::{OptionFault, OptionSpec, Options};
-use crate::event::cbor::reader::{Head, Item, NOT_UTF8, Reader, TEXT};
 use crate::event::{Batch, Schema, TimeFormat, Value, json, to_base64};
 
 /// What can be set.
@@ -359,7 +362,9 @@ impl Walk<'_, '_> {
     }
 }
 
+const TEXT: u8 = 3;
 const SIMPLE: &str = "a simple value without a meaning";
+const NOT_UTF8: &str = "text that is not UTF-8";
 
 /// Gives a plain item to the columns at `node`.
 fn store(item: Item<'_>, tag: Option<u64>, node: &Node, cells: &mut Cells<'_>) -> Read<()> {

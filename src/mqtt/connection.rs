@@ -1,12 +1,14 @@
 //! One connection: the side that polls, and the side that asks.
 
 use std::io;
-use std::pin::Pin;
 use std::time::Duration;
 
+use rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded as TooLarge311;
+use rumqttc::v5::mqttbytes::Error::PayloadSizeLimitExceeded as TooLarge5;
 use rumqttc::{Transport, v5 as library_v5};
 use tokio::time::timeout;
 
+use super::tunnel::{self, Speech, Tunnel};
 use super::{
     Announcement, Broker, Error, Event, Filter, Outgoing, Properties, Qos, Receipt, Settings,
     Unfinished, Version, v5, v311,
@@ -14,8 +16,8 @@ use super::{
 use crate::tls;
 
 /// The largest packet that the protocol can carry: a fixed header of 5 bytes and a remaining
-/// length of four times seven bits. A smaller limit would make `rumqttc` drop the connection at a
-/// large message, which the broker would then send again, for ever.
+/// length of four times seven bits. With a smaller limit `rumqttc` drops the connection at a large
+/// message, which the broker then sends again, for ever: only who asks for it gets one.
 pub(super) const PACKET_BYTES_MAX: u32 = 268_435_460;
 /// Requests that wait to be written.
 const REQUESTS_MAX: usize = 256;
@@ -64,7 +66,7 @@ pub fn connect(settings: &Settings, broker: &Broker) -> Result<(Handle, Connecti
             let mut options = v311::options(settings, &way.host, broker.port);
             options.set_transport(way.transport);
             let (client, mut poll) = rumqttc::AsyncClient::new(options, REQUESTS_MAX);
-            poll.set_network_options(v311::network_options(settings.connect_timeout));
+            poll.set_network_options(v311::network_options(settings));
             if settings.subscribes {
                 poll.state = v311::subscriber();
             }
@@ -97,22 +99,32 @@ pub(super) struct Way {
     pub(super) tunnel: Option<Tunnel>,
 }
 
-/// Goes on until either side ends; to be polled along with the connection.
-pub(super) type Tunnel = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
-
 impl Way {
     fn to(settings: &Settings, broker: &Broker) -> Result<Way, Error> {
+        let in_bites = settings.packet_bytes_max < PACKET_BYTES_MAX;
         match settings.tls.as_ref().filter(|_| broker.tls) {
+            None if in_bites => Way::through_tunnel(broker, Speech::Plain),
             None => Ok(Way {
                 host: broker.host.clone(),
                 transport: Transport::Tcp,
                 tunnel: None,
             }),
             #[cfg(feature = "tls")]
-            Some(client) => super::encrypted::way(client, broker),
+            Some(client) => super::encrypted::way(client, broker, in_bites),
             #[cfg(not(feature = "tls"))]
             Some(_) => Err(Error::Tls("this build has no TLS".to_owned())),
         }
+    }
+
+    /// Through this process, where no more than some KiB wait for whoever reads.
+    pub(super) fn through_tunnel(broker: &Broker, speech: Speech) -> Result<Way, Error> {
+        let (path, tunnel) = tunnel::open(broker.to_string(), speech)
+            .map_err(|error| Error::Lost(error.to_string()))?;
+        Ok(Way {
+            host: path,
+            transport: Transport::Unix,
+            tunnel: Some(tunnel),
+        })
     }
 }
 
@@ -206,6 +218,19 @@ pub(super) fn lost_or_tls(
             .and_then(|error| tls::explain(error, "mqtt.tls"));
         if let Some(why) = explained {
             return Error::Tls(why);
+        }
+        let (v311, v5) = (error.downcast_ref(), error.downcast_ref());
+        if let (Some(TooLarge311(bytes)), _)
+        | (
+            _,
+            Some(TooLarge5 {
+                pkt_size: bytes, ..
+            }),
+        ) = (v311, v5)
+        {
+            return Error::Lost(format!(
+                "a packet of {bytes} bytes, and mqtt.packet_bytes_max is less"
+            ));
         }
         cause = error.source();
     }

@@ -15,6 +15,7 @@ mod encrypted;
 mod options;
 mod rounds;
 mod topic;
+mod tunnel;
 mod v311;
 mod v5;
 
@@ -120,6 +121,8 @@ pub struct Settings {
     pub inflight_max: u16,
     /// How many unacknowledged messages the broker may send us; MQTT 5 only.
     pub receive_max: u16,
+    /// The largest packet that is read.
+    pub packet_bytes_max: u32,
     /// What the broker says when we are gone, and we when we go.
     pub will: Option<Announcement>,
     /// What we say when we have come.
@@ -149,6 +152,7 @@ impl Settings {
             subscribes: false,
             inflight_max: 100,
             receive_max: 1_000,
+            packet_bytes_max: connection::PACKET_BYTES_MAX,
             will: None,
             birth: None,
             tls: None,

@@ -14,13 +14,14 @@ use super::{Answer, Error, Event, Message, Packet, Qos, Settings, Unfinished, We
 
 pub(super) fn options(settings: &Settings, host: &str, port: u16) -> MqttOptions {
     let mut options = MqttOptions::new(settings.client_id.as_str(), host, port);
-    let packet_bytes_max = usize::try_from(PACKET_BYTES_MAX).unwrap_or(usize::MAX);
+    let read_max = usize::try_from(settings.packet_bytes_max).unwrap_or(usize::MAX);
+    let written_max = usize::try_from(PACKET_BYTES_MAX).unwrap_or(usize::MAX);
     options
         .set_keep_alive(settings.keep_alive.max(Duration::from_secs(1)))
         .set_clean_session(!settings.resume)
         .set_manual_acks(true)
         .set_inflight(settings.inflight_max.max(1))
-        .set_max_packet_size(packet_bytes_max, packet_bytes_max);
+        .set_max_packet_size(read_max, written_max);
     if let Some(login) = &settings.login {
         options.set_credentials(login.username.as_str(), login.password.as_str());
     }
@@ -33,10 +34,10 @@ pub(super) fn options(settings: &Settings, host: &str, port: u16) -> MqttOptions
 }
 
 /// Acknowledgements are small and go one by one: none may wait for the answer to another.
-pub(super) fn network_options(connect_timeout: Duration) -> NetworkOptions {
+pub(super) fn network_options(settings: &Settings) -> NetworkOptions {
     let mut options = NetworkOptions::new();
     options.set_tcp_nodelay(true);
-    options.set_connection_timeout(connect_timeout.as_secs() + 1);
+    options.set_connection_timeout(settings.connect_timeout.as_secs() + 1);
     options
 }
 

@@ -11,7 +11,7 @@ use rumqttc::v5::mqttbytes::v5::{
 use rumqttc::v5::mqttbytes::{Error as PacketError, QoS};
 use rumqttc::v5::{self, ConnectionError, EventLoop, MqttOptions, MqttState, Request, StateError};
 
-use super::connection::{PACKET_BYTES_MAX, SUBSCRIBER_INFLIGHT, lost_or_tls};
+use super::connection::{SUBSCRIBER_INFLIGHT, lost_or_tls};
 use super::v311::network_options;
 use super::{
     Answer, Error, Event, Message, Outgoing, Packet, Properties, Qos, Settings, Unfinished, Welcome,
@@ -35,9 +35,9 @@ pub(super) fn options(settings: &Settings, host: &str, port: u16) -> MqttOptions
         } else {
             settings.inflight_max.max(1)
         })
-        .set_max_packet_size(Some(PACKET_BYTES_MAX))
+        .set_max_packet_size(Some(settings.packet_bytes_max))
         .set_connection_timeout(settings.connect_timeout.as_secs() + 1)
-        .set_network_options(network_options(settings.connect_timeout));
+        .set_network_options(network_options(settings));
     if let Some(login) = &settings.login {
         options.set_credentials(login.username.as_str(), login.password.as_str());
     }

@@ -9,17 +9,21 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 
 use super::letters::GivenUp;
-use crate::event::{OutputKey, Seq};
+use crate::event::{OutputKey, Seq, Value};
+use crate::held::Holdings;
 use crate::observe::OutboxMetrics;
 use crate::outbox::{Counts, Depth, Entry, Outbox, OutboxError, Reason, Waiting};
 use crate::pace::Sparse;
 use crate::sink::Delivery;
 
-/// Outputs kept in memory while they wait to become durable; beyond it they are read back.
+/// Outputs kept in memory while they wait to become durable; beyond it, and beyond the bytes that
+/// the sink may hold, they are read back.
 const FRESH_MAX: usize = 4096;
 /// Outputs read back at once, and their bytes.
 const READ_ROWS_MAX: usize = 256;
 const READ_BYTES_MAX: usize = 256 * 1024;
+/// What the id of an output takes, in round figures.
+const ID_BYTES: usize = 48;
 /// That outputs are given up is said once in so long for each sink.
 const LINE_SPAN: Duration = Duration::from_secs(60);
 
@@ -37,6 +41,13 @@ pub struct Feed {
     sent: OutputKey,
     /// Everything behind `sent`, unless `behind`.
     fresh: VecDeque<Waiting>,
+    fresh_bytes: usize,
+    /// What the sink holds, in its channel and in hand.
+    holdings: Holdings,
+    /// How much of it there may be.
+    bytes_max: usize,
+    /// What the output takes for which the sink had no room.
+    refused_bytes: usize,
     /// Whether what comes behind `sent` must be read from the outbox.
     behind: bool,
     /// Whether the sink's channel was full when it was last tried.
@@ -64,6 +75,10 @@ impl Feed {
             to: Some(to),
             sent: outbox.cursor(sink).unwrap_or_default(),
             fresh: VecDeque::new(),
+            fresh_bytes: 0,
+            holdings: Holdings::default(),
+            bytes_max: usize::MAX,
+            refused_bytes: 0,
             behind: true,
             full: false,
             id_prefix: format!("{store_id:016x}"),
@@ -82,6 +97,12 @@ impl Feed {
             metrics,
             ..self
         }
+    }
+
+    /// The same, and the sink holds no more than so many bytes, but for a single output.
+    #[must_use]
+    pub fn holding(self, bytes_max: usize) -> Feed {
+        Feed { bytes_max, ..self }
     }
 
     /// The same, of a sink that has another number.
@@ -149,17 +170,22 @@ impl Feed {
         if self.behind {
             return;
         }
+        self.fresh_bytes += waiting.iter().map(bytes_of).sum::<usize>();
         self.fresh.extend(waiting);
-        if self.fresh.len() > FRESH_MAX {
-            self.fresh = VecDeque::new();
-            self.behind = true;
+        if self.fresh.len() > FRESH_MAX || self.fresh_bytes > self.bytes_max {
+            self.forget_fresh();
         }
+    }
+
+    fn forget_fresh(&mut self) {
+        self.fresh = VecDeque::new();
+        self.fresh_bytes = 0;
+        self.behind = true;
     }
 
     /// The outbox has given up some of what waits, old or new.
     pub fn reread(&mut self, outbox: &Outbox) {
-        self.fresh = VecDeque::new();
-        self.behind = true;
+        self.forget_fresh();
         let settled = outbox.settled(self.sink).unwrap_or_default();
         self.settled.send_if_modified(|known| {
             let is_more = settled > *known;
@@ -203,10 +229,12 @@ impl Feed {
                 let Some(waiting) = self.fresh.pop_front() else {
                     break;
                 };
+                let bytes = bytes_of(&waiting);
                 if let Err(waiting) = self.send(waiting) {
                     self.fresh.push_front(waiting);
                     return Ok(());
                 }
+                self.fresh_bytes = self.fresh_bytes.saturating_sub(bytes);
             }
             if !self.behind || self.sent.seq > durable {
                 return Ok(());
@@ -214,7 +242,7 @@ impl Feed {
             // Reading what the sink has no room for would be done again and again.
             let Some(to) = &self.to else { return Ok(()) };
             let room = to.capacity().min(READ_ROWS_MAX);
-            if room == 0 {
+            if room == 0 || self.holdings.is_full(self.refused_bytes, self.bytes_max) {
                 self.full = true;
                 return Ok(());
             }
@@ -247,6 +275,12 @@ impl Feed {
         let Some(to) = &self.to else {
             return Err(waiting);
         };
+        let bytes = bytes_of(&waiting);
+        if self.holdings.is_full(bytes, self.bytes_max) {
+            self.refused_bytes = bytes;
+            self.full = true;
+            return Err(waiting);
+        }
         let Waiting {
             entry:
                 Entry {
@@ -265,9 +299,11 @@ impl Feed {
             made,
             schema,
             row,
+            held: self.holdings.hold(bytes),
         };
         match to.try_send(delivery) {
             Ok(()) => {
+                self.refused_bytes = 0;
                 self.sent = key;
                 Ok(())
             }
@@ -281,6 +317,12 @@ impl Feed {
             }
         }
     }
+}
+
+/// What an output takes in memory on its way.
+fn bytes_of(waiting: &Waiting) -> usize {
+    let row: usize = waiting.entry.row.iter().map(Value::memory_bytes).sum();
+    row + size_of::<Delivery>() + ID_BYTES
 }
 
 fn taken_back(delivery: Delivery) -> Waiting {

@@ -64,6 +64,8 @@ pub struct Limits {
     pub turn_rows_max: usize,
     /// Bytes of rows that one turn takes.
     pub turn_bytes_max: usize,
+    /// Bytes of records that may wait for the disk; beyond it nothing is taken from sources.
+    pub unsynced_bytes_max: usize,
     /// When input becomes durable.
     pub durability: Durability,
     /// Time between two checkpoints, if anything happened; none for no such bound.

@@ -52,9 +52,6 @@ const CONFIRMED_WITHIN: Duration = Duration::from_millis(20);
 const SLOW_AFTER: Duration = Duration::from_secs(5);
 /// Keys and values that are moved between two turns to give disk space back.
 const COMPACT_BYTES: u64 = 256 << 10;
-/// Bytes of records that may wait for the disk; beyond it nothing is taken from sources.
-const FLIGHT_BYTES_MAX: usize = 8 << 20;
-
 /// Time between the turns of a flood. Each turn costs a wake-up, and each record an insert into the
 /// store, which rewrites a multiple of what it is given.
 const GATHER: Duration = Duration::from_millis(1);
@@ -358,7 +355,7 @@ impl Pipeline<'_> {
     fn is_blocked(&self) -> bool {
         let sinks = self.lasting.handles.feeds.len();
         self.room.held().is_some()
-            || self.lasting.flight.bytes() > FLIGHT_BYTES_MAX
+            || self.lasting.flight.bytes() > self.lasting.limits.unsynced_bytes_max
             || (0..sinks).any(|sink| self.core.outbox().is_full(sink))
     }
 
@@ -388,6 +385,7 @@ impl Pipeline<'_> {
                 rejected,
                 marks,
                 through,
+                held: _,
             } = arrival;
             if let Some(handle) = handles.sources.get(&source) {
                 rows += some.len() + rejected.len();

@@ -217,6 +217,7 @@ mod tests {
             made: Timestamp(EVENING),
             schema: Arc::new(Schema::new(Vec::new())),
             row: Vec::new(),
+            held: crate::held::Held::default(),
         }
     }
 

@@ -219,6 +219,7 @@ mod tests {
                 made: Timestamp(0),
                 schema: Arc::clone(&schema),
                 row: Vec::new(),
+                held: crate::held::Held::default(),
             })
             .unwrap();
         }

@@ -44,6 +44,7 @@ use crate::config::Definition;
 use crate::config::options::{OptionFault, OptionSpec};
 use crate::encode::Message;
 use crate::event::{OutputKey, Schema, Timestamp, Value};
+use crate::held::Held;
 use crate::report::Reporter;
 
 /// One output on its way out.
@@ -62,6 +63,8 @@ pub struct Delivery {
     pub schema: Arc<Schema>,
     /// One value per column.
     pub row: Vec<Value>,
+    /// What it takes of the sink's room, until the sink lets go of it.
+    pub held: Held,
 }
 
 impl Delivery {

@@ -33,7 +33,7 @@ pub const INTAKE_OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
         "queue.bytes_max",
         OptionKind::Bytes,
-        "What may wait in memory for the pipeline",
+        "What may wait in memory until the pipeline takes it",
     )
     .or("8 MiB"),
     OptionSpec::new(
@@ -161,10 +161,16 @@ impl Intake {
         }
     }
 
-    /// Whether a message of so many bytes would go beyond the limit. An empty queue takes any.
+    /// Whether a message of so many bytes would go beyond the limit. Where nothing waits, any may.
     #[must_use]
     pub fn is_full(&self, payload_bytes: usize) -> bool {
         self.queue.is_over_limit(self.kept_bytes(payload_bytes))
+    }
+
+    /// What may wait.
+    #[must_use]
+    pub fn queue_bytes_max(&self) -> usize {
+        self.queue.bytes_max()
     }
 
     /// Whether everything is with the pipeline.
@@ -326,7 +332,7 @@ impl Intake {
     pub async fn room(&mut self, payload_bytes: usize) -> bool {
         while self.is_full(payload_bytes) && !self.is_gone {
             self.offer();
-            if self.offer_at.is_some() {
+            if self.is_full(payload_bytes) {
                 sleep(OFFER_AGAIN).await;
             }
         }

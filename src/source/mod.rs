@@ -32,6 +32,7 @@ use crate::config::Definition;
 use crate::config::options::{OptionFault, OptionSpec};
 use crate::decode::Reason;
 use crate::event::{Batch, DeliveryMark, Rejected};
+use crate::held::Held;
 use crate::report::Reporter;
 
 /// How many bytes of a rejected message are kept.
@@ -54,6 +55,8 @@ pub struct Arrival {
     /// The ordinal of the last message in this arrival: counted from 1 since the source started,
     /// and what [`Released`] later speaks about.
     pub through: u64,
+    /// What it takes of the source's room, until the pipeline has taken it apart.
+    pub held: Held,
 }
 
 /// How far the pipeline has made a source's messages durable: the highest `through`.

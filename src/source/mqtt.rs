@@ -28,7 +28,7 @@ use crate::mqtt::{
 use crate::pace::{Backoff, sleep_until_some};
 
 /// What can be set.
-pub const OPTIONS: &[OptionSpec] = &mqtt::with_connection::<6, 29>([
+pub const OPTIONS: &[OptionSpec] = &mqtt::with_connection::<7, 30>([
     OptionSpec::new(
         "mqtt.topic",
         OptionKind::List,
@@ -67,16 +67,28 @@ pub const OPTIONS: &[OptionSpec] = &mqtt::with_connection::<6, 29>([
         OptionKind::Text,
         "The BOOLEAN column that says whether the message is a retained one",
     ),
+    OptionSpec::new(
+        "mqtt.packet_bytes_max",
+        OptionKind::Bytes,
+        "The largest packet that is read into memory, to be judged by `payload.bytes_max`. An \
+         MQTT 5 broker is told, and leaves out what is larger; with 3.1.1 the connection ends at \
+         it, each time that it comes",
+    )
+    .or("256 MiB")
+    .between(1 << 10, 256 << 20),
 ]);
 
+/// With so much there is no limit but the protocol's.
+const PACKET_BYTES_UNLIMITED: u32 = 256 << 20;
 /// The waits between attempts to subscribe.
 const SUBSCRIBE_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// How soon a full pipeline is asked again while nothing else goes on.
 const OFFER_AGAIN: Duration = Duration::from_millis(2);
 /// How long a run of repeats may pause before it counts as broken off.
 const RUN_PAUSE_MAX: Duration = Duration::from_secs(2);
-/// What may be held at the same time; more are taken for new.
-const HELD_BYTES_MAX: usize = 32 << 20;
+/// What may be held at the same time, in queues; more are taken for new. What comes again was not
+/// acknowledged, and so in the queue or on its way to the disk.
+const HELD_QUEUES_MAX: usize = 2;
 
 /// An MQTT source, checked.
 #[derive(Debug)]
@@ -118,6 +130,13 @@ impl Mqtt {
         settings.resume = options.text("mqtt.session") != Some("clean");
         let receive_max = options.integer("mqtt.receive_max").unwrap_or(1_000);
         settings.receive_max = u16::try_from(receive_max).unwrap_or(u16::MAX);
+        if let Some(bytes) = options.integer("mqtt.packet_bytes_max") {
+            // The largest there can be is no limit.
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            if bytes < PACKET_BYTES_UNLIMITED {
+                settings.packet_bytes_max = bytes;
+            }
+        }
         let levels: Vec<usize> = filters.iter().flat_map(Filter::columns).collect();
         if let Some(topic) = topic.filter(|topic| levels.contains(topic)) {
             let name = schema.fields().get(topic).map_or("", |field| &field.name);
@@ -533,7 +552,7 @@ impl Task {
                 self.held_bytes += message.payload().len();
                 self.held.push((receipt, message));
                 self.run_ends_at = Some(Instant::now() + RUN_PAUSE_MAX);
-                if self.held_bytes > HELD_BYTES_MAX {
+                if self.held_bytes > self.intake.queue_bytes_max() * HELD_QUEUES_MAX {
                     self.settle_held_as_new();
                 }
             }

@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use crossbeam::channel::{Sender, TrySendError};
 
 use crate::event::{Batch, DeliveryMark, Rejected, Value};
+use crate::held::{Held, Holdings};
 use crate::source::Arrival;
 
 /// How much may wait, and how much goes together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Bytes that may wait.
+    /// Bytes that may wait, here and in the channel to the pipeline.
     pub(super) queue_bytes_max: usize,
     /// Rows (or other messages) in one arrival, save for the last message's own.
     pub(super) batch_rows_max: usize,
@@ -33,11 +34,12 @@ pub(super) struct Queue {
     source: usize,
     width: usize,
     limits: Limits,
-    closed: VecDeque<(Arrival, usize)>,
+    closed: VecDeque<Arrival>,
     open: Arrival,
     open_bytes: usize,
     open_messages: usize,
-    bytes: usize,
+    /// What is closed, and what the pipeline has not taken apart of what was offered.
+    holdings: Holdings,
     offered_through: u64,
 }
 
@@ -51,7 +53,7 @@ impl Queue {
             open: empty(source, width),
             open_bytes: 0,
             open_messages: 0,
-            bytes: 0,
+            holdings: Holdings::default(),
             offered_through: 0,
         }
     }
@@ -60,9 +62,14 @@ impl Queue {
         self.closed.is_empty() && self.open_messages == 0
     }
 
-    /// Whether a message of so many bytes would go beyond the limit. An empty queue takes any.
+    /// Whether a message of so many bytes would go beyond the limit. Where nothing waits, any may.
     pub(super) fn is_over_limit(&self, payload_bytes: usize) -> bool {
-        !self.is_empty() && self.bytes + payload_bytes > self.limits.queue_bytes_max
+        let bytes = self.open_bytes + self.holdings.bytes();
+        bytes > 0 && bytes + payload_bytes > self.limits.queue_bytes_max
+    }
+
+    pub(super) fn bytes_max(&self) -> usize {
+        self.limits.queue_bytes_max
     }
 
     /// The ordinal of the last message that the pipeline has.
@@ -77,7 +84,6 @@ impl Queue {
         self.open_messages += 1;
         // What it came as is an estimate of what its long strings or its reject will take.
         self.open_bytes += payload_bytes + MESSAGE_BYTES;
-        self.bytes += payload_bytes + MESSAGE_BYTES;
     }
 
     /// Where its rows go.
@@ -106,10 +112,9 @@ impl Queue {
 
     fn close(&mut self) {
         let rows_bytes = self.open.rows.len() * self.width * size_of::<Value>();
-        self.bytes += rows_bytes;
-        let arrival = std::mem::replace(&mut self.open, empty(self.source, self.width));
-        self.closed
-            .push_back((arrival, self.open_bytes + rows_bytes));
+        let mut arrival = std::mem::replace(&mut self.open, empty(self.source, self.width));
+        arrival.held = self.holdings.hold(self.open_bytes + rows_bytes);
+        self.closed.push_back(arrival);
         self.open_bytes = 0;
         self.open_messages = 0;
     }
@@ -120,7 +125,7 @@ impl Queue {
             if self.closed.is_empty() && self.open_messages > 0 && !to.is_full() {
                 self.close();
             }
-            let Some((arrival, bytes)) = self.closed.pop_front() else {
+            let Some(arrival) = self.closed.pop_front() else {
                 return if self.open_messages == 0 {
                     Offer::Done
                 } else {
@@ -129,18 +134,16 @@ impl Queue {
             };
             let through = arrival.through;
             match to.try_send(arrival) {
-                Ok(()) => {
-                    self.offered_through = through;
-                    self.bytes = self.bytes.saturating_sub(bytes);
-                }
+                Ok(()) => self.offered_through = through,
                 Err(TrySendError::Full(arrival)) => {
-                    self.closed.push_front((arrival, bytes));
+                    self.closed.push_front(arrival);
                     return Offer::Full;
                 }
                 Err(TrySendError::Disconnected(_)) => {
                     self.closed.clear();
                     self.open = empty(self.source, self.width);
                     self.open_messages = 0;
+                    self.open_bytes = 0;
                     return Offer::Gone;
                 }
             }
@@ -155,5 +158,6 @@ fn empty(source: usize, width: usize) -> Arrival {
         rejected: Vec::new(),
         marks: Vec::new(),
         through: 0,
+        held: Held::default(),
     }
 }

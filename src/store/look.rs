@@ -170,7 +170,13 @@ pub fn look(
             Err(error) => return Err(error),
         };
         let moved = parts(dir, which)? != before;
-        let opened = open(&copy.path, options)?;
+        let opened = open(
+            &copy.path,
+            &StoreOptions {
+                only_looks: true,
+                ..*options
+            },
+        )?;
         let (mut how, mut damaged, mut went_back) = (How::Opened, None, false);
         for event in opened.events {
             match event {

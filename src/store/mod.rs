@@ -84,11 +84,10 @@ pub enum StoreError {
         why: String,
     },
     /// A newer version of this program has written it.
-    #[error(
-        "the store was written by a newer version of eventflux, in format {needed}; this one knows \
-         up to {known}: install the newer version again, or move the store away"
-    )]
+    #[error("{}", too_new(by.as_deref(), *needed, *known))]
     TooNew {
+        /// The version that has written it, when that is known.
+        by: Option<String>,
         /// The format that a program must know.
         needed: u32,
         /// The format that this one knows.
@@ -100,6 +99,20 @@ pub enum StoreError {
         /// The first failure.
         why: String,
     },
+}
+
+fn too_new(by: Option<&str>, needed: u32, known: u32) -> String {
+    let by = by.unwrap_or("a newer version");
+    let format = match needed {
+        u32::MAX => "a format that is not known here".to_owned(),
+        needed => format!("format {needed}"),
+    };
+    format!(
+        "the store was written by eventflux {by} in {format}; this is eventflux {} and knows \
+         formats up to {known}: install the newer version again, or move the state directory away to begin \
+         afresh. Nothing was changed",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 /// Changes that happen together or not at all; a later change of a key wins.

@@ -23,6 +23,7 @@ const LENGTH: usize = 4;
 /// Below this a zstd frame's own head eats what it saves.
 const COMPRESS_BYTES_MIN: usize = 192;
 const LEVEL: i32 = 1;
+const KEPT_BYTES_MAX: usize = 128 << 10;
 
 /// The longest payload, unpacked: 64 MiB.
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
@@ -117,6 +118,10 @@ impl Sealer {
             out.extend_from_slice(tail);
         }
         out.extend_from_slice(body);
+        // What one large value took is not kept for the many small ones.
+        if self.packed.capacity() > KEPT_BYTES_MAX {
+            self.packed = Vec::new();
+        }
         let sum = checksum(&out).unwrap_or_default();
         if let Some(field) = out.get_mut(4..PREFIX) {
             field.copy_from_slice(&sum.to_le_bytes());
@@ -181,6 +186,14 @@ impl Sealed<'_> {
 pub fn is_whole(value: &[u8]) -> bool {
     let sum = value.get(4..).and_then(<[u8]>::first_chunk::<4>);
     sum.is_some_and(|sum| checksum(value) == Some(u32::from_le_bytes(*sum)))
+}
+
+/// Whether `value` is whole, and sealed in a manner that this program does not know: by a newer
+/// one.
+#[must_use]
+pub fn is_foreign(value: &[u8]) -> bool {
+    let known = matches!(value, [VERSION, _, flags, ..] if *flags & !(FLAG_ZSTD | FLAG_TAIL) == 0);
+    !known && is_whole(value)
 }
 
 /// Checks `value`, whose head is `head_bytes` long. Does not unpack the payload.

@@ -86,6 +86,8 @@ pub struct StoreOptions {
     pub settle_interval: Duration,
     /// Disk space is given back only beyond this, in bytes, and beyond four times what is live.
     pub compact_bytes_min: u64,
+    /// Whether it is a copy to look at: then one of a newer format opens too.
+    pub only_looks: bool,
 }
 
 impl Default for StoreOptions {
@@ -95,6 +97,7 @@ impl Default for StoreOptions {
             open_timeout: Duration::from_secs(20),
             settle_interval: Duration::from_secs(10),
             compact_bytes_min: 64 << 20,
+            only_looks: false,
         }
     }
 }

@@ -124,6 +124,14 @@ impl Client {
         self.send(0x32, &body)
     }
 
+    /// Publishes with QoS 0: nobody answers.
+    pub(crate) fn publish_unasked(&mut self, topic: &str, payload: &[u8]) -> std::io::Result<()> {
+        let mut body = text(topic);
+        body.extend(self.version.no_properties());
+        body.extend(payload);
+        self.send(0x30, &body)
+    }
+
     /// Acknowledges a message.
     pub(crate) fn acknowledge(&mut self, packet: u16) -> std::io::Result<()> {
         self.send(0x40, &packet.to_be_bytes())

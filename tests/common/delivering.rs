@@ -124,6 +124,7 @@ impl Delivering {
                 Value::Int(i64::try_from(number).unwrap()),
                 Value::text(site),
             ],
+            held: eventflux::held::Held::default(),
         };
         self.to.blocking_send(delivery).unwrap();
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded, never};
 use eventflux::event::{Batch, OutputKey, Stamp, Value};
+use eventflux::held::Held;
 use eventflux::observe::OutboxMetrics;
 use eventflux::outbox::{Full, Limits as OutboxLimits};
 use eventflux::pipeline::{
@@ -162,6 +163,7 @@ fn limits() -> Limits {
     Limits {
         turn_rows_max: 3,
         turn_bytes_max: 1 << 20,
+        unsynced_bytes_max: 8 << 20,
         durability: Durability::Interval(Duration::from_millis(5)),
         checkpoint_interval: None,
         checkpoint_log_bytes_max: Some(600),
@@ -264,6 +266,7 @@ fn arrival(number: i64) -> Arrival {
         rejected: Vec::new(),
         marks: Vec::new(),
         through: number.unsigned_abs(),
+        held: Held::default(),
     }
 }
 

@@ -308,6 +308,7 @@ impl Delivering {
                 Value::Int(i64::try_from(number).unwrap()),
                 Value::text(text),
             ],
+            held: eventflux::held::Held::default(),
         };
         self.to.blocking_send(delivery).unwrap();
     }

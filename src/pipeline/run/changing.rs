@@ -83,6 +83,8 @@ pub struct SinkToBe {
 pub struct NewSink {
     /// Takes its outputs.
     pub to: mpsc::Sender<Delivery>,
+    /// The bytes of outputs that it may hold.
+    pub holds_bytes_max: usize,
     /// Told up to where nothing waits any more.
     pub settled: watch::Sender<OutputKey>,
     /// What becomes of its outputs.
@@ -282,7 +284,9 @@ impl Pipeline<'_> {
             let known = before.iter().position(|feed| feed.number() == number);
             let begin = |to| Feed::new(place, to, outbox, identity).of_number(number);
             let feed = match (new, known) {
-                (Some(new), _) => begin(new.to).telling(new.settled, new.metrics),
+                (Some(new), _) => begin(new.to)
+                    .holding(new.holds_bytes_max)
+                    .telling(new.settled, new.metrics),
                 (None, Some(known)) => {
                     let mut feed = before.swap_remove(known);
                     feed.take_place(place, outbox);

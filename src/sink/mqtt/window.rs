@@ -264,6 +264,7 @@ mod tests {
                 made: Timestamp(0),
                 schema: Arc::new(Schema::new(Vec::new())),
                 row: Vec::new(),
+                held: crate::held::Held::default(),
             });
         }
         window

@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::StoreOptions;
@@ -24,12 +24,14 @@ use super::blobs::Blobs;
 use super::journal;
 use super::last;
 use super::place::{Home, is_full, remove_half_snapshots, unusable, wait_for_lock};
-use crate::store::seal::{Unsealer, check};
-use crate::store::{Pair, StoreError, Visit, table};
+use crate::store::seal::{Damage, Unsealer, check, is_foreign};
+use crate::store::{Pair, StoreError, Visit, format, table};
 
 /// The time limit of opening grows by a second for so many bytes.
 const SCAN_BYTES_PER_SECOND: u64 = 4 << 20;
 const BALLAST_BYTES: usize = 18;
+/// After so many bytes of ours what sled has done with is freed.
+const GARBAGE_BYTES: usize = 32 << 10;
 const SYSTEM_TREE: &str = "system";
 const EIO: i32 = 5;
 
@@ -132,11 +134,14 @@ pub(super) struct Generation {
     pub(super) home: Home,
     /// Where sled's log ended, and how many bytes of blobs there were, when it was opened.
     began: (u64, u64),
+    /// Bytes of ours since [`sweep`].
+    unswept: AtomicUsize,
 }
 
 struct Trees {
     db: sled::Db,
     system: sled::Tree,
+    evictors: Evictors,
 }
 
 impl Trees {
@@ -167,21 +172,29 @@ impl Generation {
             .path(path)
             .cache_capacity(options.cache_bytes)
             .flush_every_ms(None);
+        let cache_bytes = options.cache_bytes;
         let (send, receive) = crossbeam::channel::bounded(1);
         let spawned = std::thread::Builder::new()
             .name("store-open".to_owned())
             .spawn(move || {
-                let done = catch_unwind(AssertUnwindSafe(|| read_all(&config)));
+                let done = catch_unwind(AssertUnwindSafe(|| read_all(&config, cache_bytes)));
                 // Nobody listens any more when this came too late.
                 let _ = send.try_send(done);
             });
         spawned.map_err(refused)?;
-        let (open, content) = match receive.recv_timeout(limit) {
+        let Read {
+            open,
+            content,
+            is_foreign,
+        } = match receive.recv_timeout(limit) {
             Ok(Ok(Ok(read))) => read,
             Ok(Ok(Err(error))) => return Err(classify(path, &error)),
             Ok(Err(_panic)) => return Err(Failure::Damaged("sled panicked over it".to_owned())),
             Err(_timeout) => return Err(Failure::Hung),
         };
+        if is_foreign && !options.only_looks {
+            return Err(Failure::Refused(format::unknown()));
+        }
         let file = File::open(path.join("db")).map_err(refused)?;
         let mut generation = Generation {
             open: Some(open),
@@ -189,6 +202,7 @@ impl Generation {
             blobs: Blobs::new(path.join("blobs")),
             home: home.clone(),
             began: (0, 0),
+            unswept: AtomicUsize::new(0),
         };
         generation
             .flush(&Poison::default())
@@ -229,10 +243,21 @@ impl Generation {
 
     /// Sets or removes `key`; says what pair was there before.
     pub(super) fn change(&self, key: &[u8], value: Option<&[u8]>) -> Result<Content, StoreError> {
-        let before = self.with("writing", |open| match value {
-            Some(value) => open.of(key).insert(key, value),
-            None => open.of(key).remove(key),
+        let bytes = key.len() + value.map_or(0, <[u8]>::len);
+        let before = self.with("writing", |open| {
+            let before = match value {
+                Some(value) => open.of(key).insert(key, value)?,
+                None => open.of(key).remove(key)?,
+            };
+            // What goes was read with its page.
+            open.evictors
+                .touched(bytes + before.as_ref().map_or(0, |before| before.len()))?;
+            Ok(before)
         })?;
+        if self.unswept.fetch_add(bytes, Ordering::Relaxed) + bytes >= GARBAGE_BYTES {
+            self.unswept.store(0, Ordering::Relaxed);
+            sweep();
+        }
         Ok(before.map_or_else(Content::default, |value| Content::of(key, &value)))
     }
 
@@ -242,12 +267,13 @@ impl Generation {
         to: Option<&[u8]>,
         visit: Visit<'_>,
     ) -> Result<(), StoreError> {
-        let mut visit_all = |pairs: sled::Iter| {
+        let mut visit_all = |pairs: sled::Iter, evictors: &Evictors| {
             for pair in pairs {
                 let (key, value) = pair?;
                 if is_ballast(&key) {
                     continue;
                 }
+                evictors.touched(key.len() + value.len())?;
                 if let ControlFlow::Break(()) = visit(&key, &value) {
                     break;
                 }
@@ -256,8 +282,8 @@ impl Generation {
         };
         self.with("reading", |open| match to {
             Some(to) if from >= to => Ok(()),
-            Some(to) => visit_all(open.db.range(from..to)),
-            None => visit_all(open.db.range(from..)),
+            Some(to) => visit_all(open.db.range(from..to), &open.evictors),
+            None => visit_all(open.db.range(from..), &open.evictors),
         })
     }
 
@@ -290,6 +316,8 @@ impl Generation {
     /// Empties sled's buffers into the kernel. A failure is fatal.
     pub(super) fn flush(&self, poison: &Poison) -> Result<(), StoreError> {
         let flushed = self.with("syncing", |open| open.db.flush().map(drop));
+        // Now no thread of sled's is at work, which would keep everything.
+        sweep();
         flushed.map_err(|error| poison.set(error))
     }
 
@@ -325,6 +353,61 @@ impl Drop for Generation {
         // sled unwraps the result of its last sync.
         let open = self.open.take();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(open)));
+    }
+}
+
+/// Small pages, of which at least one is in each part of sled's cache.
+///
+/// The cache has 256 parts, by the page's number, each with as much of the room. A part looks for
+/// what to let go of only at every 64th access to it, and then keeps the last page whatever it
+/// takes. So what is written once and not looked at again stays: 256 pages and more, of 17 values
+/// each, whatever the cache may hold. These are pages to be the last: when as much as the cache may
+/// hold has gone through it, they are read 64 times each.
+///
+/// ```text
+/// tree "evictors", key: number u32 BE, no value
+/// ```
+struct Evictors {
+    tree: sled::Tree,
+    cache_bytes: usize,
+    /// Bytes that have been read and written since they were read.
+    touched: AtomicUsize,
+}
+
+/// A leaf holds 8 or 9 of those that are put in order: so it has one of every 8.
+const EVICTORS: u32 = 2304;
+const EVICTORS_APART: usize = 8;
+/// So many accesses make a part of the cache look.
+const ACCESSES: usize = 65;
+
+impl Evictors {
+    fn open(db: &sled::Db, cache_bytes: u64) -> Result<Evictors, sled::Error> {
+        let tree = db.open_tree("evictors")?;
+        let last = (EVICTORS - 1).to_be_bytes();
+        if !tree.contains_key(last)? {
+            for number in 0..EVICTORS {
+                tree.insert(number.to_be_bytes(), &[])?;
+            }
+        }
+        Ok(Evictors {
+            tree,
+            cache_bytes: usize::try_from(cache_bytes).unwrap_or(usize::MAX),
+            touched: AtomicUsize::new(0),
+        })
+    }
+
+    fn touched(&self, bytes: usize) -> Result<(), sled::Error> {
+        if self.touched.fetch_add(bytes, Ordering::Relaxed) + bytes < self.cache_bytes {
+            return Ok(());
+        }
+        self.touched.store(0, Ordering::Relaxed);
+        for number in (0..EVICTORS).step_by(EVICTORS_APART) {
+            for _ in 0..ACCESSES {
+                self.tree.get(number.to_be_bytes())?;
+            }
+        }
+        sweep();
+        Ok(())
     }
 }
 
@@ -365,7 +448,24 @@ fn lay_ballast(db: &sled::Db) -> Result<(), sled::Error> {
     Ok(())
 }
 
-fn read_all(config: &sled::Config) -> Result<(Trees, Content), sled::Error> {
+/// Frees what sled has done with, pages and its buffers of 512 KiB. By itself each thread keeps 64
+/// such things before it gives any away, however large they are: tens of MiB.
+fn sweep() {
+    // What is thrown away in one epoch is freed in the next but one.
+    for _ in 0..3 {
+        crossbeam::epoch::pin().flush();
+    }
+}
+
+/// All that is there.
+struct Read {
+    open: Trees,
+    content: Content,
+    /// Something is whole, and sealed in a manner that this program does not know.
+    is_foreign: bool,
+}
+
+fn read_all(config: &sled::Config, cache_bytes: u64) -> Result<Read, sled::Error> {
     let db = config.open()?;
     let system = db.open_tree(SYSTEM_TREE)?;
     // Older stores have one tree for everything.
@@ -377,8 +477,13 @@ fn read_all(config: &sled::Config) -> Result<(Trees, Content), sled::Error> {
     if db.is_empty() {
         lay_ballast(&db)?;
     }
-    let open = Trees { db, system };
-    finish_journal(&open)?;
+    let evictors = Evictors::open(&db, cache_bytes)?;
+    let open = Trees {
+        db,
+        system,
+        evictors,
+    };
+    let mut foreign = !finish_journal(&open)?;
     let mut content = Content::default();
     for pair in open.db.iter().chain(open.system.iter()) {
         let (key, value) = pair?;
@@ -386,17 +491,28 @@ fn read_all(config: &sled::Config) -> Result<(Trees, Content), sled::Error> {
             continue;
         }
         content.add(Content::of(&key, &value));
+        foreign |= is_foreign(&value);
+        open.evictors.touched(key.len() + value.len())?;
     }
-    Ok((open, content))
+    Ok(Read {
+        open,
+        content,
+        is_foreign: foreign,
+    })
 }
 
-/// Carries out the journal that a crash left behind.
-fn finish_journal(open: &Trees) -> Result<(), sled::Error> {
+/// Carries out the journal that a crash left behind. False when that was written in a manner that
+/// this program does not know: then it stays.
+fn finish_journal(open: &Trees) -> Result<bool, sled::Error> {
     let Some(value) = open.system.get(JOURNAL_KEY)? else {
-        return Ok(());
+        return Ok(true);
     };
     let unreadable = || std::io::Error::new(ErrorKind::InvalidData, "its journal is damaged");
-    let sealed = check(&value, 0).map_err(|_| unreadable())?;
+    let sealed = match check(&value, 0) {
+        Ok(sealed) => sealed,
+        Err(Damage::Version(_) | Damage::Flags(_)) => return Ok(false),
+        Err(_) => return Err(unreadable().into()),
+    };
     let mut unsealer = Unsealer::default();
     let payload = unsealer.payload(sealed).map_err(|_| unreadable())?;
     for (key, value) in journal::read(&payload).ok_or_else(unreadable)? {
@@ -405,7 +521,8 @@ fn finish_journal(open: &Trees) -> Result<(), sled::Error> {
             None => open.of(key).remove(key)?,
         };
     }
-    open.system.remove(JOURNAL_KEY).map(drop)
+    open.system.remove(JOURNAL_KEY)?;
+    Ok(true)
 }
 
 fn classify(home: &Path, error: &sled::Error) -> Failure {

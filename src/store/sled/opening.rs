@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::generation::{Content, Failure, Generation};
 use super::place::{self, Home, unusable};
 use super::{SledStore, StoreOptions, lock};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, format};
 
 /// Something that happened while opening and that somebody should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +56,11 @@ impl std::fmt::Debug for Opened {
 ///
 /// # Errors
 ///
-/// [`StoreError::Locked`], [`StoreError::Unusable`] and [`StoreError::Full`] are for a person to
-/// solve; nothing was moved then. [`StoreError::Damaged`] when even a fresh store fails, which a
-/// new process may cure.
+/// [`StoreError::Locked`], [`StoreError::Unusable`], [`StoreError::Full`] and
+/// [`StoreError::TooNew`] are for a person to solve; nothing was moved then.
+/// [`StoreError::Damaged`] when even a fresh store fails, which a new process may cure.
 pub fn open(dir: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
+    format::admit(dir)?;
     fs::create_dir_all(dir).map_err(|error| unusable(dir, &error))?;
     let locked = place::lock(dir)?;
     let home = Home::current(dir)?;
@@ -71,6 +72,10 @@ pub fn open(dir: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
         Err(Failure::Refused(error)) => return Err(error),
         Err(failure) => open_again(dir, &home, options, failure, &mut events)?,
     };
+    if !options.only_looks {
+        format::admit_value(generation.get(format::KEY)?.as_deref())?;
+        format::note(dir).map_err(|error| unusable(dir, &error))?;
+    }
     let synced = generation.home.sync(dir);
     synced.map_err(|error| unusable(&generation.home.path, &error))?;
     let store = SledStore::new(dir, options, generation, content, locked)?;

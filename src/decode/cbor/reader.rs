@@ -10,7 +10,7 @@
 
 /// What an item begins with.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Head {
+pub(super) enum Head {
     Unsigned(u64),
     /// -1 less the number.
     Negative(u64),
@@ -29,7 +29,7 @@ pub(crate) enum Head {
 
 /// An item that has no items inside.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Item<'a> {
+pub(super) enum Item<'a> {
     /// `null` or `undefined`.
     Null,
     Bool(bool),
@@ -43,40 +43,36 @@ pub(crate) enum Item<'a> {
 
 type Read<T> = Result<T, &'static str>;
 
-/// The major type of text.
-pub(crate) const TEXT: u8 = 3;
-/// Why a text is none.
-pub(crate) const NOT_UTF8: &str = "text that is not UTF-8";
 const ENDS: &str = "it ends inside of an item";
 const NOT_WELL_FORMED: &str = "the head of an item is not well-formed";
 const BREAK: u8 = 0xff;
 
 /// A payload on its way through.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reader<'a> {
+pub(super) struct Reader<'a> {
     rest: &'a [u8],
     length: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(payload: &'a [u8]) -> Reader<'a> {
+    pub(super) fn new(payload: &'a [u8]) -> Reader<'a> {
         Reader {
             rest: payload,
             length: payload.len(),
         }
     }
 
-    pub(crate) fn is_at_end(&self) -> bool {
+    pub(super) fn is_at_end(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// How many bytes are read.
-    pub(crate) fn at(&self) -> usize {
+    pub(super) fn at(&self) -> usize {
         self.length - self.rest.len()
     }
 
     /// The next head.
-    pub(crate) fn head(&mut self) -> Read<Head> {
+    pub(super) fn head(&mut self) -> Read<Head> {
         let [first] = self.take_array()?;
         let (major, information) = (first >> 5, first & 31);
         if major == 7 {
@@ -99,7 +95,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether another item (or pair of items) comes in an array (or map) of `count` more.
-    pub(crate) fn more(&mut self, count: &mut Option<u64>) -> Read<bool> {
+    pub(super) fn more(&mut self, count: &mut Option<u64>) -> Read<bool> {
         match count {
             Some(0) => Ok(false),
             Some(left) => {
@@ -119,7 +115,7 @@ impl<'a> Reader<'a> {
 
     /// The item that `head`, which has no items inside, begins; a string that comes in pieces lies
     /// in `pieces` then.
-    pub(crate) fn item<'p>(&mut self, head: Head, pieces: &'p mut Vec<u8>) -> Read<Item<'p>>
+    pub(super) fn item<'p>(&mut self, head: Head, pieces: &'p mut Vec<u8>) -> Read<Item<'p>>
     where
         'a: 'p,
     {
@@ -128,8 +124,8 @@ impl<'a> Reader<'a> {
             Head::Negative(number) => Item::Integer(-1 - i128::from(number)),
             Head::Bytes(length) => Item::Bytes(self.string(length, 2, pieces)?),
             Head::Text(length) => {
-                let bytes = self.string(length, TEXT, pieces)?;
-                Item::Text(std::str::from_utf8(bytes).map_err(|_| NOT_UTF8)?)
+                let bytes = self.string(length, super::TEXT, pieces)?;
+                Item::Text(std::str::from_utf8(bytes).map_err(|_| super::NOT_UTF8)?)
             }
             Head::Simple(20) => Item::Bool(false),
             Head::Simple(21) => Item::Bool(true),
@@ -141,7 +137,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes of a string of this major type.
-    pub(crate) fn string<'p>(
+    pub(super) fn string<'p>(
         &mut self,
         length: Option<u64>,
         major: u8,
@@ -194,8 +190,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// So many bytes.
-    pub(crate) fn take(&mut self, length: u64) -> Read<&'a [u8]> {
+    fn take(&mut self, length: u64) -> Read<&'a [u8]> {
         let length = usize::try_from(length).map_err(|_| ENDS)?;
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(ENDS)?;
         self.rest = rest;
