@@ -8,8 +8,8 @@ SHELL := /bin/bash
 .ONESHELL:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak crash fuzz cross test-arm deb test-package reproducible
-.PHONY: test-deb size rust linker libsystemd broker
+.PHONY: help run test check features bench soak crash fuzz cross test-arm deb test-package
+.PHONY: reproducible test-deb size rust linker libsystemd broker
 
 # Where rustup puts cargo, and where Debian puts mosquitto.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -25,6 +25,8 @@ FUZZ_TARGET :=
 CRASH_S := 600
 CRASH_SEED :=
 KILL_S := 600
+# What a build can leave out: docs/features.md.
+CONNECTORS := mqtt serial http file tls
 # Debian's names for what `make cross` builds for.
 ARCHES := amd64 arm64 armhf
 # Which Debian `make test-deb` boots, and how often it cuts its power: 3 times on amd64 and once on
@@ -78,11 +80,19 @@ check: rust linker libsystemd ## format, lints, licences
 	@$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 	if command -v cargo-deny >/dev/null; then
 	  $(CARGO) deny --locked --offline --all-features check bans licenses sources
 	else
 	  echo "cargo-deny is not installed: licences are not checked."
 	fi
+
+features: rust linker ## each feature alone compiles without a warning; without any, the tests pass
+	@for feature in $(CONNECTORS); do
+	  echo "only $$feature"
+	  $(CARGO) clippy --locked --no-default-features --features "$$feature" -- -D warnings
+	done
+	$(CARGO) test --locked --no-default-features --lib --test features
 
 bench: rust linker broker ## every benchmark, as one table and target/bench.json
 	@if [ ! -d benches ]; then
@@ -127,8 +137,8 @@ cross: ## the release build for ARCHES, which runs with the glibc of Debian 11 a
 	cross/floor $(ARCHES)
 
 # The development profile: link-time optimisation of four programs would take longer than they run.
-# What is built is emulated: it takes many times as long as in `make test`. Left out, since qemu's
-# emulation of a process has no ioctl TCGETS2, are the tests that open a serial port.
+# What is built is emulated: it takes many times as long as in `make test`. The tests of serial
+# ports cannot be among these: qemu's emulation of a process has no ioctl TCGETS2, which opens them.
 test-arm: broker ## unit tests, cases and a round of kill -9 under qemu, for arm64 and armhf
 	@for arch in $(filter-out amd64,$(ARCHES)); do
 	  echo "testing for $$arch"
@@ -138,7 +148,7 @@ test-arm: broker ## unit tests, cases and a round of kill -9 under qemu, for arm
 
 deb: rust ## target/debian/eventflux_<version>_<arch>.deb for ARCHES, each checked, with lintian
 	@$(call need,lintian,lintian,reads the packages as a Debian developer would)
-	$(call need,objdump,binutils,asks the binaries what they depend on)
+	$(call need,readelf,binutils,asks the binaries what they depend on)
 	$(call need,systemd-analyze,systemd,checks the service and its hardening)
 	for arch in $(ARCHES); do
 	  PACKAGE_BYTES_MAX=$(PACKAGE_BYTES_MAX) packaging/build "$$arch"

@@ -95,8 +95,8 @@ fn what_does_not_fit_is_said() {
         said
     };
     let said = of("cache_bytes = \"16 MiB\"\n[limits]\nmemory_max = \"24 MiB\"\n");
-    let sentence = "'limits.memory_max' = 24 MiB is too little: the program takes 10 MiB, the store \
-                    takes ('store.cache_bytes' is 16 MiB) 48 MiB";
+    let sentence = "'limits.memory_max' = 24 MiB is too little: the program takes 10 MiB, \
+                    the store takes ('store.cache_bytes' is 16 MiB) 48 MiB";
     assert!(said.contains(sentence), "{said}");
     assert!(said.contains("allow at least "), "{said}");
     let said = of("[limits]\nmemory_max = \"23 MiB\"\n");

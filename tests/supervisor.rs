@@ -29,6 +29,7 @@ use tokio::sync::watch;
 
 use daemon::Site;
 use eventflux::event::{Batch, DeliveryMark, Stamp, Value};
+use eventflux::held::Held;
 use eventflux::pipeline::{
     Core, Disk, Durability, Handles, Limits, Open, Opened, Pulse, RoomLimits, SourceHandle,
     StatePolicy, run,
@@ -239,6 +240,7 @@ fn limits() -> Limits {
             bytes_max: 0,
             free_bytes_min: 1,
         },
+        unsynced_bytes_max: 1 << 20,
         jump_ms_max: i64::MAX,
         sinks_within: Duration::ZERO,
     }
@@ -253,6 +255,7 @@ fn arrival() -> Arrival {
         rejected: Vec::new(),
         marks: Vec::<DeliveryMark>::new(),
         through: 1,
+        held: Held::default(),
     }
 }
 

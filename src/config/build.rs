@@ -70,13 +70,7 @@ pub(super) fn settings(
         store: StoreSettings {
             path: store_path,
             cache_bytes: number(keys, "store.cache_bytes")?,
-            durability: match keys.text("store.durability")? {
-                "always" => Durability::Always,
-                "none" => Durability::None,
-                _ => Durability::Interval {
-                    ms: number(keys, "store.sync_interval")?,
-                },
-            },
+            durability: durability(keys)?,
             bytes_max: number(keys, "store.bytes_max")?,
             free_bytes_min: number(keys, "store.free_bytes_min")?,
             unsynced_bytes_max: number(keys, "store.unsynced_bytes_max")?,
@@ -112,6 +106,16 @@ pub(super) fn settings(
         simulator: simulator.flatten(),
         streams: written.streams,
         keys: written.keys,
+    })
+}
+
+fn durability(keys: &Options) -> Option<Durability> {
+    Some(match keys.text("store.durability")? {
+        "always" => Durability::Always,
+        "none" => Durability::None,
+        _ => Durability::Interval {
+            ms: number(keys, "store.sync_interval")?,
+        },
     })
 }
 

@@ -48,8 +48,8 @@ const KEYS: [Part; 3] = [
 ];
 
 /// Of what one source gets: an eighth for the queue and what a broker brings again, an eighth for
-/// what is unpacked, half for reading. What is left is for the pages of the store that hold it, as is
-/// half of what a sink gets: a page has up to 17 values, so that a message is small beside all that.
+/// what is unpacked, half for reading. What is left is for the pages of the store that hold it, as
+/// is half of what a sink gets: a page has up to 17 values, so that a message is small beside that.
 const SOURCE: [Part; 4] = [
     part("queue.bytes_max", 16, 64 << 10),
     part("payload.bytes_max", 64, 16 << 10),
@@ -282,7 +282,7 @@ mod tests {
     fn more_memory_never_makes_anything_smaller_and_all_of_it_fits() {
         for parts in [&KEYS[..], &SOURCE[..], &SINK[..]] {
             let mut before = vec![0; parts.len()];
-            for mib in 0..400 {
+            for mib in 0..600 {
                 let now = settled(parts, mib << 20);
                 assert!(now.iter().zip(&before).all(|(now, before)| now >= before));
                 before = now;

@@ -25,8 +25,8 @@ use crate::supervisor::{Notice, Supervisor};
 const ARRIVALS_MAX: usize = 16;
 /// Outputs that a sink may hold.
 pub(super) const DELIVERIES_MAX: usize = 1024;
-/// Confirmations that may wait for the pipeline. A sink that finds no room keeps its last one, which
-/// stands for those before it.
+/// Confirmations that may wait for the pipeline. A sink that finds no room keeps its last one, and
+/// that stands for those before it.
 const CONFIRMED_MAX: usize = 1024;
 /// The number of the source of reports.
 pub(super) const EVENTS_SOURCE: usize = 0;

@@ -7,7 +7,8 @@ use super::tunnel::Speech;
 use super::{Broker, Error};
 use crate::tls;
 
-/// How to get to a broker whom `client` shows itself to; `in_bites` as [`Way::through_tunnel`] does.
+/// How to get to a broker whom `client` shows itself to; `in_bites` as with
+/// [`Way::through_tunnel`].
 pub(super) fn way(client: &tls::Client, broker: &Broker, in_bites: bool) -> Result<Way, Error> {
     let host = broker.host.clone();
     let config = client

@@ -188,7 +188,8 @@ pub fn is_whole(value: &[u8]) -> bool {
     sum.is_some_and(|sum| checksum(value) == Some(u32::from_le_bytes(*sum)))
 }
 
-/// Whether `value` is whole, and sealed in a manner that this program does not know: by a newer one.
+/// Whether `value` is whole, and sealed in a manner that this program does not know: by a newer
+/// one.
 #[must_use]
 pub fn is_foreign(value: &[u8]) -> bool {
     let known = matches!(value, [VERSION, _, flags, ..] if *flags & !(FLAG_ZSTD | FLAG_TAIL) == 0);

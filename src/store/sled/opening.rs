@@ -57,8 +57,8 @@ impl std::fmt::Debug for Opened {
 /// # Errors
 ///
 /// [`StoreError::Locked`], [`StoreError::Unusable`], [`StoreError::Full`] and
-/// [`StoreError::TooNew`] are for a person to solve; nothing was moved then. [`StoreError::Damaged`] when even a fresh store fails, which a
-/// new process may cure.
+/// [`StoreError::TooNew`] are for a person to solve; nothing was moved then.
+/// [`StoreError::Damaged`] when even a fresh store fails, which a new process may cure.
 pub fn open(dir: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
     format::admit(dir)?;
     fs::create_dir_all(dir).map_err(|error| unusable(dir, &error))?;
