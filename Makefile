@@ -164,9 +164,9 @@ test-package: ## what dpkg does with the package on Debian 11, 12 and 13, not bo
 reproducible: ## whether the last commit, built in another folder, gives the same packages
 	@packaging/reproducible $(ARCHES)
 
-# For armhf too with ARCHES="amd64 arm64 armhf". The images stay in target/booted, with the logs.
-test-deb: ARCHES := amd64 arm64
-test-deb: deb broker ## the packages on Debian booted in qemu, and power cuts, for amd64 and arm64
+# The images stay in target/booted, with the logs. What systemd keeps from a service by number of the
+# system call differs between architectures, and only a real kernel of each shows it.
+test-deb: deb broker ## the packages on Debian booted in qemu for ARCHES, and power cuts
 	@$(call need,python3,python3-minimal,runs the test)
 	$(call need,mmdebstrap,mmdebstrap arch-test,makes the Debian that is booted)
 	$(call need,depmod,kmod,lists what kernel modules need)
