@@ -109,8 +109,8 @@ fn too_new(by: Option<&str>, needed: u32, known: u32) -> String {
     };
     format!(
         "the store was written by eventflux {by} in {format}; this is eventflux {} and knows \
-         formats up to {known}: install the newer version again, or move the state directory away to begin \
-         afresh. Nothing was changed",
+         formats up to {known}: install the newer version again, or move the state directory away \
+         to begin afresh. Nothing was changed",
         env!("CARGO_PKG_VERSION")
     )
 }
