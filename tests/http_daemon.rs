@@ -212,6 +212,9 @@ fn the_same_path_twice_is_found_by_check() {
     assert!(said.contains("http.path") && said.contains('B'), "{said}");
     site.configure(&(stream("A", "/a") + &stream("B", "/b")), "");
     site.start();
+    for name in ["A", "B"] {
+        site.wait_for(&format!("listens on {at} stream=\"{name}\""));
+    }
     for path in ["POST /a", "POST /b"] {
         assert_eq!(ask(at, path, &[], b"{\"n\":1}").status(), 200);
     }
