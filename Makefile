@@ -151,7 +151,7 @@ deb: rust ## target/debian/eventflux_<version>_<arch>.deb for ARCHES, each check
 	$(call need,readelf,binutils,asks the binaries what they depend on)
 	$(call need,systemd-analyze,systemd,checks the service and its hardening)
 	for arch in $(ARCHES); do
-	  PACKAGE_BYTES_MAX=$(PACKAGE_BYTES_MAX) packaging/build "$$arch"
+	  packaging/build "$$arch"
 	done
 
 # The package of this machine's architecture. What systemd does with it is `make test-deb`.
