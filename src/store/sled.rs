@@ -400,7 +400,9 @@ impl Shared {
         if let Some(id) = known.filter(|_| !went_back || !is_old) {
             return Ok(u64::from_le_bytes(*id));
         }
-        if is_old {
+        // A first start that was cut off has left nothing that anybody could know.
+        let holds_something = lock(&self.access).content.sum != 0;
+        if is_old && (went_back || holds_something) {
             events.push(StoreEvent::IdentityRenewed);
         }
         // The hasher's keys are the operating system's randomness.

@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::{Read, Seek, Write};
 use std::ops::ControlFlow;
 
-use super::place::QUARANTINES_MAX;
+use super::place::{Home, QUARANTINES_MAX};
 use super::*;
 
 pub(super) fn options() -> StoreOptions {
@@ -336,6 +336,15 @@ fn a_place_that_cannot_be_used_is_an_error_and_nothing_moves() {
     let error = open(&state, &options()).unwrap_err();
     assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
     assert!(!state.join("quarantine").exists());
+}
+
+#[test]
+fn a_first_start_that_was_cut_off_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::current(dir.path()).unwrap();
+    assert!(Generation::open(&home, &options()).is_ok());
+    let opened = open(dir.path(), &options()).unwrap();
+    assert_eq!(opened.events, vec![]);
 }
 
 #[test]
