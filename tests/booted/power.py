@@ -61,8 +61,10 @@ class Cuts:
         """In mid-stream, again and again; after each boot what was acknowledged comes out."""
         machine = gate.machine
         for turn in range(1, self.rounds + 1):
-            # Whether the disk really forgets: one file is synced, one is not.
-            machine.run(f"echo {turn} >/root/synced && sync /root/synced; "
+            # Whether the disk really forgets: one file is synced, one is not. The kernel must not
+            # write the second by itself, and does so at once to one that is written anew.
+            machine.run("echo 0 >/proc/sys/vm/dirty_writeback_centisecs; rm -f /root/unsynced; "
+                        f"echo {turn} >/root/synced && sync /root/synced; "
                         f"echo {turn} >/root/unsynced")
             self.ledger.wait_outputs(self.dice.randint(*FLOW), DRAIN_S)
             lost = machine.cut()
