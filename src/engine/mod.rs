@@ -78,8 +78,8 @@ pub enum Empty {
 /// Expressions that could not be computed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
-    /// What the query feeds that they belong to; none where that is not known. Of queries that share
-    /// a filter, one is told.
+    /// What the query feeds that they belong to; none where that is not known. Of queries that
+    /// share a filter, one is told.
     pub query: Option<String>,
     /// Where they stand, for people.
     pub place: String,
