@@ -21,12 +21,14 @@ RUST_MINOR_MIN := 85
 FUZZ_S := 60
 FUZZ_TARGET :=
 # How long `make crash` lives through simulated days, and with which it begins; by the clock when
-# empty. And how long `make soak` kills the daemon.
+# empty. And how long `make soak` kills the daemon, and then changes its configuration from afar.
 CRASH_S := 600
 CRASH_SEED :=
 KILL_S := 600
 # What a build can leave out: docs/features.md.
-CONNECTORS := mqtt serial http file tls
+CONNECTORS := mqtt serial http file tls control
+# The test programs that see whether `systemd` and `broker` are there.
+BY_DEFAULT := cli config daemon demo features settings supervisor
 # Debian's names for what `make cross` builds for.
 ARCHES := amd64 arm64 armhf
 # Which Debian `make test-deb` boots, and how often it cuts its power: 3 times on amd64 and once on
@@ -71,10 +73,11 @@ help: ## list the targets
 run: rust linker ## build, then run the quickstart with a broker and a simulated sensor inside
 	@$(CARGO) run --locked --features broker -- run config/quickstart.toml
 
-# Twice: as it is built by default, and with everything.
+# All of it once, in the build that has everything; then, as it is built by default, what the
+# features beyond that reach: the library, the service manager, and what a build says of itself.
 test: check broker ## everything that must pass before a change is merged
-	@$(CARGO) test --locked
-	$(CARGO) test --locked --all-features
+	@$(CARGO) test --locked --all-features
+	$(CARGO) test --locked --lib $(addprefix --test ,$(BY_DEFAULT))
 
 check: rust linker libsystemd ## format, lints, licences
 	@$(CARGO) fmt --check
@@ -101,9 +104,10 @@ bench: rust linker broker ## every benchmark, as one table and target/bench.json
 	fi
 	MALLOC_ARENA_MAX=2 $(CARGO) bench --locked
 
-soak: rust linker broker ## 50 million events twice, whether memory stays flat; kills for KILL_S seconds
+soak: rust linker broker ## 50 million events twice; kills, and remote changes, KILL_S seconds each
 	@MALLOC_ARENA_MAX=2 $(CARGO) bench --locked --bench soak
 	EVENTFLUX_KILL_S=$(KILL_S) $(CARGO) test --locked --test kill -- --nocapture
+	EVENTFLUX_SOAK_S=$(KILL_S) $(CARGO) test --locked --test control_soak -- --nocapture
 
 crash: rust linker ## simulated days full of crashes and damage for CRASH_S seconds; each another
 	@seed="$(CRASH_SEED)"

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::event::{ClockState, Timestamp};
+use crate::event::{ClockState, Report, ReportKind, Timestamp};
 
 /// 2026-01-01: no wall clock that is right says less.
 const BUILT: Timestamp = Timestamp(1_767_225_600_000);
@@ -56,6 +56,25 @@ struct Reading {
     synchronised: Synchronised,
 }
 
+impl News {
+    /// What is to be reported of it, if it is other than before.
+    #[must_use]
+    pub fn report(&self) -> Option<Report> {
+        let by_ms = self.stepped_ms?;
+        let (trusted, wall) = (self.state.trusted, self.state.wall.0);
+        let details = format!("{{\"by_ms\":{by_ms},\"trusted\":{trusted},\"wall\":{wall}}}");
+        let reason = match trusted {
+            true => "the clock is trusted",
+            false => "nothing says that the clock is right",
+        };
+        Some(Report {
+            reason: reason.to_owned(),
+            details: Some(details),
+            ..Report::new(ReportKind::ClockStepped, "")
+        })
+    }
+}
+
 /// The log's clock: follows the wall clock forward as far as that can be believed; else it goes on
 /// at the pace of the boot clock, so that windows and timers go on too.
 #[derive(Debug)]
@@ -64,8 +83,21 @@ pub struct LogClock {
     boot: String,
     rule: Rule,
     asked: Option<(i64, Synchronised)>,
-    /// What the log says of the clock, and how far the wall was ahead of the boot clock then.
-    noted: Option<(ClockState, i64)>,
+    /// Whether the log has what was told last.
+    is_noted: bool,
+    /// What it was told: whether the clock is trusted, and how far the wall was ahead of the boot
+    /// clock.
+    told: Option<(bool, i64)>,
+}
+
+/// What the log is to be told of the clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// The clock.
+    pub state: ClockState,
+    /// By how much it was set, when this is other than what was told before; none: it is told for
+    /// the first time, or again.
+    pub stepped_ms: Option<i64>,
 }
 
 impl LogClock {
@@ -79,7 +111,8 @@ impl LogClock {
             boot: boot.unwrap_or_default().trim().to_owned(),
             rule: Rule::new(last, jump_ms_max),
             asked: None,
-            noted: None,
+            is_noted: false,
+            told: None,
         }
     }
 
@@ -95,15 +128,16 @@ impl LogClock {
     }
 
     /// What the log is to be told of the clock before anything else is written, if anything.
-    pub fn news(&mut self) -> Option<ClockState> {
+    pub fn news(&mut self) -> Option<News> {
         let reading = self.read();
         self.rule.step(reading);
         let offset_ms = reading.wall.0.saturating_sub(reading.boot_ms);
         let trusted = self.rule.is_trusted(reading);
-        let known = self.noted.as_ref().is_some_and(|(state, noted_ms)| {
-            state.trusted == trusted && offset_ms.abs_diff(*noted_ms) <= STEP_MS.unsigned_abs()
-        });
-        if known {
+        let is_other = |(was, told_ms): &(bool, i64)| {
+            *was != trusted || offset_ms.abs_diff(*told_ms) > STEP_MS.unsigned_abs()
+        };
+        let other = self.told.filter(is_other);
+        if self.is_noted && other.is_none() {
             return None;
         }
         let state = ClockState {
@@ -111,13 +145,19 @@ impl LogClock {
             trusted,
             wall: reading.wall,
         };
-        self.noted = Some((state.clone(), offset_ms));
-        Some(state)
+        self.is_noted = true;
+        if self.told.is_none() || other.is_some() {
+            self.told = Some((trusted, offset_ms));
+        }
+        Some(News {
+            state,
+            stepped_ms: other.map(|(_, told_ms)| offset_ms.saturating_sub(told_ms)),
+        })
     }
 
     /// What the log was told may be lost: it is told again.
     pub fn forget_news(&mut self) {
-        self.noted = None;
+        self.is_noted = false;
     }
 
     /// How far the wall clock is ahead, while it is not believed.
@@ -148,6 +188,28 @@ fn ask() -> Synchronised {
         Synchronised::No
     } else {
         Synchronised::Unknown
+    }
+}
+
+/// The latest time that a wall clock may show on its own word, when the log is at `last`.
+fn plausible_max(last: Timestamp) -> Timestamp {
+    last.max(BUILT).plus_ms(AHEAD_MS_MAX)
+}
+
+/// Whether what is only to happen at, or until, some time can be decided now. `last` is the log's
+/// time as far as it is known, or [`Timestamp::MIN`].
+///
+/// The log may trust the same clock later, after a jump that it waits out.
+#[must_use]
+pub fn is_synchronised(last: Timestamp) -> bool {
+    is_right(ask(), wall(), last)
+}
+
+fn is_right(synchronised: Synchronised, wall: Timestamp, last: Timestamp) -> bool {
+    match synchronised {
+        Synchronised::Yes => true,
+        Synchronised::No => false,
+        Synchronised::Unknown => (BUILT..=plausible_max(last)).contains(&wall),
     }
 }
 
@@ -206,7 +268,7 @@ impl Rule {
 
     /// Whether the log's clock may go forward by so much at once.
     fn is_believed(&mut self, reading: Reading, ahead_ms: i64) -> bool {
-        let is_plausible = reading.wall <= self.last.max(BUILT).plus_ms(AHEAD_MS_MAX);
+        let is_plausible = reading.wall <= plausible_max(self.last);
         // A log whose time was never right has nothing to lose.
         let is_first = self.last <= BUILT && is_plausible;
         let is_synchronised = reading.synchronised == Synchronised::Yes;
@@ -403,12 +465,93 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_is_right_that_was_set_or_may_be() {
+        for (synchronised, wall, last, expected) in [
+            (Yes, NOW, i64::MIN, true),
+            (Yes, NOW + 10 * YEAR, NOW, true),
+            (No, NOW, NOW, false),
+            (Unknown, NOW, i64::MIN, true),
+            (Unknown, NOW, NOW + HOUR, true),
+            (Unknown, BUILT.0 - 1, i64::MIN, false),
+            (Unknown, 5_000, NOW, false),
+            (Unknown, NOW + 10 * YEAR, NOW, false),
+            (Unknown, BUILT.0 + AHEAD_MS_MAX + 1, i64::MIN, false),
+            // What the log has come to by and by is no news.
+            (Unknown, NOW + 10 * YEAR, NOW + 10 * YEAR, true),
+        ] {
+            let right = is_right(synchronised, Timestamp(wall), Timestamp(last));
+            assert_eq!(right, expected, "{synchronised:?} {wall} {last}");
+        }
+    }
+
+    /// Where the log trusts a clock that nobody else speaks for, it can be right.
+    #[test]
+    fn what_the_log_trusts_is_right() {
+        let mut trusted = 0;
+        for (what, last, rows) in TABLE {
+            let mut rule = Rule::new(Timestamp(*last), JUMP_MS_MAX);
+            for (boot_ms, wall, synchronised, _, _) in *rows {
+                let wall = Timestamp(*wall);
+                let before = rule.last;
+                let reading = Reading {
+                    wall,
+                    boot_ms: *boot_ms,
+                    synchronised: *synchronised,
+                };
+                rule.step(reading);
+                if rule.is_trusted(reading) {
+                    trusted += 1;
+                    assert!(
+                        is_right(*synchronised, wall, before),
+                        "{what}: at {boot_ms}"
+                    );
+                }
+            }
+        }
+        assert!(trusted > 10, "{trusted}");
+    }
+
+    #[test]
+    fn a_step_is_reported_with_its_width() {
+        let state = ClockState {
+            boot: String::new(),
+            trusted: false,
+            wall: Timestamp(NOW),
+        };
+        let report = |stepped_ms| {
+            let state = state.clone();
+            News { state, stepped_ms }.report()
+        };
+        assert_eq!(report(None), None);
+        let report = report(Some(-HOUR)).unwrap();
+        let details = format!(r#"{{"by_ms":-3600000,"trusted":false,"wall":{NOW}}}"#);
+        assert_eq!(report.details, Some(details));
+        assert_eq!(report.kind, ReportKind::ClockStepped);
+        assert_eq!(report.reason, "nothing says that the clock is right");
+    }
+
+    #[test]
     fn the_log_is_told_once() {
         let mut clock = LogClock::new(Timestamp::MIN, JUMP_MS_MAX);
-        let state = clock.news().unwrap();
-        assert_eq!(state.boot.len(), 36);
+        let first = clock.news().unwrap();
+        assert_eq!((first.state.boot.len(), first.stepped_ms), (36, None));
         assert_eq!(clock.news(), None);
         clock.forget_news();
-        assert_eq!(clock.news().map(|state| state.boot), Some(state.boot));
+        let again = clock.news().unwrap();
+        assert_eq!(
+            (again.state.boot, again.stepped_ms),
+            (first.state.boot, None)
+        );
+        assert_eq!(clock.news(), None);
+        // As if the wall clock had been set forward by an hour meanwhile.
+        let ahead = |(trusted, told_ms): &mut (bool, i64)| {
+            *told_ms -= HOUR;
+            *trusted
+        };
+        let trusted = clock.told.as_mut().map(ahead);
+        let stepped = clock.news().unwrap();
+        assert_eq!(Some(stepped.state.trusted), trusted);
+        assert!(stepped.stepped_ms.unwrap().abs_diff(HOUR) <= STEP_MS.unsigned_abs());
+        assert_eq!(clock.news(), None);
     }
 }

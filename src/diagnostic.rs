@@ -125,6 +125,19 @@ impl Diagnostic {
         }
         out
     }
+
+    /// `{"path", "line", "col", "message", "hint"}`, without the line that it is about; what it
+    /// does not have is `null`.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "path": self.path,
+            "line": self.place.map(|place| place.line),
+            "col": self.place.map(|place| place.column),
+            "message": self.message,
+            "hint": self.hint,
+        })
+    }
 }
 
 /// `; did you mean 'x'?` material: the candidate nearest to `word`, when one is near enough.
@@ -187,6 +200,30 @@ mod tests {
         assert_eq!(nearest("TEMPERATURE", names), Some("temperature"));
         assert_eq!(nearest("st", names), Some("ts"));
         assert_eq!(nearest("pressure", names), None);
+    }
+
+    #[test]
+    fn json_has_the_findings_of_one_kind() {
+        let place = Place {
+            line: 2,
+            column: 8,
+            length: 3,
+        };
+        let found = [
+            Diagnostic::error("a", place, "wrong").with_hint("do it right"),
+            Diagnostic {
+                place: None,
+                ..Diagnostic::error("c", place, "missing")
+            },
+        ];
+        let shown: Vec<serde_json::Value> = found.iter().map(Diagnostic::json).collect();
+        assert_eq!(
+            serde_json::Value::from(shown),
+            serde_json::json!([
+                {"path": "a", "line": 2, "col": 8, "message": "wrong", "hint": "do it right"},
+                {"path": "c", "line": null, "col": null, "message": "missing", "hint": null},
+            ])
+        );
     }
 
     #[test]

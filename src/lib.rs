@@ -64,4 +64,7 @@ pub mod supervisor;
 
 pub mod daemon;
 
+#[cfg(feature = "control")]
+pub mod control;
+
 pub mod cli;

@@ -9,6 +9,8 @@
 //!
 //! What nobody asks for by name is the journal where the standard error leads to it, else text.
 
+mod levels;
+
 use std::io::{IsTerminal, Write};
 
 use serde_json::{Map, Value};
@@ -20,8 +22,10 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use self::levels::{LevelFault, LogControl, OWN_TARGET, SET_MAX};
+
+use self::levels::Levels;
 use crate::clock;
-use crate::event::Timestamp;
 
 /// Where the journal takes lines.
 #[cfg(feature = "systemd")]
@@ -55,14 +59,14 @@ impl Format {
     }
 }
 
-/// Begins to write the log at `level`; gives what follows another one. `EVENTFLUX_LOG` overrides
-/// the level, in the form of `tracing`'s filters.
-pub fn start(format: Format, level: &str) -> Box<dyn FnMut(&str) + Send> {
+/// Begins to write the log at `level`; gives what has it follow another one. `EVENTFLUX_LOG`
+/// overrides the level, in the form of `tracing`'s filters.
+pub fn start(format: Format, level: &str) -> LogControl {
     let written: Option<Targets> = std::env::var("EVENTFLUX_LOG")
         .ok()
         .and_then(|text| text.parse().ok());
-    let is_overridden = written.is_some();
-    let (filter, handle) = reload::Layer::new(written.unwrap_or_else(|| filter(level)));
+    let levels = Levels::new(written, level);
+    let (filter, handle) = reload::Layer::new(levels.filter());
     let lines: Box<dyn Layer<_> + Send + Sync> = match format {
         Format::Text => Box::new(
             tracing_subscriber::fmt::layer()
@@ -77,19 +81,10 @@ pub fn start(format: Format, level: &str) -> Box<dyn FnMut(&str) + Send> {
     let _ = tracing_subscriber::registry()
         .with(lines.with_filter(filter))
         .try_init();
-    Box::new(move |level| {
-        if !is_overridden {
-            // It fails when nobody writes any more.
-            let _ = handle.reload(self::filter(level));
-        }
+    LogControl::new(levels, move |filter| {
+        // It fails when nobody writes any more.
+        let _ = handle.reload(filter);
     })
-}
-
-fn filter(level: &str) -> Targets {
-    // Libraries speak when something is wrong with them; the broker for demonstrations also when a
-    // client just goes away.
-    let text = format!("warn,rumqttd=off,eventflux={level}");
-    text.parse().unwrap_or_default()
 }
 
 /// Writes every line with its fields apart.
@@ -216,14 +211,8 @@ impl Visit for Line {
 }
 
 fn write_json(line: &Line) {
-    let ts = utc(clock::wall());
+    let ts = clock::wall().utc();
     write(&format!("{}\n", line.json(&ts)));
-}
-
-/// As RFC 3339 has it, or in milliseconds where that has no word for it.
-fn utc(time: Timestamp) -> String {
-    let written = jiff::Timestamp::from_millisecond(time.0);
-    written.map_or_else(|_| time.to_string(), |time| format!("{time:.3}"))
 }
 
 fn write_journal(line: &Line) {

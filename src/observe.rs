@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::EngineCounts;
+use crate::event::{Report, ReportKind};
+use crate::report::Reporter;
 pub use crate::sink::OutboxMetrics;
 use crate::{sink, source};
 
@@ -58,10 +60,11 @@ pub struct Degraded {
     pub since: Instant,
 }
 
-/// Whether all is well. Every change is told in the log, once.
+/// Whether all is well. Every change is told in the log, once, and reported.
 #[derive(Debug, Default)]
 pub struct Health {
     degraded: Mutex<Option<Degraded>>,
+    reporter: Reporter,
 }
 
 impl Health {
@@ -77,6 +80,11 @@ impl Health {
         let known = degraded.as_ref().map(|known| (known.trouble, known.since));
         if known.is_none_or(|(known, _)| known != trouble) {
             tracing::warn!("degraded, {}: {why}; sources are held back", trouble.word());
+            self.reporter.tell(Report {
+                reason: why.to_owned(),
+                details: Some(details(trouble)),
+                ..Report::new(ReportKind::StoreDegraded, "")
+            });
         }
         *degraded = Some(Degraded {
             trouble,
@@ -88,14 +96,24 @@ impl Health {
     /// All is well again.
     pub fn recover(&self) {
         if let Some(Degraded { trouble, since, .. }) = self.lock().take() {
-            let seconds = since.elapsed().as_secs_f32();
+            let lasted = since.elapsed();
+            let seconds = lasted.as_secs_f32();
             tracing::warn!("recovered from {} after {seconds:.1} s", trouble.word());
+            self.reporter.tell(Report {
+                duration_ms: i64::try_from(lasted.as_millis()).ok(),
+                details: Some(details(trouble)),
+                ..Report::new(ReportKind::StoreRecovered, "")
+            });
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Degraded>> {
         self.degraded.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn details(trouble: Trouble) -> String {
+    format!("{{\"trouble\":\"{}\"}}", trouble.word())
 }
 
 /// What the pipeline counts, readable at any time.
@@ -143,6 +161,10 @@ pub struct PipelineMetrics {
     pub clock_records: AtomicU64,
     /// Whether it does all that it should.
     pub health: Health,
+    /// Where the pipeline tells what happens to it.
+    pub reporter: Reporter,
+    /// The log's time as of the last turn, in milliseconds since the epoch; 0 before any.
+    pub log_ms: AtomicU64,
     /// Expressions that could not be computed and became NULL.
     pub faults: AtomicU64,
     /// Rows behind the watermark of their streams.
@@ -162,6 +184,19 @@ pub struct PipelineMetrics {
 }
 
 impl PipelineMetrics {
+    /// Nothing is counted yet, and what happens is told.
+    #[must_use]
+    pub fn telling(reporter: Reporter) -> PipelineMetrics {
+        PipelineMetrics {
+            health: Health {
+                reporter: reporter.clone(),
+                ..Health::default()
+            },
+            reporter,
+            ..PipelineMetrics::default()
+        }
+    }
+
     /// The turns have waited so long for a part of the state to be taken.
     pub fn pause(&self, span: Duration) {
         let us = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
@@ -222,7 +257,7 @@ impl PipelineMetrics {
 }
 
 /// Everything that is counted, by who counts it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Counted {
     /// The pipeline.
     pub pipeline: Arc<PipelineMetrics>,
@@ -268,5 +303,49 @@ fn line(counters: impl Iterator<Item = (&'static str, u64)>) -> String {
         "nothing".to_owned()
     } else {
         some.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_reported_once_and_that_it_is_over() {
+        let (reporter, mut reports) = Reporter::new();
+        let metrics = PipelineMetrics::telling(reporter);
+        metrics.health.recover();
+        for (trouble, why) in [
+            (Trouble::DiskLow, "few bytes"),
+            (Trouble::DiskLow, "fewer bytes"),
+            (Trouble::DiskFull, "none"),
+        ] {
+            metrics.health.degrade(trouble, why);
+        }
+        metrics.health.recover();
+        metrics.health.recover();
+        let mut told = Vec::new();
+        while let Ok(report) = reports.try_recv() {
+            assert_eq!(
+                report.duration_ms.is_some(),
+                report.kind == ReportKind::StoreRecovered
+            );
+            told.push((report.kind, report.reason, report.details.unwrap()));
+        }
+        let expected = [
+            (
+                ReportKind::StoreDegraded,
+                "few bytes",
+                r#"{"trouble":"disk_low"}"#,
+            ),
+            (
+                ReportKind::StoreDegraded,
+                "none",
+                r#"{"trouble":"disk_full"}"#,
+            ),
+            (ReportKind::StoreRecovered, "", r#"{"trouble":"disk_full"}"#),
+        ];
+        let expected = expected.map(|(kind, why, details)| (kind, why.into(), details.into()));
+        assert_eq!(told, expected);
     }
 }

@@ -12,8 +12,12 @@
     reason = "a test that fails says where"
 )]
 
+#[path = "config/control.rs"]
+mod control;
 #[path = "config/pages.rs"]
 mod pages;
+#[path = "config/remote.rs"]
+mod remote;
 #[path = "config/schema.rs"]
 mod schema;
 #[path = "config/secrets.rs"]
@@ -23,6 +27,7 @@ mod together;
 
 use std::path::{Path, PathBuf};
 
+use eventflux::config::options::Options;
 use eventflux::config::{self, Durability, Environment, Loaded};
 use proptest::prelude::*;
 
@@ -79,6 +84,7 @@ fn the_file_as_shipped_says_what_is_built_in() {
     built_in.settings.path = shipped.settings.path.clone();
     built_in.settings.files = shipped.settings.files.clone();
     built_in.settings.application.options = shipped.settings.application.options.clone();
+    built_in.settings.control.options = shipped.settings.control.options.clone();
     assert_eq!(shipped.settings, built_in.settings);
 
     let text = std::fs::read_to_string(path).unwrap();
@@ -231,7 +237,7 @@ fn the_list_tells_every_value_and_its_layer() {
         name => ENVIRONMENT(name),
     };
     let loaded = config::read(toml, "e.toml", Path::new("/etc"), &environment).unwrap();
-    let listed = config::list(&loaded.settings, &[]);
+    let listed = config::list(&loaded.settings, &[], &Options::default());
     let listed: Vec<String> = listed.iter().map(ToString::to_string).collect();
     let beginning = [
         "application.name = \"eventflux\"  # default",

@@ -245,9 +245,10 @@ checkpoints  4
   5       62     2026-11-21T10:00:02.000Z  1.3 KiB  3     1     whole
 
 outboxes     2
-  sink   waiting  size    oldest                    confirmed  dropped  expired  refused  damaged
-  Out    5        404 B   2026-11-21T10:00:01.200Z  1          0        0        0        0
-  Pairs  26       1014 B  2026-11-21T10:00:00.000Z  0          0        0        0        0
+  sink   waiting  size    oldest                    confirmed  dropped  expired  \
+  refused  purged  damaged
+  Out    5        404 B   2026-11-21T10:00:01.200Z  1          0        0        0        0       0
+  Pairs  26       1014 B  2026-11-21T10:00:00.000Z  0          0        0        0        0       0
 
 quarantine   0";
     assert_eq!(stable.join("\n"), expected, "{out}");

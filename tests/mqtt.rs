@@ -6,6 +6,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/authority.rs"]
+mod authority;
 #[path = "mqtt/ends.rs"]
 mod ends;
 #[path = "mqtt/exactly_once.rs"]

@@ -54,8 +54,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "serial", "framing",
         ],
     ),
-    ("logging", &["clock", "event"]),
-    ("observe", &["source", "sink", "engine"]),
+    ("logging", &["clock"]),
+    ("observe", &["source", "sink", "engine", "event", "report"]),
     (
         "pipeline",
         &[
@@ -93,11 +93,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("supervisor", &[]),
     ("daemon", &["*"]),
+    ("control", &["*"]),
     ("cli", &["*"]),
 ];
 
 /// Modules that use everything, and who may use them.
-const SUMMITS: &[(&str, &[&str])] = &[("daemon", &["cli"]), ("cli", &[])];
+const SUMMITS: &[(&str, &[&str])] = &[
+    ("daemon", &["control", "cli"]),
+    ("control", &["cli"]),
+    ("cli", &[]),
+];
 
 /// Names that say nothing about what is inside.
 const BANNED_NAMES: &[&str] = &[

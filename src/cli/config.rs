@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Exit, Terminal, prepare};
 use crate::config::options::Options;
-use crate::daemon::catalogue::{all_options, reference as keys};
+use crate::daemon::catalogue::{CONTROL, all_options, reference as keys};
 
 /// Every value that holds, and where it came from.
 pub(super) fn list(files: &[PathBuf], json: bool, terminal: &mut Terminal<'_>) -> Exit {
@@ -16,7 +16,7 @@ pub(super) fn list(files: &[PathBuf], json: bool, terminal: &mut Terminal<'_>) -
     let streams: Vec<(&str, &Options)> = streams
         .map(|(name, options)| (name.as_str(), options))
         .collect();
-    for value in crate::config::list(&prepared.settings, &streams) {
+    for value in crate::config::list(&prepared.settings, &streams, &prepared.control) {
         match json {
             true => terminal.say(value.json()),
             false => terminal.say(value),
@@ -33,7 +33,7 @@ pub(super) fn reference(terminal: &mut Terminal<'_>) -> Exit {
 
 /// JSON Schema.
 pub(super) fn schema(terminal: &mut Terminal<'_>) -> Exit {
-    let schema = crate::config::schema(&all_options());
+    let schema = crate::config::schema(&all_options(), CONTROL);
     terminal.say(format_args!("{schema:#}"));
     Exit::Success
 }

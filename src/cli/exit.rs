@@ -21,6 +21,12 @@ pub enum Exit {
     Forced,
     /// A stream has failed, and that was to end the daemon.
     StreamFailed,
+    /// A document or a request was refused, by a node or by `control verify`.
+    Refused,
+    /// A node went back to what it had before.
+    RolledBack,
+    /// No broker or no node has answered in time.
+    NoAnswer,
 }
 
 /// The table that `--help` shows: code, meaning.
@@ -51,6 +57,18 @@ pub const TABLE: &[(Exit, &str)] = &[
         Exit::StreamFailed,
         "a stream whose error.strategy is `fail` has failed, and application.on_fail is `exit`",
     ),
+    (
+        Exit::Refused,
+        "control: a document or a request was refused, or another one took its place",
+    ),
+    (
+        Exit::RolledBack,
+        "control: a node took a document back, and runs what it had before",
+    ),
+    (
+        Exit::NoAnswer,
+        "control: no broker, or no node, answered in time",
+    ),
 ];
 
 impl Exit {
@@ -66,6 +84,9 @@ impl Exit {
             Exit::Failure => 5,
             Exit::Forced => 6,
             Exit::StreamFailed => 7,
+            Exit::Refused => 8,
+            Exit::RolledBack => 9,
+            Exit::NoAnswer => 10,
         }
     }
 }

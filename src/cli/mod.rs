@@ -4,6 +4,8 @@ mod allocator;
 mod check;
 mod config;
 mod connectors;
+#[cfg(feature = "control")]
+mod control;
 mod exit;
 mod explain;
 mod functions;
@@ -92,6 +94,13 @@ enum Command {
     Check {
         #[command(flatten)]
         app: App,
+        /// Touch neither network nor devices, which is how it always checks
+        #[arg(long)]
+        offline: bool,
+        /// Check this document (.toml) as a node with the configuration above would, if it came
+        /// from afar
+        #[arg(long, value_name = "FILE")]
+        document: Option<PathBuf>,
     },
     /// Run case files, each straight, with restarts, and as a replay of its log
     Test {
@@ -156,6 +165,10 @@ enum Command {
     /// Serial ports: which there are, and what a device says
     #[command(subcommand)]
     Serial(serial::Question),
+    #[cfg(feature = "control")]
+    /// Nodes from afar: keys, signed documents, what becomes of them, and requests
+    #[command(subcommand)]
+    Control(control::Question),
     /// List the functions of the dialect
     Functions,
     /// List connectors and formats, or the options of one, as Markdown
@@ -208,7 +221,7 @@ impl Terminal<'_> {
 pub fn command() -> clap::Command {
     let codes: Vec<String> = TABLE
         .iter()
-        .map(|(exit, meaning)| format!("  {}  {meaning}", exit.code()))
+        .map(|(exit, meaning)| format!("  {:>2}  {meaning}", exit.code()))
         .collect();
     let help = format!("{EXAMPLES}\n\nExit codes:\n{}", codes.join("\n"));
     Arguments::command().after_help(help)
@@ -243,7 +256,11 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
             store,
             log_format,
         } => run::run(&app.files(), store, log_format, &mut terminal),
-        Command::Check { app } => check::check(&app.files(), &mut terminal),
+        Command::Check {
+            app,
+            offline: _,
+            document,
+        } => check::check(&app.files(), document.as_deref(), &mut terminal),
         Command::Test { paths } => test::test(&paths, &mut terminal),
         Command::Replay { app, input, output } => {
             replay::replay(&app.files(), &input, &output, &mut terminal)
@@ -268,6 +285,8 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
         }
         #[cfg(feature = "serial")]
         Command::Serial(question) => serial::serial(&question, &mut terminal),
+        #[cfg(feature = "control")]
+        Command::Control(question) => control::control(&question, &mut terminal),
         Command::Functions => functions::functions(&mut terminal),
         Command::Connectors { name } => connectors::connectors(name.as_deref(), &mut terminal),
         Command::Config(ConfigCommand::List { app, json }) => {
@@ -288,10 +307,18 @@ fn prepare(
     files: &[PathBuf],
     terminal: &mut Terminal<'_>,
 ) -> Result<crate::daemon::Prepared, Exit> {
-    match crate::daemon::prepare_all(files, &environment) {
+    told(crate::daemon::prepare_all(files, &environment), terminal)
+}
+
+/// What was prepared; what is wrong with it is told.
+fn told(
+    prepared: Result<crate::daemon::Prepared, crate::daemon::Failure>,
+    terminal: &mut Terminal<'_>,
+) -> Result<crate::daemon::Prepared, Exit> {
+    match prepared {
         Ok(prepared) => {
             for warning in &prepared.warnings {
-                let text = prepared.texts.get(&warning.path).map_or("", String::as_str);
+                let text = prepared.shown.get(&warning.path).map_or("", String::as_str);
                 terminal.complain(warning.render(text).trim_end());
             }
             Ok(prepared)

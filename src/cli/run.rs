@@ -1,19 +1,25 @@
 //! `run`: the daemon, until it is told to stop. SIGHUP has it read its configuration anew.
 
-use std::path::PathBuf;
+mod signals;
+mod steward;
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded, never};
 use crossbeam::select;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, Terminal, prepare};
-use crate::config::Settings;
-use crate::daemon::{DaemonError, Door, Failure, Orders, Prepared};
+use super::{Exit, Terminal};
+use crate::config::{LogLevel, Settings};
+use crate::daemon::{DaemonError, Door, Orders};
 use crate::logging::{self, Format};
 use crate::pipeline::{Outcome, PipelineError};
 use crate::store::StoreError;
 use crate::supervisor::Supervisor;
+use signals::Signals;
+use steward::{Site, Steward};
 
 /// What the log looks like.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -54,75 +60,135 @@ pub(super) fn run(
             return Exit::Failure;
         }
     };
-    let mut prepared = match prepare(files, terminal) {
-        Ok(prepared) => prepared,
+    let log = logging::start(log.format(), LogLevel::Info.name());
+    let site = Site {
+        files: files.to_owned(),
+        store,
+    };
+    let begun = match site.begin(terminal) {
+        Ok(begun) => begun,
         Err(exit) => return exit,
     };
-    if let Some(store) = &store {
-        prepared.settings.store.path.clone_from(store);
-    }
-    let mut log_at = logging::start(log.format(), prepared.settings.log.level.name());
     let supervisor = Supervisor::of_environment();
+    let is_supervised = supervisor.is_there();
     // Transparent huge pages triple the resident memory of a small process. A kernel without them
     // refuses, and that is as well.
     let _ = nix::sys::prctl::set_thp_disable(true);
     let (stop, stopped) = bounded(1);
+    let (restart, restarted) = bounded(1);
     let (door, requests) = Door::new();
-    let orders = Orders {
-        stop: stopped,
+    let mut orders = Orders {
         requests,
-        apply: Box::new(move |settings: &Settings| log_at(settings.log.level.name())),
         supervisor,
+        ..Orders::only_stop(stopped)
     };
+    let (prepared, steward) = match begun.start((door, restart), log.clone(), &mut orders) {
+        Ok(started) => started,
+        Err(why) => {
+            terminal.complain(format_args!("eventflux: {why}"));
+            return Exit::Failure;
+        }
+    };
+    log.follow(prepared.settings.log.level.name());
+    orders.apply = Box::new(move |settings: &Settings| log.follow(settings.log.level.name()));
     let (end, ended) = bounded(1);
-    let daemon = std::thread::Builder::new()
-        .name("daemon".to_owned())
-        .spawn(move || {
-            // After a second signal nobody listens.
-            let _ = end.send(prepared.run(orders));
-        });
-    if let Err(error) = daemon {
+    let daemon = std::thread::Builder::new().name("daemon".to_owned());
+    // After a second signal nobody listens.
+    let work = move || drop(end.send(prepared.run(orders)));
+    if let Err(error) = daemon.spawn(work) {
         terminal.complain(format_args!("cannot start a thread: {error}"));
         return Exit::Failure;
     }
-    let again = move || {
-        let (files, store) = (files.to_owned(), store.clone());
-        door.knock(move || prepare_anew(&files, store));
+    let heard = Heard {
+        signals: &signals,
+        restarted: &restarted,
+        ended: &ended,
     };
-    attend(&signals, &stop, again, &ended, terminal)
+    let (exit, begins_anew) = attend(&heard, &stop, &steward, terminal);
+    steward.stop(exit == Exit::Success);
+    // The service manager begins a new process; without one, this is it.
+    match begins_anew && !is_supervised && signals.hold() {
+        true => begin_anew(terminal),
+        false => exit,
+    }
 }
 
-/// Passes on what the system tells, until the daemon has ended.
+/// Becomes a new process, with the same arguments. Signals that are held back stay so: what would
+/// start a program otherwise lets them through.
+fn begin_anew(terminal: &mut Terminal<'_>) -> Exit {
+    let arguments = std::env::args_os().map(|one| CString::new(one.into_vec()));
+    let why = match (program(), arguments.collect::<Result<Vec<CString>, _>>()) {
+        (Ok(program), Ok(arguments)) => match nix::unistd::execv(&program, &arguments) {
+            Ok(never) => match never {},
+            Err(error) => error.to_string(),
+        },
+        (Err(error), _) | (_, Err(error)) => error.to_string(),
+    };
+    terminal.complain(format_args!("cannot begin anew: {why}"));
+    Exit::Failure
+}
+
+/// The program, or what has been put in its place since.
+fn program() -> Result<CString, std::ffi::NulError> {
+    let link = Path::new("/proc/self/exe");
+    let own = std::fs::read_link(link).unwrap_or_else(|_| link.to_owned());
+    let replaced = own.as_os_str().as_bytes().strip_suffix(b" (deleted)");
+    let replaced = replaced.map(|path| PathBuf::from(OsStr::from_bytes(path)));
+    let all = [Some(own), replaced];
+    let there = all.into_iter().flatten().find(|path| path.exists());
+    let program: OsString = there.unwrap_or_else(|| link.to_owned()).into_os_string();
+    CString::new(program.into_vec())
+}
+
+/// What may be heard while the daemon runs.
+struct Heard<'a> {
+    signals: &'a Signals,
+    restarted: &'a Receiver<()>,
+    ended: &'a Receiver<Result<Outcome, DaemonError>>,
+}
+
+/// Passes on what the system tells, until the daemon has ended; and whether it is to begin anew.
 fn attend(
-    signals: &Signals,
+    heard: &Heard<'_>,
     stop: &Sender<()>,
-    reload: impl Fn(),
-    ended: &Receiver<Result<Outcome, DaemonError>>,
+    steward: &Steward,
     terminal: &mut Terminal<'_>,
-) -> Exit {
+) -> (Exit, bool) {
     let mut told = false;
+    let mut begins_anew = false;
+    let mut restarted = heard.restarted.clone();
     loop {
         select! {
-            recv(signals.stop) -> _ => {
-                if told {
+            recv(heard.signals.stop) -> _ => {
+                if told && !begins_anew {
                     terminal.complain("told twice to stop: ending at once");
-                    return Exit::Forced;
+                    return (Exit::Forced, false);
                 }
                 told = true;
+                begins_anew = false;
                 let _ = stop.try_send(());
             }
-            recv(signals.reload) -> _ => {
+            recv(restarted) -> asked => match asked {
+                Ok(()) if !told => {
+                    tracing::info!("beginning anew, as was asked");
+                    (told, begins_anew) = (true, true);
+                    let _ = stop.try_send(());
+                }
+                Ok(()) => {}
+                Err(_) => restarted = never(),
+            },
+            recv(heard.signals.reload) -> _ => {
                 if told {
                     tracing::warn!("the configuration is not reloaded: the daemon is stopping");
                 } else {
-                    reload();
+                    steward.reload();
                 }
             }
-            recv(ended) -> result => return match result {
-                Ok(result) => end_of(result, terminal),
+            recv(heard.ended) -> result => return match result {
+                Ok(result) => (end_of(result, terminal), begins_anew),
                 Err(_) => {
                     terminal.complain("eventflux: the daemon's thread has ended; this is a bug");
-                    Exit::Failure
+                    (Exit::Failure, false)
                 }
             },
         }
@@ -139,58 +205,6 @@ fn end_of(result: Result<Outcome, DaemonError>, terminal: &mut Terminal<'_>) -> 
             terminal.complain(format_args!("eventflux: {error}"));
             exit_of(&error)
         }
-    }
-}
-
-/// The same configuration as at the start, as it is written now.
-fn prepare_anew(files: &[PathBuf], store: Option<PathBuf>) -> Result<Prepared, Failure> {
-    let mut prepared = crate::daemon::prepare_all(files, &super::environment)?;
-    if let Some(store) = store {
-        prepared.settings.store.path = store;
-    }
-    Ok(prepared)
-}
-
-/// What the system tells.
-struct Signals {
-    /// SIGINT or SIGTERM.
-    stop: Receiver<()>,
-    /// SIGHUP.
-    reload: Receiver<()>,
-}
-
-impl Signals {
-    fn listen() -> Result<Signals, String> {
-        // Whoever hears a signal must never wait: with two under way, further ones say nothing new.
-        let (tell_stop, stop) = bounded(2);
-        let (tell_reload, reload) = bounded(1);
-        let interrupted = tell_stop.clone();
-        let handler = ctrlc::set_handler(move || {
-            let _ = interrupted.try_send(());
-        });
-        handler.map_err(|error| error.to_string())?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build();
-        let runtime = runtime.map_err(|error| error.to_string())?;
-        let heard = |kind| {
-            let _entered = runtime.enter();
-            signal(kind).map_err(|error| error.to_string())
-        };
-        let mut terminated = heard(SignalKind::terminate())?;
-        let mut hung_up = heard(SignalKind::hangup())?;
-        let listen = async move {
-            loop {
-                tokio::select! {
-                    _ = terminated.recv() => drop(tell_stop.try_send(())),
-                    _ = hung_up.recv() => drop(tell_reload.try_send(())),
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("signals".to_owned());
-        let spawned = thread.spawn(move || runtime.block_on(listen));
-        spawned.map_err(|error| error.to_string())?;
-        Ok(Signals { stop, reload })
     }
 }
 

@@ -4,25 +4,28 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::memory;
 use super::options::Options;
 use super::outbox::ttl_of;
 use super::settings::{
     ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability,
     LimitsSettings, LogLevel, LogSettings, OnFail, OptionTable, OutboxFull, OutboxSettings,
-    SecretsSettings, Settings, ShutdownSettings, SimulatorSettings, SqlText, StatePolicy,
-    StoreSettings, TurnSettings,
+    SecretsSettings, SecuritySettings, Settings, ShutdownSettings, SimulatorSettings, SqlText,
+    StatePolicy, StoreSettings, TurnSettings,
 };
+use super::{control, memory};
 use crate::diagnostic::{Diagnostic, Place};
 
 /// Everything that a configuration says.
 pub(super) struct Written<'a> {
+    /// What it is called.
+    pub(super) name: String,
     /// The files that were asked for.
     pub(super) paths: Vec<PathBuf>,
     /// What paths are relative to, by the file in which they are written.
     pub(super) folders: BTreeMap<&'a str, &'a Path>,
     pub(super) keys: Options,
     pub(super) application: OptionTable,
+    pub(super) control: OptionTable,
     pub(super) streams: BTreeMap<String, OptionTable>,
     pub(super) sql: Vec<SqlText>,
 }
@@ -33,11 +36,6 @@ impl Written<'_> {
         let file = self.keys.origin(key).map_or("", |(path, _)| path);
         let folder = self.folders.get(file).copied().unwrap_or(Path::new(""));
         Some(folder.join(self.keys.text(key)?))
-    }
-
-    fn name(&self) -> String {
-        let first = self.paths.first();
-        first.map_or_else(String::new, |path| path.display().to_string())
     }
 }
 
@@ -55,11 +53,13 @@ pub(super) fn settings(
     warn(&written, sql_is_whole, faults);
     let store_path = written.path("store.path")?;
     let secrets_path = written.path("secrets.path")?;
+    let trusted_path = written.path("security.trusted_path")?;
+    control::check(keys, &trusted_path, faults);
     let broker = keys.has("broker.listen").then(|| broker(keys, faults));
     let simulator = keys.has("simulator.seed").then(|| simulator(keys));
     Some(Settings {
-        path: written.name(),
-        files: written.paths.clone(),
+        path: written.name,
+        files: written.paths,
         application: ApplicationSettings {
             name: keys.text("application.name")?.to_owned(),
             sql: written.sql,
@@ -102,6 +102,8 @@ pub(super) fn settings(
             deadline_ms: number(keys, "shutdown.deadline")?,
         },
         secrets: SecretsSettings { path: secrets_path },
+        control: control::settings(&written.keys, written.control)?,
+        security: SecuritySettings { trusted_path },
         broker: broker.flatten(),
         simulator: simulator.flatten(),
         streams: written.streams,
@@ -119,12 +121,12 @@ fn durability(keys: &Options) -> Option<Durability> {
     })
 }
 
-fn number<N: TryFrom<i64>>(keys: &Options, name: &str) -> Option<N> {
+pub(super) fn number<N: TryFrom<i64>>(keys: &Options, name: &str) -> Option<N> {
     N::try_from(keys.integer(name)?).ok()
 }
 
 /// 0 says that there is none.
-fn some(number: u64) -> Option<u64> {
+pub(super) fn some(number: u64) -> Option<u64> {
     (number > 0).then_some(number)
 }
 
@@ -217,14 +219,14 @@ fn warn(written: &Written<'_>, sql_is_whole: bool, warnings: &mut Vec<Diagnostic
         let message = "there is no SQL, so nothing runs";
         warnings.push(Diagnostic {
             place: None,
-            ..Diagnostic::warning(&written.name(), Place::default(), message)
+            ..Diagnostic::warning(&written.name, Place::default(), message)
                 .with_hint("name a file: [application] sql = \"…\"")
         });
     }
 }
 
 /// A finding about a key, when it is written somewhere.
-fn at(
+pub(super) fn at(
     keys: &Options,
     name: &str,
     finding: fn(&str, Place, String) -> Diagnostic,

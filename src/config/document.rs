@@ -58,8 +58,12 @@ pub(super) struct Document {
     pub(super) streams: Vec<Section>,
 }
 
-/// Reads a text; what is not TOML, or stands where a table belongs, is added to `faults`.
-pub(super) fn read(text: &NamedText<'_>, faults: &mut Vec<Diagnostic>) -> Document {
+/// Whether an entry of a table is wanted; all of the table when the entry is `*`.
+pub(super) type Wanted = fn(table: &str, entry: &str) -> bool;
+
+/// Reads of a text what is wanted; what is not TOML, or stands where a table belongs, is added to
+/// `faults`.
+pub(super) fn read(text: &NamedText<'_>, wanted: Wanted, faults: &mut Vec<Diagnostic>) -> Document {
     let (table, errors) = DeTable::parse_recoverable(text.text);
     if !errors.is_empty() {
         faults.extend(syntax_faults(text, &errors));
@@ -70,12 +74,16 @@ pub(super) fn read(text: &NamedText<'_>, faults: &mut Vec<Diagnostic>) -> Docume
         ..Document::default()
     };
     for (key, value) in table.get_ref() {
+        if !wanted(key.get_ref(), "*") {
+            continue;
+        }
         match value.get_ref() {
             DeValue::Table(streams) if key.get_ref() == "streams" => {
                 document.streams = sections(text, "streams.", streams, faults);
             }
             DeValue::Table(inner) => {
-                let section = section(text, key, inner, faults);
+                let wanted = |entry: &str| wanted(key.get_ref(), entry);
+                let section = section(text, key, inner, &wanted, faults);
                 document.sections.push(section);
             }
             other => {
@@ -100,7 +108,7 @@ fn sections(
     let mut found = Vec::new();
     for (key, value) in tables {
         match value.get_ref() {
-            DeValue::Table(inner) => found.push(section(text, key, inner, faults)),
+            DeValue::Table(inner) => found.push(section(text, key, inner, &|_| true, faults)),
             other => {
                 let name = key.get_ref();
                 let message = format!("'{prefix}{name}' is {}, not a table", kind_of(other));
@@ -116,10 +124,12 @@ fn section(
     text: &NamedText<'_>,
     key: &Spanned<std::borrow::Cow<'_, str>>,
     table: &DeTable<'_>,
+    wanted: &dyn Fn(&str) -> bool,
     faults: &mut Vec<Diagnostic>,
 ) -> Section {
     let mut entries: Vec<Entry> = Vec::new();
     flatten("", table, &mut entries);
+    entries.retain(|entry| wanted(&entry.name));
     entries.sort_by_key(|entry| entry.key.start);
     let mut unique: Vec<Entry> = Vec::new();
     for entry in entries {
@@ -225,7 +235,7 @@ mod tests {
         ];
         for form in forms {
             let mut faults = Vec::new();
-            let document = read(&NamedText::new("x", form), &mut faults);
+            let document = read(&NamedText::new("x", form), |_, _| true, &mut faults);
             assert_eq!(faults, [], "{form}");
             let values: Vec<_> = document
                 .streams
@@ -245,7 +255,7 @@ mod tests {
     fn a_deep_name_is_refused_not_followed() {
         let deep = format!("{}a = 1", "a.".repeat(100_000));
         let mut faults = Vec::new();
-        read(&NamedText::new("x", &deep), &mut faults);
+        read(&NamedText::new("x", &deep), |_, _| true, &mut faults);
         assert_eq!(faults.len(), 1);
     }
 }

@@ -154,6 +154,31 @@ impl<'a> Expander<'a> {
     }
 }
 
+/// Whether a text leaves its value to references: it has one, and none brings a value of its own.
+pub(super) fn is_reference(text: &str) -> bool {
+    let mut refers = false;
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let from = rest.get(at..).unwrap_or("");
+        if let Some(after) = from.strip_prefix("$$") {
+            rest = after;
+        } else if let Some((inner, after)) = from
+            .strip_prefix("${")
+            .and_then(|inner| inner.split_once('}'))
+        {
+            let own = inner.split_once(':').filter(|(name, _)| *name != "secret");
+            if own.is_some_and(|(_, default)| !default.is_empty()) {
+                return false;
+            }
+            refers = true;
+            rest = after;
+        } else {
+            rest = from.get(1..).unwrap_or("");
+        }
+    }
+    refers
+}
+
 fn unclosed(from: &str) -> Unresolved {
     Unresolved {
         reference: "${".to_owned(),

@@ -37,6 +37,16 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "Where `${secret:name}` is looked up when systemd passes no credential.",
     ),
     (
+        "control",
+        "Configuration and commands over MQTT, see [operate.md](operate.md). Needs a build with \
+         the feature `control`. Only the local file says these. The options of the connection \
+         stand here too and are for it alone: none of `[application]` holds for it.",
+    ),
+    (
+        "security",
+        "Whom to believe. Only the local file says this.",
+    ),
+    (
         "broker",
         "An MQTT broker inside the process, on the loopback address only, for trying things out. \
          Needs a build with the feature `broker`; the table's presence switches it on.",
@@ -50,6 +60,18 @@ pub const SECTIONS: &[(&str, &str)] = &[
 
 /// Tables that only a build with the feature `broker` knows.
 pub(super) const DEMO_SECTIONS: [&str; 2] = ["broker", "simulator"];
+
+/// Tables in which options stand beside the keys.
+pub(super) const OPTION_SECTIONS: [&str; 2] = ["application", "control"];
+
+/// Whether a document from afar cannot change what stands there; `*` for some of the table.
+pub(super) fn is_local_only(table: &str, entry: &str) -> bool {
+    match table {
+        "control" | "security" | "broker" | "simulator" => true,
+        "store" | "secrets" => matches!(entry, "path" | "*"),
+        _ => false,
+    }
+}
 
 /// Every key outside of `[streams.<name>]`, by its name with the table before it (`store.path`).
 pub const KEYS: &[OptionSpec] = &[
@@ -228,6 +250,87 @@ pub const KEYS: &[OptionSpec] = &[
         OptionKind::Text,
         Some("/etc/eventflux/secrets"),
         "A folder with one file (mode 0600) for each secret.",
+    ),
+    key(
+        "control.mode",
+        OptionKind::Choice(&["off", "monitor", "validate", "signed", "unsigned"]),
+        Some("off"),
+        "What may come in. `off`: there is no connection. `monitor`: state and metrics go out and \
+         nothing comes in. `validate`: documents are checked and never applied. `signed`: \
+         documents with a signature that is trusted are applied. `unsigned`: whoever may publish \
+         to the broker may change everything.",
+    ),
+    key(
+        "control.root",
+        OptionKind::Text,
+        Some("eventflux"),
+        "The first level, or levels, of every topic.",
+    ),
+    key(
+        "control.node",
+        OptionKind::Text,
+        None,
+        "The name of this node: 1 to 64 letters, digits, `_` and `-`. Unset: the machine's name \
+         and eight digits that no other machine has.",
+    ),
+    key(
+        "control.groups",
+        OptionKind::List,
+        None,
+        "Groups whose documents hold where there is none for the node itself, the strongest \
+         first; named like a node.",
+    ),
+    key(
+        "control.max_bytes",
+        OptionKind::Bytes,
+        Some("256 KiB"),
+        "The largest document, decoded.",
+    )
+    .between(1 << 10, 1 << 20),
+    key(
+        "control.metrics_interval",
+        OptionKind::Duration,
+        Some("60 s"),
+        "How often what is counted is published, at least 1 s; 0 for never.",
+    )
+    .between(0, 86_400_000),
+    key(
+        "control.allow_remote",
+        OptionKind::Choice(&["never", "endpoint"]),
+        Some("never"),
+        "What of this table a document may change: nothing, or the connection, which an operator \
+         must confirm each time.",
+    ),
+    key(
+        "control.publish_active",
+        OptionKind::Flag,
+        Some("false"),
+        "Whether the running document is published, without secrets.",
+    ),
+    key(
+        "control.home_assistant",
+        OptionKind::Flag,
+        Some("false"),
+        "Whether Home Assistant is told what there is to see.",
+    ),
+    key(
+        "control.home_assistant_prefix",
+        OptionKind::Text,
+        Some("homeassistant"),
+        "The first level, or levels, of the topics on which it is told.",
+    ),
+    key(
+        "control.error_ratio_max",
+        OptionKind::Number { min: 0, max: 1 },
+        Some("0.1"),
+        "The part of the input that may fail, and of what a sink sends that may be refused, \
+         while a document is on probation; beyond it the document is taken back.",
+    ),
+    key(
+        "security.trusted_path",
+        OptionKind::Text,
+        Some("/etc/eventflux/trusted.d"),
+        "A folder with the public keys (`*.pub`) of those who may sign documents.",
     ),
     key(
         "broker.listen",

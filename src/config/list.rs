@@ -1,7 +1,7 @@
 //! Every value in force, with where it came from; secrets stay hidden.
 
-use super::keys::KEYS;
-use super::options::{Layer, OptionValue, Options};
+use super::keys::{KEYS, split};
+use super::options::{Layer, OptionSpec, OptionValue, Options};
 use super::settings::Settings;
 use crate::diagnostic::Place;
 
@@ -52,13 +52,27 @@ impl std::fmt::Display for ListedValue {
     }
 }
 
-/// The keys of the file in the order of the reference, then the options of each stream by name.
-/// `streams` are the names with what [`super::resolve`] made of them.
+/// The keys of the file in the order of the reference, the options of the connection for
+/// `[control]` behind its keys, then the options of each stream by name. `streams` are the names
+/// with what [`super::resolve`] made of them, `control` is what [`super::resolve_control`] did.
 #[must_use]
-pub fn list(settings: &Settings, streams: &[(&str, &Options)]) -> Vec<ListedValue> {
+pub fn list(
+    settings: &Settings,
+    streams: &[(&str, &Options)],
+    control: &Options,
+) -> Vec<ListedValue> {
     let mut listed = Vec::new();
-    for key in KEYS {
+    let is_control = |key: &OptionSpec| split(key).0 == "control";
+    let last_of_control = KEYS.iter().rposition(is_control);
+    for (index, key) in KEYS.iter().enumerate() {
         listed.extend(values(&settings.keys, "").find(|value| value.name == key.name));
+        if Some(index) == last_of_control {
+            // A table of the file, though it is stronger than what is built in as a stream's is.
+            listed.extend(values(control, "control.").map(|value| ListedValue {
+                layer: value.layer.min(Layer::File),
+                ..value
+            }));
+        }
     }
     for (name, options) in streams {
         listed.extend(values(options, &format!("streams.{name}.")));

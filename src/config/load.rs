@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::document::{self, Document, Entry, Raw, Section};
+use super::document::{self, Document, Entry, Raw, Section, Wanted};
 use super::expand::{Environment, Expander};
-use super::files::Looked;
-use super::keys::{self, DEMO_SECTIONS, KEYS, SECTIONS};
+use super::files::{Files, Looked};
+use super::keys::{self, DEMO_SECTIONS, KEYS, OPTION_SECTIONS, SECTIONS};
+use super::local::Judged;
 use super::options::{Layer, OptionSpec, OptionValue, Options, Resolved};
 use super::resolve::{HIDDEN, built_in};
 use super::settings::{OptionTable, SqlText, WrittenOption};
@@ -25,60 +26,68 @@ pub(super) struct File {
     pub(super) text: String,
 }
 
-/// Reads files, later ones over earlier ones. `paths` are all that were asked for, of which some
-/// may have failed already (`findings`); `application` is SQL that was given beside the files.
+/// What there is to read.
+pub(super) struct Sources<'a> {
+    /// What all of it is called.
+    pub(super) name: Option<String>,
+    /// All that was asked for, of which some may have failed already.
+    pub(super) paths: Vec<PathBuf>,
+    /// Later ones hold over earlier ones.
+    pub(super) files: &'a [File],
+    /// Where the files are found that they name.
+    pub(super) named: Files<'a>,
+    /// SQL that was given beside the files.
+    pub(super) application: Option<SqlText>,
+    /// When the last file is a document from afar: the options of the connection for `[control]`.
+    pub(super) remote: Option<&'a [OptionSpec]>,
+}
+
+/// Reads files; `findings` is what was wrong with some already.
 pub(super) fn read_all(
-    paths: Vec<PathBuf>,
-    files: &[File],
-    application: Option<SqlText>,
+    sources: Sources<'_>,
     environment: Environment<'_>,
     mut findings: Vec<Diagnostic>,
 ) -> Looked {
+    let files = sources.files;
+    let document = sources.name.clone().filter(|_| sources.remote.is_some());
     let mut options_are_whole = findings.is_empty();
-    let named = files
-        .iter()
-        .map(|file| NamedText::new(&file.name, &file.text));
+    let named = files.iter();
+    let named = named.map(|file| NamedText::new(&file.name, &file.text));
     let named: Vec<NamedText<'_>> = named.collect();
-    let mut read: Vec<(&File, &NamedText<'_>, Document)> = Vec::new();
-    for (file, text) in files.iter().zip(&named) {
-        let document = document::read(text, &mut findings);
-        options_are_whole &= document.is_toml;
-        read.push((file, text, document));
-    }
+    // How many of them say only what no document can.
+    let local = sources.remote.map_or(0, |_| files.len().saturating_sub(1));
+    let read = parse_all(files, &named, local, &mut findings);
+    options_are_whole &= read.iter().all(|(_, _, document)| document.is_toml);
     let nothing = NamedText::new("", "");
-    let mut reading = Reading {
-        text: &nothing,
-        expander: Expander::new(environment, &secrets_path(&read, environment)),
-        faults: findings,
-        keys: Options::default(),
-        present: BTreeSet::new(),
-        application: OptionTable::default(),
-        streams: BTreeMap::new(),
+    let deciding = match sources.remote {
+        Some(_) => read.get(..local).unwrap_or(&read),
+        None => &read,
     };
-    for (_, text, document) in &read {
+    let expander = Expander::new(environment, &secrets_path(deciding, environment));
+    let mut reading = Reading::new((&nothing, sources.named), expander, findings);
+    let folders = files.iter();
+    let folders = folders.map(|file| (file.name.as_str(), file.folder.as_path()));
+    let folders: BTreeMap<&str, &Path> = folders.collect();
+    let mut judged = Judged::default();
+    for (index, (_, text, document)) in read.iter().enumerate() {
         reading.text = text;
-        reading.take(document);
+        match sources.remote.filter(|_| index == local) {
+            Some(specs) => judged = reading.take_remote(document, specs, &folders),
+            None => reading.take(document),
+        }
     }
     reading.take_defaults();
-    let texts = files
-        .iter()
-        .map(|file| (file.name.clone(), file.text.clone()));
-    let mut texts: BTreeMap<String, String> = texts.collect();
-    let sql = reading.take_sql(&read, application, &mut texts);
-    let mut order: Vec<String> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    order.extend(sql.iter().flatten().map(|sql| sql.path.clone()));
+    let mut texts = texts(files);
+    let sql = reading.take_sql(&read, sources.application, &mut texts);
+    let order = order(&sources.paths, files, sql.as_deref().unwrap_or_default());
     let sql_is_whole = options_are_whole && sql.is_some();
     let written = build::Written {
-        paths,
-        folders: files
-            .iter()
-            .map(|file| (file.name.as_str(), file.folder.as_path()))
-            .collect(),
+        name: sources.name.unwrap_or_default(),
+        paths: sources.paths,
+        folders,
         keys: reading.keys,
         application: reading.application,
+        control: reading.control,
         streams: reading.streams,
         sql: sql.unwrap_or_default(),
     };
@@ -91,15 +100,51 @@ pub(super) fn read_all(
         order,
         sql_is_whole,
         options_are_whole,
+        document,
+        is_local_only: judged.is_local_only,
+        moves_control: judged.moves_control,
     }
+}
+
+fn texts(files: &[File]) -> BTreeMap<String, String> {
+    let files = files.iter();
+    files
+        .map(|file| (file.name.clone(), file.text.clone()))
+        .collect()
+}
+
+/// A file with its text and what is in it.
+type Read<'a> = (&'a File, &'a NamedText<'a>, Document);
+
+/// Of the first files, which are `local`, only what no document from afar can say.
+fn parse_all<'a>(
+    files: &'a [File],
+    named: &'a [NamedText<'a>],
+    local: usize,
+    findings: &mut Vec<Diagnostic>,
+) -> Vec<Read<'a>> {
+    let mut read = Vec::new();
+    for (index, (file, text)) in files.iter().zip(named).enumerate() {
+        let wanted: Wanted = match index < local {
+            true => keys::is_local_only,
+            false => |_, _| true,
+        };
+        read.push((file, text, document::read(text, wanted, findings)));
+    }
+    read
+}
+
+/// The files in the order in which findings about them are told.
+fn order(paths: &[PathBuf], files: &[File], sql: &[SqlText]) -> Vec<String> {
+    let paths = paths.iter().map(|path| path.display().to_string());
+    let files = files.iter().map(|file| file.name.clone());
+    let sql = sql.iter().map(|sql| sql.path.clone());
+    paths.chain(files).chain(sql).collect()
 }
 
 /// Where secrets lie must be known before the other values are expanded; what is wrong with the
 /// key itself is told when its turn comes.
-fn secrets_path(
-    read: &[(&File, &NamedText<'_>, Document)],
-    environment: Environment<'_>,
-) -> PathBuf {
+fn secrets_path(read: &[Read<'_>], environment: Environment<'_>) -> PathBuf {
     let written = |document: &Document| {
         let sections = document.sections.iter();
         let secrets = sections.filter(|section| section.name == "secrets");
@@ -127,17 +172,38 @@ fn secrets_path(
 pub(super) struct Reading<'a> {
     /// The one whose turn it is.
     pub(super) text: &'a NamedText<'a>,
+    /// Where the files are found that it names.
+    pub(super) named: Files<'a>,
     expander: Expander<'a>,
     pub(super) faults: Vec<Diagnostic>,
     pub(super) keys: Options,
     /// The tables that any of them has.
-    present: BTreeSet<String>,
+    pub(super) present: BTreeSet<String>,
     application: OptionTable,
+    pub(super) control: OptionTable,
     streams: BTreeMap<String, OptionTable>,
 }
 
 impl<'a> Reading<'a> {
-    fn take(&mut self, document: &Document) {
+    fn new(
+        (text, named): (&'a NamedText<'a>, Files<'a>),
+        expander: Expander<'a>,
+        faults: Vec<Diagnostic>,
+    ) -> Reading<'a> {
+        Reading {
+            text,
+            named,
+            expander,
+            faults,
+            keys: Options::default(),
+            present: BTreeSet::new(),
+            application: OptionTable::default(),
+            control: OptionTable::default(),
+            streams: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn take(&mut self, document: &Document) {
         for section in &document.sections {
             self.present.insert(section.name.clone());
             self.take_section(section);
@@ -213,13 +279,16 @@ impl<'a> Reading<'a> {
         for entry in &section.entries {
             match keys::find(&format!("{name}.{}", entry.name)) {
                 Some(key) => self.take_key(key, entry),
-                None if name == "application" => options.push(entry.clone()),
+                None if OPTION_SECTIONS.contains(&name) => options.push(entry.clone()),
                 None => self.unknown_key(name, entry),
             }
         }
-        if name == "application" {
+        if OPTION_SECTIONS.contains(&name) {
             let table = self.option_table(section, &options);
-            self.application.replace_by(table);
+            match name {
+                "control" => self.control.replace_by(table),
+                _ => self.application.replace_by(table),
+            }
         }
     }
 

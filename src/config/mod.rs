@@ -6,6 +6,7 @@
 //! What the SQL means, and whether a connector can work with its options, is left to others.
 
 mod build;
+mod control;
 mod definition;
 mod document;
 mod errors;
@@ -14,6 +15,7 @@ mod files;
 pub mod keys;
 mod list;
 mod load;
+mod local;
 mod memory;
 pub mod options;
 mod outbox;
@@ -25,13 +27,17 @@ mod settings;
 mod sql_texts;
 mod text;
 mod value;
+mod veil;
 
+pub use control::{resolve_control, unusable_control};
 pub use definition::{Definition, default_client_id};
 pub use errors::{
     ERROR_FALLBACK, ERROR_LETTERS, ERROR_STRATEGY, OnRefusal, Retries, SINK_ERROR_OPTIONS, Then,
 };
 pub use expand::{Environment, Expanded, Expander, Unresolved};
-pub use files::{Failure, Loaded, Looked, in_order, load, load_all, look, read};
+pub use files::{
+    Failure, Files, Loaded, Looked, in_order, load, load_all, look, look_remote, read,
+};
 pub use list::{ListedValue, list};
 pub use memory::{misfit, outbox_memory_max, settle_options};
 pub use outbox::{OUTBOX_DEAD_LETTER, OUTBOX_OPTIONS, delivery};
@@ -42,9 +48,10 @@ pub use resolve::{
 };
 pub use schema::schema;
 pub use settings::{
-    ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings, Durability, LogLevel,
-    LogSettings, OnFail, OptionTable, OutboxFull, OutboxSettings, SecretsSettings, Settings,
-    ShutdownSettings, SimulatorSettings, SqlText, StatePolicy, StoreSettings, TurnSettings,
-    WrittenOption,
+    AllowRemote, ApplicationSettings, BrokerSettings, CheckpointSettings, ClockSettings,
+    ControlMode, ControlSettings, Durability, LogLevel, LogSettings, OnFail, OptionTable,
+    OutboxFull, OutboxSettings, SecretsSettings, SecuritySettings, Settings, ShutdownSettings,
+    SimulatorSettings, SqlText, StatePolicy, StoreSettings, TurnSettings, WrittenOption,
 };
 pub use value::{WrittenValue, format_bytes, parse_bytes};
+pub use veil::Veil;

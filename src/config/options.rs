@@ -333,6 +333,14 @@ impl Options {
         });
     }
 
+    /// The same without one option.
+    #[must_use]
+    pub fn without(&self, name: &str) -> Options {
+        let mut others = self.clone();
+        others.values.remove(name);
+        others
+    }
+
     /// Whether the option has a value.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
@@ -372,6 +380,31 @@ impl Options {
                 .to_owned(),
             false => problem.to_owned(),
         }
+    }
+
+    /// What nobody is to read: hidden values, and what a hidden URL is made of behind its host.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        /// Shorter ones are words of everybody.
+        const PART_BYTES_MIN: usize = 8;
+        let hidden = self.values.values().filter(|resolved| resolved.hidden);
+        let texts = hidden.flat_map(|resolved| match &resolved.value {
+            OptionValue::Text(text) => std::slice::from_ref(text),
+            OptionValue::List(texts) => texts.as_slice(),
+            OptionValue::Integer(_) | OptionValue::Number(_) | OptionValue::Flag(_) => &[],
+        });
+        let mut secrets = Vec::new();
+        for text in texts {
+            secrets.push(text.clone());
+            let inside = text
+                .split_once("://")
+                .and_then(|(_, rest)| rest.split_once('/'));
+            let parts = inside.map_or("", |(_, inside)| inside);
+            let parts = parts.split(['/', '?', '&', '=', '#']);
+            let parts = parts.filter(|part| part.len() >= PART_BYTES_MIN);
+            secrets.extend(parts.map(str::to_owned));
+        }
+        secrets
     }
 
     /// The option's value the way it may be shown: a secret reads `[hidden]`.

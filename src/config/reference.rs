@@ -7,14 +7,19 @@ use super::options::{OptionKind, OptionSpec};
 use super::value;
 
 /// Every table and key in Markdown, and the options of streams of any connector: groups of them,
-/// each with a sentence.
+/// each with a sentence. `control` are the options of the connection for `[control]`.
 #[must_use]
-pub fn reference(any_stream: &[(&str, &[OptionSpec])]) -> String {
+pub fn reference(any_stream: &[(&str, &[OptionSpec])], control: &[OptionSpec]) -> String {
     let mut out = String::new();
     for (section, doc) in SECTIONS {
         let keys = of_section(section).map(|(name, key)| OptionSpec { name, ..*key });
         let keys: Vec<OptionSpec> = keys.collect();
         let _ = writeln!(out, "### `[{section}]`\n\n{doc}\n\n{}", option_table(&keys));
+        if *section == "control" && !control.is_empty() {
+            let about =
+                "Options of its connection; `mqtt.broker` is needed unless `mode` is `off`.";
+            let _ = writeln!(out, "{about}\n\n{}", option_table(control));
+        }
     }
     out.push_str(
         "### `[streams.<name>]`\n\nOptions of connectors and formats stand on their pages.\n\n",

@@ -300,7 +300,7 @@ pub(super) fn built_in(spec: &OptionSpec) -> Option<Resolved> {
     })
 }
 
-fn checked(
+pub(super) fn checked(
     spec: &OptionSpec,
     option: &WrittenOption,
     layer: Layer,
@@ -331,7 +331,7 @@ fn checked(
 }
 
 /// The declaration that covers a name; a family `json.mapping.*` covers all that begins so.
-fn find<'a>(specs: &[&'a [OptionSpec]], name: &str) -> Option<&'a OptionSpec> {
+pub(super) fn find<'a>(specs: &[&'a [OptionSpec]], name: &str) -> Option<&'a OptionSpec> {
     specs
         .iter()
         .copied()

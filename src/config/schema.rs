@@ -13,9 +13,10 @@ use super::options::{OptionKind, OptionSpec};
 use super::sql_texts;
 use super::value::{self, WrittenValue};
 
-/// The schema of the TOML, with these options for streams.
+/// The schema of the TOML, with these options for streams, and those of the connection for
+/// `[control]`.
 #[must_use]
-pub fn schema(tables: &[&[OptionSpec]]) -> Value {
+pub fn schema(tables: &[&[OptionSpec]], control: &[OptionSpec]) -> Value {
     let mut by_name: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for spec in tables.iter().copied().flatten() {
         let known = by_name.entry(spec.name).or_default();
@@ -27,10 +28,18 @@ pub fn schema(tables: &[&[OptionSpec]]) -> Value {
     let names: Vec<&str> = by_name.keys().copied().collect();
     let leaves = names.iter().map(|name| (*name, *name));
     let options = node(&leaves.collect::<Vec<_>>());
+    for spec in control {
+        by_name
+            .entry(spec.name)
+            .or_insert_with(|| vec![option(spec)]);
+    }
+    let leaves = control.iter().map(|spec| (spec.name, spec.name));
+    let of_control = node(&leaves.collect::<Vec<_>>());
     let mut properties = Map::new();
     for (section, doc) in SECTIONS {
         let mut table = match *section {
             "application" => options.clone(),
+            "control" => of_control.clone(),
             _ => node(&[]),
         };
         for (name, key) in of_section(section) {

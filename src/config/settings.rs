@@ -35,6 +35,10 @@ pub struct Settings {
     pub shutdown: ShutdownSettings,
     /// `[secrets]`.
     pub secrets: SecretsSettings,
+    /// `[control]`, but for the connection.
+    pub control: ControlSettings,
+    /// `[security]`.
+    pub security: SecuritySettings,
     /// `[broker]`; only in a build with the feature `broker`.
     pub broker: Option<BrokerSettings>,
     /// `[simulator]`; only in a build with the feature `broker`.
@@ -227,6 +231,64 @@ pub struct ShutdownSettings {
 pub struct SecretsSettings {
     /// A folder with one file for each.
     pub path: PathBuf,
+}
+
+/// Who may change the configuration from afar, and what is told there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ControlSettings {
+    /// What may come in.
+    pub mode: ControlMode,
+    /// The first level of every topic.
+    pub root: String,
+    /// The name of this node; none: made from the machine's.
+    pub node: Option<String>,
+    /// Groups whose documents are taken when there is none for the node, the strongest first.
+    pub groups: Vec<String>,
+    /// Bytes of a document, decoded.
+    pub bytes_max: usize,
+    /// Milliseconds between two reports of what is counted; none: there are none.
+    pub metrics_interval_ms: Option<u64>,
+    /// What of `[control]` a document may change.
+    pub allow_remote: AllowRemote,
+    /// Whether the running configuration is published, without secrets.
+    pub publish_active: bool,
+    /// The prefix of Home Assistant's discovery; none: nothing is announced there.
+    pub discovery: Option<String>,
+    /// The part of the input that may fail while a document is tried out, 0 to 1.
+    pub error_ratio_max: f64,
+    /// The connection as written; checked by [`super::resolve_control`].
+    pub options: OptionTable,
+}
+
+/// What may come in from afar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlMode {
+    /// There is no connection.
+    Off,
+    /// State and metrics go out, and nothing comes in.
+    Monitor,
+    /// Documents are checked and never applied; nothing can be changed.
+    Validate,
+    /// Documents must be signed.
+    Signed,
+    /// Whoever may publish may change everything.
+    Unsigned,
+}
+
+/// What of `[control]` a document may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllowRemote {
+    /// Nothing.
+    Never,
+    /// The connection; each time an operator must confirm it.
+    Endpoint,
+}
+
+/// Whom to believe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecuritySettings {
+    /// A folder with the public keys of those who may sign documents.
+    pub trusted_path: PathBuf,
 }
 
 /// The MQTT broker inside the process.

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::document::{Document, Entry, Raw};
-use super::files::read_file;
 use super::load::Reading;
 use super::options::OptionValue;
 use super::settings::SqlText;
@@ -13,6 +12,9 @@ use crate::diagnostic::Place;
 
 /// The key that this module reads.
 pub(super) const KEY: &str = "application.sql";
+
+/// What SQL is called that stands in a configuration in such a way that its places are others.
+pub(super) const INLINE: &str = "inline SQL ";
 
 /// Where a document says it.
 pub(super) fn entry(document: &Document) -> Option<&Entry> {
@@ -97,7 +99,7 @@ fn inline(reading: &Reading<'_>, text: &str, span: &Range<usize>, ordinal: usize
         return (SqlText { path, text }, None);
     }
     let sql = SqlText {
-        path: format!("inline SQL {}", ordinal + 1),
+        path: format!("{INLINE}{}", ordinal + 1),
         text: text.to_owned(),
     };
     (sql, Some(text.to_owned()))
@@ -118,7 +120,7 @@ fn from_file(
         return None;
     }
     let path = folder.join(&name);
-    match read_file(&path) {
+    match reading.named.read_named(&path) {
         Ok(text) => {
             let path = path.display().to_string();
             let sql = SqlText {

@@ -61,6 +61,13 @@ pub struct Shared {
     pub options: &'static [OptionSpec],
 }
 
+/// The options of the connection for `[control]`.
+#[cfg(feature = "mqtt")]
+pub const CONTROL: &[OptionSpec] = &crate::mqtt::LINK;
+/// A build without MQTT has no such connection.
+#[cfg(not(feature = "mqtt"))]
+pub const CONTROL: &[OptionSpec] = &[];
+
 /// All of these.
 pub const ANY_STREAM: &[Shared] = &[
     Shared {
@@ -91,7 +98,7 @@ pub fn reference() -> String {
     let shared = ANY_STREAM
         .iter()
         .map(|shared| (shared.about, shared.options));
-    config::reference(&shared.collect::<Vec<_>>())
+    config::reference(&shared.collect::<Vec<_>>(), CONTROL)
 }
 
 /// Every table of options that a stream can have.

@@ -16,6 +16,7 @@
 //! [`pipeline::Command::Change`]: crate::pipeline::Command::Change
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, bounded};
@@ -26,7 +27,7 @@ use super::prepare::{Connector, MadeOf};
 use super::run::{DELIVERIES_MAX, EVENTS_SOURCE, Running, Waited};
 use super::store::{disk, limits};
 use super::{Failure, Prepared};
-use crate::config::{self, Settings, StatePolicy};
+use crate::config::{self, Settings, StatePolicy, Veil};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::event::{
     DeliveryMark, EVENTS_COLUMNS, EVENTS_STREAM, OutputKey, Report, ReportKind, Seq,
@@ -105,8 +106,10 @@ pub struct Parts {
 pub(super) struct InForce {
     pub(super) settings: Settings,
     wanted: Wanted,
-    sources: Vec<Connector<Source>>,
-    sinks: Vec<Connector<Sink>>,
+    pub(super) sources: Vec<Connector<Source>>,
+    pub(super) sinks: Vec<Connector<Sink>>,
+    /// What of it nobody is to see.
+    pub(super) veil: Arc<Veil>,
 }
 
 impl InForce {
@@ -116,7 +119,12 @@ impl InForce {
             settings: prepared.settings,
             sources: prepared.sources,
             sinks: prepared.sinks,
+            veil: Arc::new(prepared.veil),
         }
+    }
+
+    pub(super) fn application(&self) -> Arc<Application> {
+        Arc::clone(&self.wanted.application)
     }
 }
 
@@ -163,11 +171,12 @@ impl Running {
     }
 
     fn change(&mut self, prepared: Prepared) -> Result<Reloaded, Refused> {
-        tell_all(&prepared.warnings, &prepared.texts);
+        tell_all(&prepared.warnings, &prepared.shown);
+        let returns = prepared.returns;
         let mut next = InForce::new(prepared);
         if let Some(before) = &self.in_force {
             let streams = |one: &InForce| one.wanted.application.streams.len();
-            if streams(&next) == 0 && streams(before) > 0 {
+            if streams(&next) == 0 && streams(before) > 0 && !returns {
                 return Err(Refused::Empty);
             }
             settle_fixed(&before.settings, &mut next.settings)?;
@@ -189,6 +198,7 @@ impl Running {
             }
         };
         self.in_force = Some(next);
+        self.show();
         Ok(Reloaded {
             at,
             is_other,
@@ -215,6 +225,12 @@ impl Running {
         }
         // Also when they stand still: what may change next is measured by it.
         self.in_force = Some(before);
+        self.show();
+    }
+
+    fn ask(&mut self, command: Command) -> Result<(), Refused> {
+        let asked = self.ends.ask(&self.commands, command, &self.orders.stop);
+        asked.then_some(()).ok_or(Refused::Stopping)
     }
 
     /// Refuses an application that must not give up state and would, while nothing has ended yet.
@@ -223,8 +239,7 @@ impl Running {
             return Ok(());
         }
         let (answer, answered) = bounded(1);
-        let command = Command::WouldKeep(next.wanted.clone(), answer);
-        self.commands.send(command).map_err(|_| Refused::Stopping)?;
+        self.ask(Command::WouldKeep(next.wanted.clone(), answer))?;
         match self.ends.wait(&answered, &self.orders.stop, None) {
             Waited::Got(kept) => Ok(kept?),
             Waited::Closed | Waited::Late | Waited::Ends => Err(Refused::Stopping),
@@ -268,14 +283,17 @@ impl Running {
         let sinks = self.sinks_to_be(next, &mut beginning);
         let change = Change {
             limits: limits(&next.settings),
-            disk: disk(&next.settings, next.wanted.clone()),
+            disk: disk(
+                &next.settings,
+                next.wanted.clone(),
+                &self.crew.counted.pipeline,
+            ),
             wanted: next.wanted.clone(),
             sources,
             sinks,
             answer,
         };
-        let command = Command::Change(Box::new(change));
-        self.commands.send(command).map_err(|_| Refused::Stopping)?;
+        self.ask(Command::Change(Box::new(change)))?;
         let mut changed = match self.ends.wait(&answered, &self.orders.stop, None) {
             Waited::Got(Ok(changed)) => changed,
             Waited::Got(Err(Unchanged::Refused(error))) => return Err(error.into()),
@@ -288,6 +306,7 @@ impl Running {
             tracing::warn!("{warning}");
         }
         self.take_settings(&next.settings);
+        self.take_reports();
         self.begin(next, &mut beginning, &mut changed.marks);
         Ok(changed)
     }
@@ -480,12 +499,18 @@ fn parts(workers: &BTreeMap<String, Worker>, next: &BTreeMap<&str, &MadeOf>) -> 
     parts
 }
 
+/// Refuses what cannot change while the daemon runs.
+pub(super) fn fixed(before: &Settings, next: &Settings) -> Result<(), Refused> {
+    match next.store.path == before.store.path {
+        true => Ok(()),
+        false => Err(Refused::Fixed { key: "store.path" }),
+    }
+}
+
 /// Refuses what cannot change while the daemon runs; what may wait for the next start is warned of,
 /// and stays as it is.
 fn settle_fixed(before: &Settings, next: &mut Settings) -> Result<(), Refused> {
-    if next.store.path != before.store.path {
-        return Err(Refused::Fixed { key: "store.path" });
-    }
+    fixed(before, next)?;
     let waits = |key: &str| {
         tracing::warn!("'{key}' stays as it is until the daemon is started again");
     };

@@ -13,13 +13,22 @@ mod reports;
 mod run;
 mod status;
 mod store;
+mod window;
+mod would;
+mod written;
 
 use std::time::Duration;
 
 pub use change::{Parts, Refused, Reloaded};
-pub use prepare::{Connector, Failure, Prepared, prepare, prepare_all};
+pub use prepare::{
+    Connector, Document, Failure, Files, Prepared, Salvage, prepare, prepare_all, prepare_document,
+    salvage,
+};
 
 pub use run::{Door, Orders, Request};
+pub use store::bytes_free;
+pub use window::{Station, View, Window};
+pub use written::{Texts, fingerprint};
 
 use crate::pipeline::PipelineError;
 use crate::store::StoreError;

@@ -1,12 +1,16 @@
 //! Everything that can be found out before anything starts.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::written::{self, Written};
 use super::{catalogue, collisions};
 use crate::config::options::{OptionFault, OptionSpec, Options};
-use crate::config::{self, Environment, Expander, Settings, StreamDefinition};
+use crate::config::{
+    self, ControlMode, Environment, Expander, Looked, Settings, StreamDefinition, Veil,
+};
 use crate::decode;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::encode;
@@ -15,6 +19,8 @@ use crate::sink::{self, Sink};
 use crate::source::{self, Source};
 use crate::sql::plan::{Role, Stream, StreamId};
 use crate::sql::{self, Application, SqlText};
+
+pub use crate::config::Files;
 
 /// What is wrong with a configuration, and the texts it is about.
 pub type Failure = config::Failure;
@@ -72,6 +78,14 @@ impl Connector<Sink> {
     }
 }
 
+impl<T> Connector<T> {
+    /// What it is, such as `mqtt`.
+    #[must_use]
+    pub fn extension(&self) -> &str {
+        &self.made_of.extension
+    }
+}
+
 impl<T> std::fmt::Debug for Connector<T> {
     /// The options, which know what is a secret; the connector that has taken them does not.
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -83,7 +97,6 @@ impl<T> std::fmt::Debug for Connector<T> {
 }
 
 /// A configuration in which nothing is wrong, nothing started yet.
-#[derive(Debug)]
 pub struct Prepared {
     /// The settings.
     pub settings: Settings,
@@ -91,15 +104,38 @@ pub struct Prepared {
     pub application: Arc<Application>,
     /// What somebody should know all the same.
     pub warnings: Vec<Diagnostic>,
-    /// The texts that warnings are about, by path.
+    /// Everything that was read, by path, letter by letter: with the secrets that are written
+    /// there.
     pub texts: BTreeMap<String, String>,
+    /// The same with stars in place of the characters of secrets: what findings may be shown with.
+    pub shown: BTreeMap<String, String>,
     /// Sources.
     pub sources: Vec<Connector<Source>>,
     /// Sinks.
     pub sinks: Vec<Connector<Sink>>,
     /// What is set for each stream that has options, by its name.
     pub options: BTreeMap<String, Options>,
+    /// The connection for `[control]`, checked; nothing when none is wanted and none is written.
+    pub control: Options,
+    /// Whether it has another connection for `[control]` than the local files say.
+    pub moves_control: bool,
+    /// Whether it has been in force and is gone back to: then it is taken whatever that costs.
+    pub returns: bool,
     pub(super) sql: Vec<SqlText>,
+    pub(super) veil: Veil,
+}
+
+impl std::fmt::Debug for Prepared {
+    /// Without the texts and what was made of the SQL, in which secrets may stand.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Prepared")
+            .field("warnings", &self.warnings)
+            .field("sources", &self.sources)
+            .field("sinks", &self.sinks)
+            .field("options", &self.options)
+            .field("control", &self.control)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Reads and checks a `.toml` or a `.sql` file, completely.
@@ -116,21 +152,111 @@ pub fn prepare(path: &Path, environment: Environment<'_>) -> Result<Prepared, Fa
 /// # Errors
 /// All that is wrong with them and with what they name: with the files themselves, the SQL, and
 /// the options of streams, as far as one can be judged without the others.
-pub fn prepare_all(paths: &[PathBuf], environment: Environment<'_>) -> Result<Prepared, Failure> {
-    let looked = config::look(paths, environment);
-    let (findings, texts, order) = (looked.findings, looked.texts, looked.order);
-    let Some(settings) = looked.settings else {
-        return Err(failure(findings, texts, &order));
+pub fn prepare_all<'a>(
+    files: impl Into<Files<'a>>,
+    environment: Environment<'_>,
+) -> Result<Prepared, Failure> {
+    let values = RefCell::new(Vec::new());
+    let noted = noting(environment, &values);
+    let mut prepared = prepare_looked(config::look(files.into(), &noted), &noted)?;
+    // Whoever asks from afar what would change sees what runs, too.
+    prepared.veil.note_variables(values.take());
+    Ok(prepared)
+}
+
+/// Notes what is looked up.
+fn noting<'a>(
+    environment: Environment<'a>,
+    values: &'a RefCell<Vec<String>>,
+) -> impl Fn(&str) -> Option<String> + 'a {
+    |name: &str| {
+        let value = environment(name);
+        values.borrow_mut().extend(value.clone());
+        value
+    }
+}
+
+/// What there is to know of files in which something is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Salvage {
+    /// Where the store is.
+    pub store: PathBuf,
+    /// Whether control is off; none: one of the files is not even TOML, so that nobody knows.
+    pub is_control_off: Option<bool>,
+}
+
+/// Reads that much of files that cannot be used; what they do not tell is as built in.
+#[must_use]
+pub fn salvage(files: &[PathBuf], environment: Environment<'_>) -> Option<Salvage> {
+    let looked = config::look(files.into(), environment);
+    let settings = looked.settings?;
+    let is_off = settings.control.mode == ControlMode::Off;
+    Some(Salvage {
+        store: settings.store.path,
+        is_control_off: looked.options_are_whole.then_some(is_off),
+    })
+}
+
+/// The same with a document from afar in place of the local files, which say only what no document
+/// can: `[control]`, `[security]`, `store.path`, `secrets.path`, `[broker]` and `[simulator]`. File
+/// names in the document are relative to the folder of the first of them.
+///
+/// # Errors
+/// All that is wrong with the document and what it names, and with what the local files say of
+/// that. A document may repeat what is local, and must not say anything else
+/// ([`Failure::is_local_only`]), except for the connection where `control.allow_remote` is
+/// `endpoint`. It must not hold secrets, only references to them.
+pub fn prepare_document<'a>(
+    local: impl Into<Files<'a>>,
+    document: &Document,
+    environment: Environment<'_>,
+) -> Result<Prepared, Failure> {
+    let named = (document.name.as_str(), document.text.as_str());
+    let values = RefCell::new(Vec::new());
+    let noted = noting(environment, &values);
+    let looked = config::look_remote(local.into(), named, catalogue::CONTROL, &noted);
+    let prepared = prepare_looked(looked, &noted);
+    let values = values.take();
+    // Whoever asks what is wrong with a document could name any variable in it.
+    match prepared {
+        Ok(mut prepared) => {
+            prepared.veil.note_variables(values);
+            prepared.warnings = written::veiled(prepared.warnings, &prepared.veil);
+            Ok(prepared)
+        }
+        Err(mut failure) => {
+            let mut veil = Veil::default();
+            veil.note_variables(values);
+            failure.diagnostics = written::veiled(failure.diagnostics, &veil);
+            Err(failure)
+        }
+    }
+}
+
+/// A configuration from afar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// What diagnostics call it.
+    pub name: String,
+    /// The TOML.
+    pub text: String,
+}
+
+fn prepare_looked(looked: Looked, environment: Environment<'_>) -> Result<Prepared, Failure> {
+    let (order, is_local_only) = (looked.order, looked.is_local_only);
+    let written = Written::new(looked.texts);
+    let mut findings = looked.findings;
+    let document = looked.document.iter();
+    findings.extend(document.flat_map(|document| written.secrets_in(document)));
+    let failed = |findings: Vec<Diagnostic>, written: &Written| {
+        let mut failure = written.failure(findings, &order);
+        failure.is_local_only = is_local_only;
+        failure
     };
-    let sql: Vec<SqlText> = settings
-        .application
-        .sql
-        .iter()
-        .map(|text| SqlText {
-            path: text.path.clone(),
-            text: text.text.clone(),
-        })
-        .collect();
+    let Some(settings) = looked.settings else {
+        return Err(failed(findings, &written));
+    };
+    let sql = sql_of(&settings);
     let (mut application, faults) = match looked.sql_is_whole {
         true => sql::compile_what_is_right(&sql),
         false => (Application::default(), Vec::new()),
@@ -144,6 +270,7 @@ pub fn prepare_all(paths: &[PathBuf], environment: Environment<'_>) -> Result<Pr
         counts: [Role::Source, Role::Sink].map(|role| count(&application, role)),
     };
     let (mut sources, mut sinks) = (Vec::new(), Vec::new());
+    let control = binder.control();
     if looked.options_are_whole {
         for (id, stream) in (0..).map(StreamId).zip(&application.streams) {
             match stream.role {
@@ -163,36 +290,40 @@ pub fn prepare_all(paths: &[PathBuf], environment: Environment<'_>) -> Result<Pr
     } = binder;
     faults.extend(sql::time::settle(&mut application, &options));
     if faults.iter().any(is_error) {
-        return Err(failure(faults, texts, &order));
+        return Err(failed(faults, &written));
     }
     config::in_order(&mut faults, &order);
     let name = |id: StreamId| Some(application.stream(id)?.name.clone());
-    let options = options.into_iter();
-    let options = options.filter_map(|(id, options)| Some((name(id)?, options)));
-    let options = options.collect();
+    let named = |(id, of): (StreamId, Options)| Some((name(id)?, of));
+    let options = options.into_iter().filter_map(named).collect();
     Ok(Prepared {
         application: Arc::new(application),
-        warnings: faults,
-        texts,
+        warnings: written.veiled(faults),
+        shown: written.shown(),
+        texts: written.texts,
         sources,
         sinks,
         options,
+        control,
+        moves_control: looked.moves_control,
+        returns: false,
         sql,
         settings,
+        veil: written.veil,
     })
+}
+
+fn sql_of(settings: &Settings) -> Vec<SqlText> {
+    let texts = settings.application.sql.iter();
+    let texts = texts.map(|text| SqlText {
+        path: text.path.clone(),
+        text: text.text.clone(),
+    });
+    texts.collect()
 }
 
 fn is_error(found: &Diagnostic) -> bool {
     found.severity == Severity::Error
-}
-
-fn failure(
-    mut diagnostics: Vec<Diagnostic>,
-    texts: BTreeMap<String, String>,
-    order: &[String],
-) -> Failure {
-    config::in_order(&mut diagnostics, order);
-    Failure { diagnostics, texts }
 }
 
 /// Gives streams their options and connectors.
@@ -232,6 +363,29 @@ impl Binder<'_> {
     fn internal(&mut self, id: StreamId, stream: &Stream) {
         if let Some(options) = self.options(stream, &[sql::time::OPTIONS]) {
             self.options.insert(id, options);
+        }
+    }
+
+    /// The connection for `[control]`; faults are noted.
+    fn control(&mut self) -> Options {
+        // Nobody could judge what is written for it; that it is wanted is a fault already.
+        if catalogue::CONTROL.is_empty() {
+            return Options::default();
+        }
+        match config::resolve_control(self.settings, catalogue::CONTROL) {
+            Ok(options) => {
+                let fault = unusable_connection(&options);
+                let fault = fault.map(|fault| {
+                    let (option, problem) = (&fault.option, &fault.problem);
+                    config::unusable_control(self.settings, &options, option, problem)
+                });
+                self.faults.extend(fault);
+                options
+            }
+            Err(faults) => {
+                self.faults.extend(faults);
+                Options::default()
+            }
         }
     }
 
@@ -286,7 +440,7 @@ impl Binder<'_> {
         self.options.insert(id, options.clone());
         let made_of = self.made_of(stream, (extension, format), &options);
         match Source::new(&made_of.definition(&stream.name)) {
-            Ok(ready) => Some(connector(id, stream, made_of, ready)),
+            Ok(ready) => Some(connector(id, stream, options, made_of, ready)),
             Err(fault) => self.unusable(stream, &specs, &options, &fault),
         }
     }
@@ -318,7 +472,7 @@ impl Binder<'_> {
         }
         let made_of = self.made_of(stream, (extension, format), &options);
         match Sink::new(&made_of.definition(&stream.name)) {
-            Ok(ready) => Some(connector(id, stream, made_of, ready)),
+            Ok(ready) => Some(connector(id, stream, options, made_of, ready)),
             Err(fault) => self.unusable(stream, &specs, &options, &fault),
         }
     }
@@ -332,7 +486,8 @@ impl Binder<'_> {
         MadeOf {
             extension: extension.to_owned(),
             format: format.to_owned(),
-            options: options.clone(),
+            // That says nothing to the source itself, which need not give way when it changes.
+            options: options.without(source::REQUIRED),
             schema: Arc::clone(&stream.schema),
             client_id: self.client_id(stream),
         }
@@ -413,6 +568,20 @@ impl Binder<'_> {
     }
 }
 
+/// What is wrong with a connection to a broker; without a broker it is none.
+#[cfg(feature = "mqtt")]
+fn unusable_connection(options: &Options) -> Option<OptionFault> {
+    // Which name it has is not known here and does not matter.
+    let settings = crate::mqtt::Settings::from_options(options, "eventflux-control");
+    let fault = settings.err();
+    fault.filter(|_| options.has("mqtt.broker"))
+}
+
+#[cfg(not(feature = "mqtt"))]
+fn unusable_connection(_: &Options) -> Option<OptionFault> {
+    None
+}
+
 fn count(application: &Application, role: Role) -> usize {
     let streams = application.streams.iter();
     streams.filter(|stream| stream.role == role).count()
@@ -427,11 +596,17 @@ fn connectors(role: Role) -> &'static [(&'static str, &'static [OptionSpec])] {
     }
 }
 
-fn connector<T>(id: StreamId, stream: &Stream, made_of: MadeOf, ready: T) -> Connector<T> {
+fn connector<T>(
+    id: StreamId,
+    stream: &Stream,
+    options: Options,
+    made_of: MadeOf,
+    ready: T,
+) -> Connector<T> {
     Connector {
         stream: id,
         name: stream.name.clone(),
-        options: made_of.options.clone(),
+        options,
         made_of,
         ready: Some(ready),
     }
@@ -458,5 +633,36 @@ fn definition<'a>(
         place: stream.place,
         properties,
         specs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::options::OptionValue;
+
+    #[test]
+    fn whether_a_source_is_required_does_not_make_it_another() {
+        let of = |required: &str| {
+            let document = Document {
+                name: "desired.toml".to_owned(),
+                text: format!(
+                    "[application]\nsql = \"CREATE STREAM S (at LONG) WITH ('type' = 'source', \
+                     'extension' = 'timer', 'timer.every' = '1 s'{required}); INSERT INTO T \
+                     SELECT at FROM S;\"\n"
+                ),
+            };
+            let prepared = prepare_document(&[], &document, &|_| None);
+            let prepared = prepared.unwrap_or_else(|failure| panic!("{failure}"));
+            prepared.sources.into_iter().next().unwrap()
+        };
+        let (unset, set) = (of(""), of(", 'required' = 'true'"));
+        assert_eq!(
+            set.options.value(source::REQUIRED),
+            Some(&OptionValue::Flag(true))
+        );
+        assert!(!unset.options.has(source::REQUIRED));
+        assert_eq!(set.made_of, unset.made_of);
+        assert_ne!(set.made_of, of(", 'idle_timeout' = '1 s'").made_of);
     }
 }

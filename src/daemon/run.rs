@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded, never};
 use crossbeam::select;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::change::{InForce, Prepare, Refused, Reloaded};
 use super::crew::{Crew, thread};
 use super::status::{News, patiently, pulse};
 use super::store::{disk, first_open, limits};
-use super::{DaemonError, Failure, Prepared, cannot_start, reports};
+use super::{DaemonError, Failure, Prepared, Window, cannot_start, reports};
 use crate::config::{OnFail, Settings};
-use crate::event::EVENTS_STREAM;
+use crate::event::{EVENTS_STREAM, Report};
 use crate::observe::{Counted, PipelineMetrics};
 use crate::pipeline::{self, Command, Disk, Handles, Opened, Outcome, PipelineError};
 use crate::report::Reporter;
@@ -41,6 +41,11 @@ pub struct Orders {
     pub apply: Box<dyn FnMut(&Settings) + Send>,
     /// Told how it goes.
     pub supervisor: Supervisor,
+    /// Shows what is in force.
+    pub window: Window,
+    /// Hears what sources, sinks and the pipeline report, from before the store is opened; what
+    /// finds it full is gone.
+    pub reports: Option<mpsc::Sender<Report>>,
 }
 
 impl Orders {
@@ -52,6 +57,8 @@ impl Orders {
             requests: never(),
             apply: Box::new(|_| {}),
             supervisor: Supervisor::default(),
+            window: Window::default(),
+            reports: None,
         }
     }
 }
@@ -125,19 +132,22 @@ impl Prepared {
     /// # Errors
     /// When the store cannot be opened or fails, when a stream has failed and that is to end the
     /// daemon, or when something does not stop in time.
-    pub fn run(self, orders: Orders) -> Result<Outcome, DaemonError> {
+    pub fn run(self, mut orders: Orders) -> Result<Outcome, DaemonError> {
         let began = Instant::now();
-        let metrics: Arc<PipelineMetrics> = Arc::default();
+        let (reporter, reports) = Reporter::new();
+        let reporter = reporter.heard_by(orders.reports.take());
+        let metrics = Arc::new(PipelineMetrics::telling(reporter));
         let wanted = self.wanted();
-        let mut disk = disk(&self.settings, wanted.clone());
+        let mut disk = disk(&self.settings, wanted.clone(), &metrics);
         let opened = patiently(&orders.supervisor, || {
             first_open(&mut disk, &metrics, &orders.stop)
         })?;
-        let mut running = Running::start(&self, disk, opened, metrics, orders)?;
+        let mut running = Running::start(&self, disk, opened, (metrics, reports), orders)?;
         let mut first = InForce::new(self);
         match running.put(&mut first) {
             Ok(_) => {
                 running.in_force = Some(first);
+                running.show();
                 running.tell_ready(None);
                 tracing::info!("ready after {} ms", began.elapsed().as_millis());
             }
@@ -149,6 +159,7 @@ impl Prepared {
                 running.tell_ready(Some(refused.to_string()));
             }
         }
+        running.orders.window.come_up();
         running.until()
     }
 }
@@ -165,6 +176,8 @@ pub(super) struct Running {
     /// Why the configuration that was asked for last is not what runs.
     pub(super) refused: Option<String>,
     pub(super) ends: Ends,
+    /// What is reported before anything runs waits until there are streams that could take it.
+    reports: Option<mpsc::Receiver<Report>>,
     tell_stop: watch::Sender<bool>,
     deadline: Duration,
 }
@@ -189,6 +202,30 @@ pub(super) enum Waited<T> {
 }
 
 impl Ends {
+    /// Asks the pipeline for something; false when that, or the daemon, is about to end. It takes
+    /// nothing while its store is away.
+    pub(super) fn ask(
+        &mut self,
+        pipeline: &Sender<Command>,
+        command: Command,
+        stop: &Receiver<()>,
+    ) -> bool {
+        if self.told || self.result.is_some() {
+            return false;
+        }
+        select! {
+            send(pipeline, command) -> sent => sent.is_ok(),
+            recv(stop) -> _ => {
+                self.told = true;
+                false
+            }
+            recv(self.ended) -> result => {
+                self.result = Some(finished(result));
+                false
+            }
+        }
+    }
+
     pub(super) fn wait<T>(
         &mut self,
         on: &Receiver<T>,
@@ -220,7 +257,7 @@ impl Running {
         prepared: &Prepared,
         disk: Disk,
         opened: Opened,
-        metrics: Arc<PipelineMetrics>,
+        (metrics, reports): (Arc<PipelineMetrics>, mpsc::Receiver<Report>),
         orders: Orders,
     ) -> Result<Running, DaemonError> {
         let settings = &prepared.settings;
@@ -232,7 +269,6 @@ impl Running {
         let runtime = runtime()?;
         #[cfg(feature = "broker")]
         demo(settings, &runtime, &stopping)?;
-        let (reporter, reports) = Reporter::new();
         let counted = Counted {
             pipeline: Arc::clone(&metrics),
             ..Counted::default()
@@ -240,12 +276,10 @@ impl Running {
         let crew = Crew::new(
             runtime.handle().clone(),
             counted,
-            reporter,
+            metrics.reporter.clone(),
             (stopping.clone(), draining.clone()),
             EVENTS_SOURCE + 1,
         );
-        let reports = reports::run(reports, EVENTS_SOURCE, arrivals.clone(), stopping.clone());
-        crew.start_other(format!("stream {EVENTS_STREAM}"), reports);
         let handles = Handles {
             sources: std::collections::BTreeMap::new(),
             arrivals: arrived,
@@ -278,6 +312,7 @@ impl Running {
                 result: None,
                 told: false,
             },
+            reports: Some(reports),
             tell_stop,
             deadline: Duration::from_millis(settings.shutdown.deadline_ms),
         })
@@ -312,6 +347,7 @@ impl Running {
                 recv(news.status) -> _ => self.tell_status(&mut news),
             }
         }
+        self.orders.window.end();
         if let Some(result) = self.ends.result {
             return result;
         }
@@ -376,6 +412,17 @@ impl Running {
         result
     }
 
+    /// There are streams now: reports become rows, those that have waited for it first.
+    pub(super) fn take_reports(&mut self) {
+        if let Some(reports) = self.reports.take() {
+            let arrivals = self.held.0.clone();
+            let reports =
+                reports::run(reports, EVENTS_SOURCE, arrivals, self.tell_stop.subscribe());
+            let name = format!("stream {EVENTS_STREAM}");
+            self.crew.start_other(name, reports);
+        }
+    }
+
     /// Everything in the daemon that follows the settings.
     pub(super) fn take_settings(&mut self, settings: &Settings) {
         self.deadline = Duration::from_millis(settings.shutdown.deadline_ms);
@@ -436,5 +483,33 @@ fn finished<E>(result: Result<Result<Outcome, PipelineError>, E>) -> Result<Outc
             what: "the pipeline",
             why: "its thread has ended; see the log".to_owned(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::{Errand, answer};
+
+    #[test]
+    fn a_stop_is_heard_while_the_pipeline_takes_nothing() {
+        let (commands, _todo) = bounded(1);
+        let command = || {
+            let (answer, _) = answer();
+            Command::Errand(Errand::Checkpoint { answer })
+        };
+        let (end, ended) = bounded(1);
+        let (tell, stop) = bounded(1);
+        let mut ends = Ends {
+            ended,
+            result: None,
+            told: false,
+        };
+        assert!(ends.ask(&commands, command(), &stop));
+        // There is no room for another one.
+        tell.send(()).unwrap();
+        assert!(!ends.ask(&commands, command(), &stop));
+        assert!(ends.told);
+        drop(end);
     }
 }

@@ -1,6 +1,6 @@
 //! The store under the daemon, and the settings as the pipeline and the store want them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use super::{Connector, DaemonError, Prepared};
 use crate::config::{self, Settings};
-use crate::event::Seq;
+use crate::event::{Report, ReportKind, Seq};
 use crate::observe::{PipelineMetrics, Trouble};
 use crate::outbox::{Full, Limits as OutboxLimits};
 use crate::pace::Backoff;
@@ -17,6 +17,7 @@ use crate::pipeline::{
     Core, Disk, Durability, Limits, Opened, PipelineError, Recovered, RestoreError, RoomLimits,
     StatePolicy, Target, Wanted, WentBack,
 };
+use crate::report::Reporter;
 use crate::sink::Sink;
 use crate::sql::Application;
 use crate::store::sled::{StoreEvent, StoreOptions};
@@ -72,26 +73,31 @@ fn store_options(settings: &Settings) -> StoreOptions {
 }
 
 /// What opens the store, now and whenever it has failed.
-pub(super) fn disk(settings: &Settings, wanted: Wanted) -> Disk {
+pub(super) fn disk(settings: &Settings, wanted: Wanted, metrics: &PipelineMetrics) -> Disk {
     let path = settings.store.path.clone();
     let store = StoreToOpen {
         path: path.clone(),
         options: store_options(settings),
         wanted,
+        reporter: metrics.reporter.clone(),
     };
     Disk {
         open: Box::new(move || store.open()),
-        bytes_free: Box::new(move || {
-            let disk = nix::sys::statvfs::statvfs(&path).ok()?;
-            // Their width depends on the machine.
-            #[allow(clippy::useless_conversion, reason = "it is one on some machines")]
-            let (blocks, size) = (
-                u64::from(disk.blocks_available()),
-                u64::from(disk.fragment_size()),
-            );
-            Some(blocks.saturating_mul(size))
-        }),
+        bytes_free: Box::new(move || bytes_free(&path)),
     }
+}
+
+/// The bytes that the file system with this path has left for us; `None` when it does not say.
+#[must_use]
+pub fn bytes_free(path: &Path) -> Option<u64> {
+    let disk = nix::sys::statvfs::statvfs(path).ok()?;
+    // Their width depends on the machine.
+    #[allow(clippy::useless_conversion, reason = "it is one on some machines")]
+    let (blocks, size) = (
+        u64::from(disk.blocks_available()),
+        u64::from(disk.fragment_size()),
+    );
+    Some(blocks.saturating_mul(size))
 }
 
 /// Opens the store for the first time. A full disk is waited for, as it would be later; anything
@@ -143,12 +149,16 @@ struct StoreToOpen {
     path: PathBuf,
     options: StoreOptions,
     wanted: Wanted,
+    reporter: Reporter,
 }
 
 impl StoreToOpen {
     fn open(&self) -> Result<Opened, PipelineError> {
         let opened = store::sled::open(&self.path, &self.options)?;
-        opened.events.iter().for_each(tell);
+        opened
+            .events
+            .iter()
+            .for_each(|event| tell(event, &self.reporter));
         let (core, found) = Core::open(&self.wanted.open_in(opened.store, opened.id))?;
         let Recovered {
             checkpoint,
@@ -174,20 +184,33 @@ impl StoreToOpen {
     }
 }
 
-fn tell(event: &StoreEvent) {
+fn tell(event: &StoreEvent, reporter: &Reporter) {
     match event {
         StoreEvent::SnapshotSetAside { why } => {
             tracing::warn!("the store's snapshot was set aside, nothing is lost: {why}");
         }
-        StoreEvent::Quarantined { to, why } => tracing::error!(
-            "the store was damaged ({why}); it is kept in `{}`, a fresh one is begun",
-            to.display()
-        ),
+        StoreEvent::Quarantined { to, why } => {
+            tracing::error!(
+                "the store was damaged ({why}); it is kept in `{}`, a fresh one is begun",
+                to.display()
+            );
+            let details = serde_json::json!({ "path": to.display().to_string() });
+            reporter.tell(Report {
+                reason: why.clone(),
+                details: Some(details.to_string()),
+                ..Report::new(ReportKind::StoreQuarantined, "")
+            });
+        }
         StoreEvent::RestartAdvised => {
             tracing::warn!("a thread hangs in the damaged store; restart soon to free its memory");
         }
         StoreEvent::IdentityRenewed => {
-            tracing::warn!("the store's identity was damaged; ids of outputs begin anew");
+            let why = "its files are damaged, and an unknown part of what they held is gone";
+            tracing::error!("the store has lost something: {why}; ids of outputs begin anew");
+            reporter.tell(Report {
+                reason: why.to_owned(),
+                ..Report::new(ReportKind::StoreLost, "")
+            });
         }
     }
 }

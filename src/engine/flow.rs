@@ -240,6 +240,9 @@ impl Engine {
     }
 
     fn dispatch(&mut self, stream: StreamId, rows: Rows<'_>, to: &mut dyn Outputs) {
+        if self.tapped.get(stream.0).is_some_and(|tapped| *tapped) {
+            to.pass(stream, rows);
+        }
         let mut rest = rows;
         let one_by_one = self.one_by_one.get(stream.0).copied().unwrap_or(false);
         while !rest.is_empty() {

@@ -46,7 +46,7 @@ mod window;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::event::{Batch, Place, Seq, Stamp, State, StateChanges, Timestamp};
+use crate::event::{Batch, Place, Rows, Seq, Stamp, State, StateChanges, Timestamp};
 use crate::sql::Application;
 use crate::sql::plan::{Domains, LOG, Role, StreamId};
 use node::{Node, Port, Source, Stores};
@@ -64,6 +64,10 @@ pub trait Outputs {
     /// Rows that a query has put into a stream that is watched. `ordinals` numbers the rows among
     /// those of the same stream and sequence number, in the order in which they arose.
     fn take(&mut self, stream: StreamId, query: u32, rows: &Batch, ordinals: &[u32]);
+
+    /// Rows that go through a stream that is tapped, before anything reads them. Nothing that comes
+    /// of them may depend on it.
+    fn pass(&mut self, _stream: StreamId, _rows: Rows<'_>) {}
 }
 
 /// Why a query started empty although there was some state.
@@ -108,6 +112,8 @@ pub struct Engine {
     delays_ms: Vec<Option<i64>>,
     /// Streams whose rows are outputs.
     watched: Vec<bool>,
+    /// Streams whose rows are shown as they pass; empty when none is.
+    tapped: Vec<bool>,
     domains: Domains,
     /// What follows the log's clock, and then each domain with a clock of its own.
     clocks: Vec<Clock>,
@@ -224,6 +230,7 @@ impl Engine {
             nodes,
             readers,
             watched,
+            tapped: Vec::new(),
             stores,
             plan,
         }
@@ -241,6 +248,15 @@ impl Engine {
     #[must_use]
     pub fn plan(&self) -> &Arc<Application> {
         &self.plan
+    }
+
+    /// Rows of these streams are shown as they pass, and of no others.
+    pub fn tap(&mut self, tapped: impl Fn(StreamId) -> bool) {
+        let streams = (0..self.plan.streams.len()).map(StreamId);
+        self.tapped = streams.map(tapped).collect();
+        if !self.tapped.contains(&true) {
+            self.tapped = Vec::new();
+        }
     }
 
     /// The log's clock: the latest time of arrival it has seen.

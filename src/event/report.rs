@@ -1,4 +1,5 @@
-//! What sources and sinks tell about themselves: rows of the built-in stream `_events`.
+//! What sources, sinks and the pipeline tell about themselves: rows of the built-in stream
+//! `_events`.
 
 use super::{Type, Value};
 
@@ -40,6 +41,18 @@ pub enum ReportKind {
     ConfigChanged,
     /// A new configuration was refused.
     ConfigRefused,
+    /// The log was told of another state of the clock: it was set, or is worth more or less now.
+    ClockStepped,
+    /// The store was damaged and is set aside; a fresh one was begun.
+    StoreQuarantined,
+    /// The store's files were damaged, and an unknown part of what they held is gone.
+    StoreLost,
+    /// Sources are held back, or may be soon, for the sake of the store.
+    StoreDegraded,
+    /// They are not any more.
+    StoreRecovered,
+    /// An outbox has given up outputs.
+    OutboxDropped,
 }
 
 impl ReportKind {
@@ -58,6 +71,12 @@ impl ReportKind {
             ReportKind::SinkFailed => "sink.failed",
             ReportKind::ConfigChanged => "config.changed",
             ReportKind::ConfigRefused => "config.refused",
+            ReportKind::ClockStepped => "clock.stepped",
+            ReportKind::StoreQuarantined => "store.quarantined",
+            ReportKind::StoreLost => "store.lost",
+            ReportKind::StoreDegraded => "store.degraded",
+            ReportKind::StoreRecovered => "store.recovered",
+            ReportKind::OutboxDropped => "outbox.dropped",
         }
     }
 }
@@ -78,6 +97,18 @@ pub struct Report {
 }
 
 impl Report {
+    /// That this has happened to a stream, or to the daemon when `stream` is empty.
+    #[must_use]
+    pub fn new(kind: ReportKind, stream: &str) -> Report {
+        Report {
+            kind,
+            stream: stream.to_owned(),
+            reason: String::new(),
+            duration_ms: None,
+            details: None,
+        }
+    }
+
     /// Its values, in the order of [`EVENTS_COLUMNS`].
     #[must_use]
     pub fn into_row(self) -> [Value; EVENTS_COLUMNS.len()] {

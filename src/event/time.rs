@@ -14,6 +14,13 @@ impl Timestamp {
     /// After every time.
     pub const MAX: Timestamp = Timestamp(i64::MAX);
 
+    /// As RFC 3339 has it, in UTC with milliseconds; or the number, where that has no word for it.
+    #[must_use]
+    pub fn utc(self) -> String {
+        let written = jiff::Timestamp::from_millisecond(self.0);
+        written.map_or_else(|_| self.to_string(), |time| format!("{time:.3}"))
+    }
+
     /// The point `span_ms` milliseconds later; stops at the end of time instead of wrapping.
     #[must_use]
     pub fn plus_ms(self, span_ms: i64) -> Timestamp {

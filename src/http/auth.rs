@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
-use super::client::{Allowed, Answer, Client, Request, Target};
+use super::client::{Allowed, Client, Request, Target};
 use super::options::{
     BEARER, OAUTH2_AUDIENCE, OAUTH2_CREDENTIALS, OAUTH2_ID, OAUTH2_SCOPE, OAUTH2_SECRET,
     OAUTH2_URL, PASSWORD, USERNAME,
 };
-use super::{retry_after, said};
+use super::retry_after;
 use crate::config::options::{OptionFault, OptionSpec, Options};
 use crate::event::to_base64;
 
@@ -141,8 +141,6 @@ pub struct OAuth2 {
     client: Client,
     request: Request,
     token: Option<(HeaderValue, Instant)>,
-    /// Our secret in the forms in which it goes out: some servers repeat what they do not like.
-    secrets: Vec<String>,
 }
 
 impl OAuth2 {
@@ -166,8 +164,6 @@ impl OAuth2 {
         for (name, spec) in [("scope", OAUTH2_SCOPE), ("audience", OAUTH2_AUDIENCE)] {
             form.extend(options.text(spec.name).map(|text| (name, text)));
         }
-        let basic = to_base64(format!("{}:{}", encoded(id), encoded(secret)).as_bytes());
-        let secrets = vec![secret.to_owned(), encoded(secret), basic];
         let pairs = form
             .iter()
             .map(|(name, text)| format!("{name}={}", encoded(text)));
@@ -184,7 +180,6 @@ impl OAuth2 {
                 body: Bytes::from(body),
             },
             token: None,
-            secrets,
         })
     }
 
@@ -199,15 +194,6 @@ impl OAuth2 {
         let until = asked_at + lasts.saturating_sub(EARLIER.min(lasts / 10));
         self.token = Some((token.clone(), until));
         Ok(token)
-    }
-
-    /// Whether an answer has our secret in it, in its text or where it redirects to.
-    fn tells_secret(&self, answer: &Answer) -> bool {
-        let body = String::from_utf8_lossy(&answer.body);
-        let to = answer.headers.get(LOCATION).map(HeaderValue::as_bytes);
-        let to = String::from_utf8_lossy(to.unwrap_or_default());
-        let mut secrets = self.secrets.iter().filter(|secret| !secret.is_empty());
-        secrets.any(|secret| body.contains(secret) || to.contains(secret))
     }
 
     async fn fetch(&mut self, within: Duration) -> Result<(HeaderValue, Duration), NoToken> {
@@ -225,10 +211,7 @@ impl OAuth2 {
         if !answer.status.is_success() {
             let status = answer.status.as_u16();
             return Err(NoToken {
-                why: match self.tells_secret(&answer) {
-                    true => format!("status {status}: a text with our secret, not shown here"),
-                    false => said(&answer),
-                },
+                why: self.client.said(&answer),
                 retry_after: retry_after(&answer.headers),
                 is_denied: matches!(status, 400..=499) && !matches!(status, 408 | 425 | 429),
             });
@@ -252,7 +235,7 @@ impl OAuth2 {
 }
 
 /// As forms have it (RFC 6749, appendix B), with `%20` for a blank, which is right everywhere.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         match byte {

@@ -14,6 +14,7 @@ use hyper::{Method, Response, StatusCode, Uri};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::discretion::Discretion;
 use super::io::{Io, Stream};
 use crate::config::options::{OptionFault, Options};
 use crate::tls;
@@ -170,6 +171,7 @@ pub enum NoAnswer {
 pub struct Client {
     tls: tls::Client,
     kept: Option<Kept>,
+    discretion: Discretion,
 }
 
 impl Client {
@@ -181,7 +183,14 @@ impl Client {
         Ok(Client {
             tls: tls::client(options, TLS)?,
             kept: None,
+            discretion: Discretion::new(options),
         })
+    }
+
+    /// What an answer says, for people: without what we have told the server of secrets.
+    #[must_use]
+    pub fn said(&self, answer: &Answer) -> String {
+        self.discretion.said(answer)
     }
 
     /// Sends a request and reads its answer. When this is dropped before, the connection is closed.

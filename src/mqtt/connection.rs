@@ -10,8 +10,8 @@ use tokio::time::timeout;
 
 use super::tunnel::{self, Speech, Tunnel};
 use super::{
-    Announcement, Broker, Error, Event, Filter, Outgoing, Properties, Qos, Receipt, Settings,
-    Unfinished, Version, v5, v311,
+    Announcement, Broker, Error, Event, Filter, Outgoing, Properties, Qos, Receipt, Retained,
+    Settings, Unfinished, Version, v5, v311,
 };
 use crate::tls;
 
@@ -228,9 +228,7 @@ pub(super) fn lost_or_tls(
             }),
         ) = (v311, v5)
         {
-            return Error::Lost(format!(
-                "a packet of {bytes} bytes, and mqtt.packet_bytes_max is less"
-            ));
+            return Error::TooLarge(*bytes);
         }
         cause = error.source();
     }
@@ -238,10 +236,10 @@ pub(super) fn lost_or_tls(
 }
 
 impl Handle {
-    /// Subscribes to `filters`, all with one QoS. Whether retained messages are wanted only an
-    /// MQTT 5 broker can be told; it sends them for subscriptions that it did not have before.
+    /// Subscribes to `filters`, all with one QoS. What becomes of retained messages only an MQTT 5
+    /// broker can be told.
     #[must_use]
-    pub fn subscribe(&self, filters: &[Filter], qos: Qos, retained: bool) -> bool {
+    pub fn subscribe(&self, filters: &[Filter], qos: Qos, retained: Retained) -> bool {
         let filters = filters.iter().map(Filter::as_str);
         match &self.0 {
             Client::V311(client) => {

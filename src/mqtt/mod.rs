@@ -20,7 +20,7 @@ mod v311;
 mod v5;
 
 pub use connection::{Connection, Handle, connect, farewell};
-pub use options::{CONNECTION, qos, with_connection};
+pub use options::{CONNECTION, LINK, brokers, qos, with_connection};
 pub use rounds::Rounds;
 pub use topic::{Filter, Kind, Misfit, is_filter, is_topic};
 
@@ -47,6 +47,17 @@ pub enum Qos {
     AtLeastOnce,
     /// 2: in two steps, so that a repeat is known as one.
     ExactlyOnce,
+}
+
+/// What an MQTT 5 broker does with messages that were published to be retained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retained {
+    /// It sends those it has when it did not have the subscription before.
+    Sent,
+    /// The same, and one that is published later says that it is to be retained.
+    SentAndMarked,
+    /// It sends none of those it has.
+    NotSent,
 }
 
 /// A user name and a password.
@@ -268,7 +279,8 @@ impl Message {
         }
     }
 
-    /// Whether it is the topic's retained message and not a live one.
+    /// Whether it is the topic's retained message and not a live one; where the subscription wanted
+    /// them marked, whether it was published to be retained.
     #[must_use]
     pub fn retained(&self) -> bool {
         match &self.0 {
@@ -334,6 +346,9 @@ pub enum Error {
     /// The broker does not want us.
     #[error("the broker refused the connection: {0}")]
     Refused(String),
+    /// A message is larger than [`Settings::packet_bytes_max`], and the connection is over.
+    #[error("a packet of {0} bytes, and mqtt.packet_bytes_max is less")]
+    TooLarge(usize),
     /// Nothing came for too long.
     #[error("nothing from the broker for {0:?}")]
     Silent(Duration),

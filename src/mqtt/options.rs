@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Announcement, Broker, Login, Qos, Settings, Version, is_topic};
-use crate::config::options::{Layer, OptionFault, OptionKind, OptionSpec, Options};
+use crate::config::options::{Layer, OptionFault, OptionKind, OptionSpec, Options, joined};
 use crate::tls;
 
-/// Every option of a connection.
-pub const CONNECTION: [OptionSpec; 23] = [
+/// The options of a connection that no stream uses, and that keeps no session.
+pub const LINK: [OptionSpec; 14] = [
     OptionSpec::new(
         "mqtt.broker",
         OptionKind::List,
@@ -75,6 +75,10 @@ pub const CONNECTION: [OptionSpec; 23] = [
     )
     .or("30 s")
     .between(1, 86_400_000),
+];
+
+/// What a connection can do for a stream besides.
+const SESSION: [OptionSpec; 9] = [
     OptionSpec::new(
         "mqtt.session_expiry",
         OptionKind::Duration,
@@ -121,6 +125,9 @@ pub const CONNECTION: [OptionSpec; 23] = [
     )
     .or("1"),
 ];
+
+/// Every option of a connection.
+pub const CONNECTION: [OptionSpec; 23] = joined(&[&LINK, &SESSION]);
 
 /// The options of a connection behind those of a connector's own; `ALL` is how many there are.
 #[must_use]
@@ -288,11 +295,23 @@ fn announcement(options: &Options, prefix: &str) -> Result<Option<Announcement>,
     }))
 }
 
+/// The brokers of a connection whose options are checked.
+#[must_use]
+pub fn brokers(options: &Options) -> Vec<Broker> {
+    let urls = options.list("mqtt.broker").into_iter();
+    urls.filter_map(|url| broker(url).ok()).collect()
+}
+
 fn broker(url: &str) -> Result<Broker, OptionFault> {
     let fault = |problem: String| OptionFault::new("mqtt.broker", problem);
+    // What stands before an `@` may be a password, and this is shown in the log.
+    let shown = match url.contains('@') {
+        true => "it".to_owned(),
+        false => format!("`{url}`"),
+    };
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(fault(format!(
-            "`{url}` is not a URL: write mqtt://host:port"
+            "{shown} is not a URL: write mqtt://host:port"
         )));
     };
     let tls = match scheme {
@@ -316,7 +335,7 @@ fn broker(url: &str) -> Result<Broker, OptionFault> {
         None => (authority, None),
     };
     if host.is_empty() {
-        return Err(fault(format!("`{url}` names no host")));
+        return Err(fault(format!("{shown} names no host")));
     }
     if tls {
         tls::parse_name("mqtt.broker", host)?;

@@ -14,7 +14,8 @@ use rumqttc::v5::{self, ConnectionError, EventLoop, MqttOptions, MqttState, Requ
 use super::connection::{SUBSCRIBER_INFLIGHT, lost_or_tls};
 use super::v311::network_options;
 use super::{
-    Answer, Error, Event, Message, Outgoing, Packet, Properties, Qos, Settings, Unfinished, Welcome,
+    Answer, Error, Event, Message, Outgoing, Packet, Properties, Qos, Retained, Settings,
+    Unfinished, Welcome,
 };
 
 pub(super) fn options(settings: &Settings, host: &str, port: u16) -> MqttOptions {
@@ -109,14 +110,13 @@ pub(super) fn properties(said: Properties) -> PublishProperties {
     }
 }
 
-/// Retained messages come only for subscriptions that the broker did not have before, if at all.
-pub(super) fn filter(text: &str, care: Qos, retained: bool) -> Filter {
+pub(super) fn filter(text: &str, care: Qos, retained: Retained) -> Filter {
     let mut filter = Filter::new(text, qos(care));
-    filter.retain_forward_rule = if retained {
-        RetainForwardRule::OnNewSubscribe
-    } else {
-        RetainForwardRule::Never
+    filter.retain_forward_rule = match retained {
+        Retained::Sent | Retained::SentAndMarked => RetainForwardRule::OnNewSubscribe,
+        Retained::NotSent => RetainForwardRule::Never,
     };
+    filter.preserve_retain = retained == Retained::SentAndMarked;
     filter
 }
 

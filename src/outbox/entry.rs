@@ -15,9 +15,10 @@
 //!         letters: b BOOLEAN, i INT, l BIGINT, f FLOAT, d DOUBLE, s STRING, t TIMESTAMP, y BYTES,
 //!         j JSON
 //! state   key    'S'  name length: u16 BE  name
-//!         value  sealed; kind 3, no payload
+//!         value  sealed; kind 3
 //!         head   cursor 16, last key appended 16, then u64 LE each: confirmed, dropped, expired,
 //!                refused, damaged
+//!         payload  none, or purged u64 LE: a version that does not know of it reads the rest
 //!         kind 2, read still: cursor 16, last key appended 16, dropped u64 LE, damaged u64 LE
 //! an output's key: seq u64, ordinal u32, query u32; little-endian inside of a head
 //! ```
@@ -293,6 +294,7 @@ impl State {
                 expired: next()?,
                 refused: next()?,
                 damaged: next()?,
+                purged: purged(sealed)?,
             }
         };
         Ok(State {
@@ -312,12 +314,25 @@ impl State {
             expired,
             refused,
             damaged,
+            purged,
         } = self.counts;
         for count in [confirmed, dropped, expired, refused, damaged] {
             head.extend_from_slice(&count.to_le_bytes());
         }
-        Ok(sealer.seal(KIND_STATE, &head, &[])?)
+        let purged = purged.to_le_bytes();
+        let payload: &[u8] = if self.counts.purged > 0 { &purged } else { &[] };
+        Ok(sealer.seal(KIND_STATE, &head, payload)?)
     }
+}
+
+/// What stands behind the head of a state.
+fn purged(sealed: Sealed<'_>) -> Result<u64, Damage> {
+    if sealed.payload_bytes() == 0 {
+        return Ok(0);
+    }
+    let payload = Unsealer::default().payload(sealed)?;
+    let (count, _) = payload.split_first_chunk::<8>().ok_or(Damage::Short)?;
+    Ok(u64::from_le_bytes(*count))
 }
 
 /// What the keys of a sink's groups begin with, and the key of its state.

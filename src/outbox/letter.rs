@@ -17,6 +17,8 @@ pub enum Reason {
         /// How often it was asked.
         attempts: u32,
     },
+    /// An operator wanted it.
+    Purged,
 }
 
 impl Reason {
@@ -27,6 +29,7 @@ impl Reason {
             Reason::Full => "outbox_full",
             Reason::Expired => "outbox_expired",
             Reason::Refused { .. } => "refused",
+            Reason::Purged => "purged",
         }
     }
 }
@@ -41,6 +44,7 @@ pub fn dead_letter(name: &str, entry: &Entry, reason: &Reason, now: Timestamp) -
     let (why, attempts) = match reason {
         Reason::Full => ("its outbox was full", None),
         Reason::Expired => ("it had waited too long", None),
+        Reason::Purged => ("an operator has purged the outbox", None),
         Reason::Refused { why, attempts } => (why.as_str(), Some(*attempts)),
     };
     let message = format!("output {} was given up: {why}", entry.key);

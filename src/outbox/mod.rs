@@ -149,6 +149,8 @@ pub struct Counts {
     pub expired: u64,
     /// Outputs that the far side will never take.
     pub refused: u64,
+    /// Outputs that an operator has given up.
+    pub purged: u64,
     /// Stored groups that were found damaged. How many outputs they held cannot be told.
     pub damaged: u64,
 }
@@ -188,6 +190,17 @@ pub struct Expired {
     /// and what was dropped.
     pub given_up_for_limit: Vec<Entry>,
     /// Whether there is more to give up now.
+    pub more: bool,
+}
+
+/// What was given up because an operator wanted it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Purged {
+    /// How many outputs.
+    pub purged: u64,
+    /// These, in their order, for a sink with dead letters.
+    pub given_up: Vec<Entry>,
+    /// Whether there is more to give up.
     pub more: bool,
 }
 
@@ -449,6 +462,35 @@ impl Outbox {
         Ok(done)
     }
 
+    /// Gives up some of what waits up to `through` because an operator wants it. Puts the removal
+    /// into `batch`. Call it again while there is more.
+    pub fn purge(
+        &mut self,
+        sink: usize,
+        through: OutputKey,
+        batch: &mut WriteBatch,
+    ) -> Result<Purged, OutboxError> {
+        let target = self
+            .sinks
+            .get_mut(sink)
+            .ok_or(OutboxError::NoSink { sink })?;
+        let before = target.state.counts;
+        let bounds = Bounds {
+            keep: target.limits.dead_letters,
+            groups: EXPIRE_GROUPS_MAX,
+            bytes: EXPIRE_BYTES_MAX,
+        };
+        let wanted = |_: &Sink, group: &Group<'_>| group.last <= through;
+        let left = target.leave(&*self.store, &mut self.unsealer, batch, bounds, wanted)?;
+        target.state.counts.purged += left.outputs;
+        self.put_state_if_changed(sink, before, batch)?;
+        Ok(Purged {
+            purged: left.outputs,
+            given_up: left.entries,
+            more: left.more,
+        })
+    }
+
     /// The outputs after `after` and after the cursor, in order: at most `rows_max`, and no more
     /// once their rows take `bytes_max`, but at least one when there is any. What is too old is
     /// among them until [`Outbox::expire`] has taken it out: one that were left out here would
@@ -577,6 +619,7 @@ impl Outbox {
             Reason::Full => counts.dropped += left.outputs,
             Reason::Expired => counts.expired += left.outputs,
             Reason::Refused { .. } => counts.refused += left.outputs,
+            Reason::Purged => counts.purged += left.outputs,
         }
         self.put_state_if_changed(sink, before, batch)?;
         Ok(left.entries)

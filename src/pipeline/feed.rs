@@ -9,7 +9,8 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 
 use super::letters::GivenUp;
-use crate::event::{OutputKey, Seq, Value};
+use super::losses::Losses;
+use crate::event::{OutputKey, Report, Seq, Value};
 use crate::held::Holdings;
 use crate::observe::OutboxMetrics;
 use crate::outbox::{Counts, Depth, Entry, Outbox, OutboxError, Reason, Waiting};
@@ -53,10 +54,13 @@ pub struct Feed {
     /// Whether the sink's channel was full when it was last tried.
     full: bool,
     id_prefix: String,
+    /// Whether the sink is given nothing for now.
+    paused: bool,
     /// Tells the sink what does not wait any more.
     settled: watch::Sender<OutputKey>,
     metrics: Arc<OutboxMetrics>,
     given_up_line: Sparse,
+    losses: Losses,
 }
 
 impl Feed {
@@ -81,10 +85,12 @@ impl Feed {
             refused_bytes: 0,
             behind: true,
             full: false,
+            paused: false,
             id_prefix: format!("{store_id:016x}"),
             settled: watch::Sender::new(OutputKey::default()),
             metrics: Arc::default(),
             given_up_line: Sparse::new(LINE_SPAN),
+            losses: Losses::new(outbox.counts(sink).unwrap_or_default()),
         }
     }
 
@@ -134,20 +140,28 @@ impl Feed {
             dropped,
             expired,
             refused,
+            purged,
             damaged,
         } = outbox.counts(self.sink).unwrap_or_default();
-        let Depth { entries, bytes, .. } = outbox.depth(self.sink).unwrap_or_default();
+        let Depth {
+            entries,
+            bytes,
+            oldest,
+        } = outbox.depth(self.sink).unwrap_or_default();
         for (gauge, value) in [
             (&self.metrics.confirmed, confirmed),
             (&self.metrics.dropped, dropped),
             (&self.metrics.expired, expired),
             (&self.metrics.refused, refused),
+            (&self.metrics.purged, purged),
             (&self.metrics.damaged, damaged),
             (&self.metrics.waiting, entries),
             (&self.metrics.waiting_bytes, bytes),
         ] {
             gauge.store(value, Ordering::Relaxed);
         }
+        let oldest_ms = oldest.unwrap_or_default().0;
+        self.metrics.oldest_ms.store(oldest_ms, Ordering::Relaxed);
         let last = outbox.last_key(self.sink).unwrap_or_default();
         let settled = match entries {
             // New ones may have been given up at once, behind all that was ever stored.
@@ -199,7 +213,8 @@ impl Feed {
         let why = match &given_up.reason {
             Reason::Full => "it was full",
             Reason::Expired => "they had waited too long",
-            Reason::Refused { .. } => return,
+            // The sink says the one, and who wants the other is told.
+            Reason::Refused { .. } | Reason::Purged => return,
         };
         if self.given_up_line.occurred(Instant::now()).is_some() {
             let Counts {
@@ -214,12 +229,33 @@ impl Feed {
         }
     }
 
+    /// What is to be reported of what was given up; `reports` counts such reports.
+    pub(super) fn losses(
+        &mut self,
+        name: &str,
+        outbox: &Outbox,
+        now: Instant,
+        reports: &mut u64,
+    ) -> Vec<Report> {
+        let counts = outbox.counts(self.sink).unwrap_or_default();
+        self.losses.news(name, counts, now, reports)
+    }
+
+    /// When there is something to report of that.
+    pub(super) fn loss_at(&self, outbox: &Outbox, now: Instant, reports: u64) -> Option<Instant> {
+        let counts = outbox.counts(self.sink).unwrap_or_default();
+        self.losses.next(counts, now, reports)
+    }
+
     /// Gives the sink what is durable and what it has room for.
     ///
     /// # Errors
     /// When the outbox cannot be read.
     pub fn pump(&mut self, outbox: &mut Outbox, durable: Seq) -> Result<(), OutboxError> {
         self.full = false;
+        if self.paused {
+            return Ok(());
+        }
         loop {
             while self
                 .fresh
@@ -258,6 +294,13 @@ impl Feed {
                 }
             }
         }
+    }
+
+    /// Gives nothing from now on, or goes on where it stopped. What the sink has been given it
+    /// delivers.
+    pub(super) fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        self.metrics.paused.store(paused, Ordering::Relaxed);
     }
 
     /// Whether there is something to give as soon as the channel has room.

@@ -12,7 +12,7 @@
 //!   refused and what was given up, see [`super::words`].
 //! * Feeds go on behind what their sinks were given.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -26,6 +26,7 @@ use super::feed::Feed;
 use super::flight::{Ack, Again, Flight, marks_only};
 use super::pulse::Pulse;
 use super::run::{Change, Command, Happened};
+use super::tap::Taps;
 use super::turn::{Core, PipelineError};
 use super::words::Words;
 use crate::clock::LogClock;
@@ -166,10 +167,16 @@ pub(super) struct Lasting {
     pub(super) identity: u64,
     /// What could not be computed.
     pub(super) faults: Computed,
+    /// Reports of outputs that were given up.
+    pub(super) loss_reports: u64,
     /// A change that has not happened yet.
     pub(super) change: Option<Box<Change>>,
     /// A change that has happened, and whom to tell when that is durable.
     pub(super) happened: Option<Happened>,
+    /// Sinks that are given nothing for now, by name.
+    pub(super) paused: BTreeSet<String>,
+    /// Who looks at rows.
+    pub(super) taps: Taps,
     /// How the store is opened from now on, if that has changed.
     pub(super) disk: Option<Disk>,
 }
@@ -179,9 +186,12 @@ impl Lasting {
         Lasting {
             identity,
             faults: Computed::default(),
+            loss_reports: 0,
             change: None,
             happened: None,
             disk: None,
+            paused: BTreeSet::new(),
+            taps: Taps::default(),
             clock: LogClock::new(core.last_time(), limits.jump_ms_max),
             flight: Flight::default(),
             again: VecDeque::new(),

@@ -9,9 +9,9 @@
 //! Leaves to others: that [`Core::expire`] is called in time, and what is to be done when a store
 //! that was opened anew has lost what was given up, see [`super::words`].
 
-use super::turn::{Core, Gather, PipelineError, TurnDone, pieces};
+use super::turn::{Core, PipelineError, TurnDone, pieces};
 use crate::event::{Batch, OutputKey, Rejected, Stamp, Timestamp};
-use crate::outbox::{Entry, Expired, Reason, Waiting, dead_letter};
+use crate::outbox::{Entry, Expired, Purged, Reason, Waiting, dead_letter};
 use crate::sink::{Confirmed, Refused};
 use crate::sql::plan::{DEAD_LETTER_COLUMNS, StreamId};
 use crate::store::WriteBatch;
@@ -115,6 +115,30 @@ impl Core {
         }
         self.work_letters(now, lost, &mut done)?;
         Ok(done)
+    }
+
+    /// Gives up some of what waits for a sink up to `through`, because an operator wants it. There
+    /// may be more. `now` is not before [`Core::last_time`]; nothing has happened on disk until the
+    /// result is written.
+    ///
+    /// # Errors
+    /// When the outbox or the log fails.
+    pub(super) fn purge(
+        &mut self,
+        sink: usize,
+        through: OutputKey,
+        now: Timestamp,
+    ) -> Result<(TurnDone, Purged), PipelineError> {
+        let mut done = self.nothing();
+        let after = self.outbox.settled(sink).unwrap_or_default();
+        let mut purged = self.outbox.purge(sink, through, &mut done.outbox)?;
+        let given_up = std::mem::take(&mut purged.given_up);
+        if purged.purged > 0 {
+            let between = (after, self.outbox.settled(sink).unwrap_or_default());
+            let lost = self.gave_up(sink, given_up, Reason::Purged, between, &mut done);
+            self.work_letters(now, vec![lost], &mut done)?;
+        }
+        Ok((done, purged))
     }
 
     /// Takes over what has become of outputs, in the order in which it was said. A refusal of what
@@ -241,7 +265,7 @@ impl Core {
         done: &mut TurnDone,
     ) -> Result<(), PipelineError> {
         while !lost.is_empty() && done.failed.is_none() {
-            let mut gather = Gather::new(&self.sinks, self.engine.plan());
+            let mut gather = self.gather();
             for lost in lost {
                 let stream = self.letters_of(lost.sink);
                 let logged = self.log_letters(now, lost, &mut done.outbox)?;

@@ -9,22 +9,26 @@
 
 mod change;
 mod disk;
+mod errand;
 mod faults;
 mod feed;
 mod flight;
 mod lasting;
 mod letters;
+mod losses;
 mod own;
 mod pulse;
 mod recover;
 mod restore;
 mod run;
 mod save;
+mod tap;
 mod turn;
 mod words;
 
 pub use change::Wanted;
 pub use disk::{Disk, Opened, RoomLimits};
+pub use errand::{Answer, Answered, Errand, Undone, answer};
 pub use feed::Feed;
 pub use lasting::{Durability, Handles, Limits, SourceHandle};
 pub use letters::{GivenUp, Word};
@@ -33,4 +37,5 @@ pub use recover::{Open, Recovered, StatePolicy, application_of, compiled};
 pub use restore::{Forgotten, RestoreError, Target, WentBack};
 pub use run::{Change, Changed, Command, NewSink, Outcome, SinkToBe, SourceToBe, Unchanged, run};
 pub use save::Ahead;
+pub use tap::{TAP_BYTES_MAX, TAPS_MAX, Tap, Tapped, Tapping, tap};
 pub use turn::{Core, Input, PipelineError, SinkStream, TurnDone};

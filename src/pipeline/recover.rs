@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::own::Own;
+use super::tap::Taps;
 use super::turn::{Core, Gather, PipelineError, SinkStream};
 use crate::checkpoint::{Checkpoints, Progress, Restored};
 use crate::engine::{Empty, Engine, Outputs, Saving};
@@ -139,6 +140,7 @@ impl Core {
             unsaved: Vec::new(),
             jobs: VecDeque::new(),
             clock: None,
+            taps: Taps::default(),
         };
         let behind = core.saved.plus(1);
         core.replay(open, wanted, behind, found)?;

@@ -6,6 +6,7 @@
 //! goes on with what [`super::lasting`] has kept. A [`Pipeline`] lives as long as its store.
 
 mod changing;
+mod errands;
 mod outputs;
 mod saving;
 
@@ -31,6 +32,7 @@ use crate::pace::Backoff;
 use crate::sink::Confirmed;
 use crate::source::Arrival;
 use crate::store::{Compaction, StoreError, WriteBatch};
+use errands::Errands;
 use saving::Saving;
 
 /// Longest wait when nothing is due.
@@ -128,6 +130,7 @@ fn with_store(core: Core, lasting: &mut Lasting, disk: &Disk) -> Result<Outcome,
         room: Room::new(lasting.limits.room),
         told: None,
         saving: Saving::idle(),
+        errands: Errands::default(),
         saver,
         syncer,
         core,
@@ -186,6 +189,8 @@ struct Pipeline<'a> {
     /// Whether a checkpoint waits to be synced.
     unsynced_checkpoint: bool,
     room: Room,
+    /// What it was asked for and has begun.
+    errands: Errands,
     /// What is said to be wrong.
     told: Option<Trouble>,
 }
@@ -212,6 +217,7 @@ impl Pipeline<'_> {
                 return self.finish();
             }
         }
+        self.tap_again();
         self.answer();
         self.change()?;
         self.pump()?;
@@ -232,6 +238,7 @@ impl Pipeline<'_> {
                     result?;
                     self.syncing = None;
                     self.lasting.words.synced();
+                    self.errands.synced();
                     self.lasting.release(seq);
                 }
                 Event::Saved(done) => self.reported(done)?,
@@ -311,6 +318,7 @@ impl Pipeline<'_> {
         if self.trimming || self.compacting {
             return Duration::ZERO;
         }
+        let now = Instant::now();
         let draining = self.lasting.draining;
         let drained = *self.lasting.handles.drained.borrow();
         let unsaved = self.core.has_unsaved() && draining.is_none() && self.saving.is_idle();
@@ -321,13 +329,13 @@ impl Pipeline<'_> {
             self.slow_at().filter(|_| self.told.is_none()),
             self.room.next_look().filter(|_| draining.is_none()),
             draining.filter(|_| !drained),
+            self.loss_at(now),
         ];
-        let now = Instant::now();
         let times = times.into_iter().flatten();
         let mut timeout = times.map(|at| at.saturating_duration_since(now)).min();
         let mut within = |span: Duration| timeout = Some(timeout.map_or(span, |t| t.min(span)));
-        if let Some(span) = self.saving.wait() {
-            within(span);
+        for span in [self.saving.wait(), self.errands.wait()] {
+            span.into_iter().for_each(&mut within);
         }
         // A stop does not wake this thread, but changes what it waits for.
         if !self.lasting.flight.is_empty() || self.is_blocked() {
@@ -447,7 +455,7 @@ impl Pipeline<'_> {
 
     /// The time of the next turn, which also logs what is new of the clock.
     fn now(&mut self) -> Timestamp {
-        if let Some(state) = self.lasting.clock.news() {
+        if let Some(news) = self.lasting.clock.news() {
             if let Some(ahead_ms) = self.lasting.clock.held_off_ms() {
                 tracing::warn!(
                     "the clock is {} hours ahead and nothing says that it is right; \
@@ -455,10 +463,18 @@ impl Pipeline<'_> {
                     ahead_ms / 3_600_000
                 );
             }
-            add(&self.lasting.handles.metrics.clock_records, 1);
-            self.core.note_clock(state);
+            let metrics = &self.lasting.handles.metrics;
+            add(&metrics.clock_records, 1);
+            if let Some(report) = news.report() {
+                metrics.reporter.tell(report);
+            }
+            self.core.note_clock(news.state);
         }
-        self.log_now()
+        let now = self.log_now();
+        let log_ms = u64::try_from(now.0).unwrap_or(0);
+        let metrics = &self.lasting.handles.metrics;
+        metrics.log_ms.store(log_ms, Ordering::Relaxed);
+        now
     }
 
     fn log_now(&mut self) -> Timestamp {
@@ -505,6 +521,7 @@ impl Pipeline<'_> {
         if self.checkpoint_is_due(now) {
             self.checkpoint();
         }
+        self.errands()?;
         self.save_on()?;
         if self.confirm_at().is_some_and(|at| at <= now) {
             self.write_confirmed()?;
@@ -526,6 +543,7 @@ impl Pipeline<'_> {
             self.unsynced_since = None;
             self.unsynced_checkpoint = false;
             self.lasting.words.sync_begins();
+            self.errands.sync_begins();
             self.syncing = self.syncer.request(self.written).then_some(now);
             add(&self.lasting.handles.metrics.syncs, 1);
         }
@@ -539,6 +557,7 @@ impl Pipeline<'_> {
         for feed in &self.lasting.handles.feeds {
             feed.count(self.core.outbox(), &[]);
         }
+        self.report_losses(now);
         Ok(())
     }
 
@@ -616,6 +635,7 @@ impl Pipeline<'_> {
     fn sync_at(&self) -> Option<Instant> {
         let since = self.unsynced_since?;
         match self.lasting.limits.durability {
+            _ if self.errands.want_sync() => Some(since),
             Durability::Always => Some(since),
             Durability::Interval(_) if self.lasting.is_stopping() => Some(since),
             Durability::Interval(interval) => Some(since + interval),
@@ -658,8 +678,10 @@ impl Pipeline<'_> {
             }
         }
         self.lasting.words.sync_begins();
+        self.errands.sync_begins();
         self.core.store().sync()?;
         self.lasting.words.synced();
+        self.errands.synced();
         self.unsynced_since = None;
         self.lasting.release(self.core.last());
         Ok(())

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::letters::GivenUp;
 use super::own::{MARKS_MAX, Own};
+use super::tap::Taps;
 use crate::checkpoint::{CheckpointError, Checkpoints, Job};
 use crate::engine::{Engine, EngineCounts, Faults, Outputs, StateError};
 use crate::event::{
-    Batch, ClockState, DeliveryMark, OutputKey, Rejected, Seq, StateChanges, Timestamp, Value,
+    Batch, ClockState, DeliveryMark, OutputKey, Rejected, Rows, Seq, StateChanges, Timestamp, Value,
 };
 use crate::outbox::{Entry, Outbox, OutboxError, Waiting};
 use crate::sql::Application;
@@ -131,6 +132,8 @@ pub struct Core {
     pub(super) jobs: VecDeque<Job>,
     /// The state of the clock that the next turn logs before anything else.
     pub(super) clock: Option<ClockState>,
+    /// Who looks at rows.
+    pub(super) taps: Taps,
 }
 
 impl std::fmt::Debug for Core {
@@ -158,6 +161,25 @@ impl Core {
     #[must_use]
     pub fn last_time(&self) -> Timestamp {
         self.wal.last_time()
+    }
+
+    /// The application that runs.
+    pub(super) fn plan(&self) -> &Arc<Application> {
+        self.engine.plan()
+    }
+
+    /// Shows these their rows from now on, and nobody else.
+    pub(super) fn tap(&mut self, taps: &Taps) {
+        self.taps = taps.clone();
+        self.engine.tap(|stream| taps.has(stream));
+    }
+
+    /// Collects outputs.
+    pub(super) fn gather(&self) -> Gather {
+        Gather {
+            taps: self.taps.clone(),
+            ..Gather::new(&self.sinks, self.engine.plan())
+        }
     }
 
     /// The outboxes.
@@ -216,7 +238,7 @@ impl Core {
     /// records that it must not lose.
     pub fn turn(&mut self, time: Timestamp, inputs: Vec<Input>) -> Result<TurnDone, PipelineError> {
         let mut done = TurnDone::default();
-        let mut gather = Gather::new(&self.sinks, self.engine.plan());
+        let mut gather = self.gather();
         let clock = self.clock.take();
         if inputs.is_empty() || clock.is_some() {
             let trusted = clock.as_ref().map(|state| state.trusted);
@@ -413,6 +435,7 @@ pub(super) struct Gather {
     sinks: Arc<[SinkStream]>,
     plan: Arc<Application>,
     pub(super) by_sink: Vec<Vec<Entry>>,
+    taps: Taps,
 }
 
 impl Gather {
@@ -421,11 +444,16 @@ impl Gather {
             sinks: Arc::clone(sinks),
             plan: Arc::clone(plan),
             by_sink: vec![Vec::new(); sinks.len()],
+            taps: Taps::default(),
         }
     }
 }
 
 impl Outputs for Gather {
+    fn pass(&mut self, stream: StreamId, rows: Rows<'_>) {
+        self.taps.show(stream, &self.plan, rows);
+    }
+
     fn take(&mut self, stream: StreamId, query: u32, rows: &Batch, ordinals: &[u32]) {
         let Some(definition) = self.plan.stream(stream) else {
             return;

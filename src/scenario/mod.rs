@@ -6,6 +6,7 @@
 
 pub mod case;
 mod compare;
+mod replay;
 mod ways;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::Diagnostic;
 use crate::sql::{self, SqlText};
 use case::{Case, CaseError, Check};
+pub use replay::{Audience, Replay, Shown, watched};
 
 /// How one case went.
 #[derive(Debug)]

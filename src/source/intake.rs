@@ -20,6 +20,9 @@ use crate::event::{DeliveryMark, Rejected, Report, ReportKind, Schema, Value};
 use crate::pace::{Sparse, sleep_until_some};
 use crate::report::Reporter;
 
+/// Whether a source must be open at the end of a probation.
+pub const REQUIRED: &str = "required";
+
 /// What can be set for every source.
 pub const INTAKE_OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
@@ -50,6 +53,13 @@ pub const INTAKE_OPTIONS: &[OptionSpec] = &[
         OptionKind::Duration,
         "After so long without a message the source is said to be silent: a warning, and a row \
          `source.silent` of `_events`. Unset: never",
+    ),
+    OptionSpec::new(
+        REQUIRED,
+        OptionKind::Flag,
+        "Whether the source must be open for a document to be kept at the end of its probation. \
+         `false`: it never matters. Unset: it must be when it was open before and the document \
+         has restarted it",
     ),
 ];
 

@@ -22,7 +22,7 @@ pub mod tcp;
 pub mod timer;
 pub mod udp;
 
-pub use intake::{Failed, INTAKE_OPTIONS, Intake, Plan};
+pub use intake::{Failed, INTAKE_OPTIONS, Intake, Plan, REQUIRED};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -15,15 +15,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::redelivery::{Redelivery, Verdict, digest};
+use super::redelivery::{Redelivery, SESSION_BEGINS, Verdict, digest};
 use super::{Context, Dropped, Failed, Intake, Plan, Released};
 use crate::config::Definition;
 use crate::config::options::{OptionFault, OptionKind, OptionSpec};
 use crate::decode::{Reason, Reject};
 use crate::event::{DeliveryMark, Type, Value};
 use crate::mqtt::{
-    self, Connection, Event, Filter, Handle, Kind, Message, Misfit, Qos, Receipt, Rounds, Settings,
-    Welcome,
+    self, Connection, Event, Filter, Handle, Kind, Message, Misfit, Qos, Receipt, Retained, Rounds,
+    Settings, Welcome,
 };
 use crate::pace::{Backoff, sleep_until_some};
 
@@ -461,6 +461,9 @@ impl Task {
         let is_same = self.last_broker.is_none_or(|last| last == broker);
         self.last_broker = Some(broker);
         let goes_on = welcome.session_present && is_same;
+        if !goes_on && self.redelivery.remembers() {
+            self.intake.pass(Some(SESSION_BEGINS));
+        }
         self.redelivery.connected(goes_on);
         if !goes_on {
             self.recorded.clear();
@@ -495,7 +498,11 @@ impl Task {
             ignore_retained,
             ..
         } = self.subscription.as_ref();
-        if !handle.subscribe(filters, *qos, !ignore_retained) {
+        let retained = match ignore_retained {
+            true => Retained::NotSent,
+            false => Retained::Sent,
+        };
+        if !handle.subscribe(filters, *qos, retained) {
             self.subscribe_at = Some(Instant::now() + self.subscribe_pace.wait());
         }
     }

@@ -27,6 +27,14 @@ use crate::event::DeliveryMark;
 /// How many marks are remembered; more than any broker keeps in flight by default.
 pub const TAIL_MARKS_MAX: usize = 4_096;
 
+/// Stands in the log before what a session of the broker's has brought, where another session's
+/// marks lie before it: packet id 0, which no message has. Without it a later process would take
+/// ids that started over for ids that are used again soon.
+pub const SESSION_BEGINS: DeliveryMark = DeliveryMark {
+    packet: 0,
+    digest: 0,
+};
+
 /// A run of so many is no coincidence, even when the broker then falls silent.
 const BELIEVED_HELD_MIN: u64 = 8;
 
@@ -83,9 +91,18 @@ impl Redelivery {
             state: State::Off,
         };
         for mark in tail {
-            redelivery.received(mark, 0);
+            match mark {
+                SESSION_BEGINS => redelivery.forget(),
+                mark => redelivery.received(mark, 0),
+            }
         }
         redelivery
+    }
+
+    /// Whether it remembers something of a session.
+    #[must_use]
+    pub fn remembers(&self) -> bool {
+        !self.tail.is_empty()
     }
 
     /// A connection begins. Messages held on the last one are forgotten: they come again.
@@ -96,11 +113,15 @@ impl Redelivery {
             State::Off
         };
         if !session_present {
-            // Nothing that was sent in the lost session comes again, and its ids start over.
-            self.first += u64::try_from(self.tail.len()).unwrap_or(u64::MAX);
-            self.tail.clear();
-            self.last_by_packet.clear();
+            self.forget();
         }
+    }
+
+    /// Nothing that was sent in a lost session comes again, and its ids start over.
+    fn forget(&mut self) {
+        self.first = self.end();
+        self.tail.clear();
+        self.last_by_packet.clear();
     }
 
     /// Judges a message with a packet id.

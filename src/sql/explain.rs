@@ -19,6 +19,7 @@ use std::fmt::Write as _;
 pub(super) use aggregation::aggregation_text;
 use analytic::{show_analytics, wide_row};
 pub use dot::dot;
+pub use memory::kept;
 pub use warnings::warnings;
 
 use super::functions::{Function, Reads};
@@ -95,6 +96,13 @@ pub fn explain(application: &Application) -> String {
     out
 }
 
+/// The same of one query; none when there is none with this number.
+#[must_use]
+pub fn explain_query(application: &Application, number: usize) -> Option<String> {
+    application.queries.get(number)?;
+    Some(show_query(number, &application.shared_feeds(), application))
+}
+
 /// A query's tree, and what else there is to know of it.
 fn show_query(number: usize, shared: &[Option<usize>], application: &Application) -> String {
     let Some(query) = application.queries.get(number) else {
@@ -110,7 +118,7 @@ fn show_query(number: usize, shared: &[Option<usize>], application: &Application
     out.push_str(&tree(query, application));
     let first = shared.get(number).copied().flatten();
     let shares = first.map(|first| show_sharing(first, number, shared, query));
-    let keeps = memory::kept(query, application).into_iter();
+    let keeps = kept(query, application).into_iter();
     let keeps = keeps.map(|kept| format!("keeps {kept}"));
     let lookups = lookup::lookups(query, application);
     let names = pattern::names(query, application).into_iter();

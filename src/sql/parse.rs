@@ -48,7 +48,7 @@ pub(crate) fn parse(path: &str, text: &str) -> (Vec<Statement>, Vec<Diagnostic>)
     };
     if text.len() > SQL_TEXT_BYTES_MAX {
         let message = format!("the text is longer than {SQL_TEXT_BYTES_MAX} bytes");
-        let hint = "split it into several files";
+        let hint = "split it: application.sql takes a list of files, or of texts";
         return (
             Vec::new(),
             vec![Diagnostic::error(path, start, message).with_hint(hint)],
@@ -289,8 +289,19 @@ fn begins_with(tokens: &[TokenWithSpan], word: &str) -> bool {
 /// begin with what stands before the group, and behind it counts the longest of them.
 fn too_long_a_chain(tokens: &[TokenWithSpan]) -> Option<&TokenWithSpan> {
     let mut chain = 0;
+    let mut path = 0;
+    let mut queries = 0;
     let mut groups: Vec<(usize, usize)> = Vec::new();
     tokens.iter().find(|token| {
+        // A query has the one before it inside, whatever stands between.
+        queries += usize::from(joins_queries(&token.token));
+        // A path is no deeper for being long, and takes longer the longer it is.
+        match token.token {
+            Token::Period | Token::LBracket => path += 1,
+            Token::Word(_) | Token::Whitespace(_) | Token::RBracket => {}
+            Token::Number(..) | Token::SingleQuotedString(_) => {}
+            _ => path = 0,
+        }
         match depth_of(&token.token) {
             Deeper::No => {}
             Deeper::Operator => chain += 1,
@@ -308,8 +319,45 @@ fn too_long_a_chain(tokens: &[TokenWithSpan]) -> Option<&TokenWithSpan> {
                     .map_or(chain, |(_, longest)| longest.max(chain))
             }
         }
-        chain > CHAIN_MAX
+        chain.max(path).max(queries) > CHAIN_MAX
     })
+}
+
+/// Words behind which an expression or a FROM has the one before them inside.
+const WORDS_THAT_JOIN: [Keyword; 21] = [
+    Keyword::AND,
+    Keyword::OR,
+    Keyword::XOR,
+    Keyword::NOT,
+    Keyword::BETWEEN,
+    Keyword::IS,
+    Keyword::IN,
+    Keyword::LIKE,
+    Keyword::ILIKE,
+    Keyword::RLIKE,
+    Keyword::REGEXP,
+    Keyword::SIMILAR,
+    Keyword::MATCH,
+    Keyword::MEMBER,
+    Keyword::OVERLAPS,
+    Keyword::OPERATOR,
+    Keyword::DIV,
+    Keyword::COLLATE,
+    Keyword::AT,
+    Keyword::NOTNULL,
+    Keyword::JOIN,
+];
+
+/// Words behind which a query has the one before them inside.
+const WORDS_THAT_JOIN_QUERIES: [Keyword; 4] = [
+    Keyword::UNION,
+    Keyword::EXCEPT,
+    Keyword::INTERSECT,
+    Keyword::MINUS,
+];
+
+fn joins_queries(token: &Token) -> bool {
+    matches!(token, Token::Word(word) if WORDS_THAT_JOIN_QUERIES.contains(&word.keyword))
 }
 
 /// What a token does to the depth of the tree.
@@ -330,9 +378,7 @@ fn depth_of(token: &Token) -> Deeper {
         Token::RParen | Token::RBracket | Token::RBrace => Deeper::Closes,
         Token::Comma => Deeper::Next,
         Token::Word(word) => match word.keyword {
-            Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::BETWEEN | Keyword::IS => {
-                Deeper::Operator
-            }
+            keyword if WORDS_THAT_JOIN.contains(&keyword) => Deeper::Operator,
             Keyword::CASE => Deeper::Opens,
             Keyword::END => Deeper::Closes,
             Keyword::WHEN | Keyword::THEN | Keyword::ELSE | Keyword::WHERE => Deeper::Next,

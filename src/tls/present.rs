@@ -468,6 +468,8 @@ pub fn explain(error: &std::io::Error, prefix: &str) -> Option<String> {
         Error::AlertReceived(
             Alert::CertificateRequired
             | Alert::BadCertificate
+            // Of an authority that has the name of theirs, and another key.
+            | Alert::DecryptError
             | Alert::UnknownCA
             | Alert::CertificateUnknown
             | Alert::CertificateExpired

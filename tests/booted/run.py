@@ -2,9 +2,10 @@
 """Proves the package on Debian that is really booted, with power that is really cut.
 
 For each architecture: a machine without a network takes the package, and the service works there
-(installed.py); what it costs (figures.py); reloads, hangs, stops and upgrades (upkeep.py); then
-numbers flow through it while the power is cut, again and again, and every one that was
-acknowledged must come out (power.py, counting.py); at the end a purge leaves nothing.
+(installed.py); what it costs (figures.py); reloads, hangs, stops and upgrades (upkeep.py); other
+configurations come from afar (afar.py); then numbers flow through it while the power is cut, again
+and again, and every one that was acknowledged must come out (power.py, counting.py); at the end a
+purge leaves nothing.
 
     run.py FOLDER --package ARCHITECTURE=FILE… [--release bookworm] [--rounds N] [--seed N]
 
@@ -19,6 +20,7 @@ import signal
 import sys
 import time
 
+import afar
 import figures
 import image
 import installed
@@ -93,7 +95,7 @@ class Trial:
             box.start()
             cuts = Cuts(gate, rounds, seed)
             for title, proof in [*installed.PROOFS, *figures.PROOFS, *upkeep.PROOFS,
-                                 *cuts.proofs(), *upkeep.END]:
+                                 *afar.PROOFS, *cuts.proofs(), *upkeep.END]:
                 self.prove(title, proof, gate)
             box.stop()
             return self.passed, False

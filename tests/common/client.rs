@@ -43,6 +43,9 @@ pub(crate) enum Packet {
 
 #[derive(Debug)]
 pub(crate) struct Publish {
+    pub(crate) topic: String,
+    /// Whether the broker had kept it.
+    pub(crate) retained: bool,
     pub(crate) packet: u16,
     pub(crate) payload: Vec<u8>,
     /// User properties; none in 3.1.1.
@@ -71,6 +74,18 @@ impl Client {
         keep: bool,
         patience: Duration,
     ) -> std::io::Result<Client> {
+        Client::connect_as(None, port, id, version, keep, patience)
+    }
+
+    /// The same, with the name and the password of an account.
+    pub(crate) fn connect_as(
+        account: Option<(&str, &str)>,
+        port: u16,
+        id: &str,
+        version: Version,
+        keep: bool,
+        patience: Duration,
+    ) -> std::io::Result<Client> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
@@ -81,7 +96,8 @@ impl Client {
         };
         let level = if version == Version::V5 { 5 } else { 4 };
         let mut body = b"\0\x04MQTT".to_vec();
-        body.extend([level, if keep { 0 } else { 2 }, 0, 0]);
+        let clean = if keep { 0 } else { 2 };
+        body.extend([level, clean | account.map_or(0, |_| 0xC0), 0, 0]);
         if version == Version::V5 {
             // Session expiry: an hour, or at once.
             let expiry: u32 = if keep { 3_600 } else { 0 };
@@ -89,6 +105,10 @@ impl Client {
             body.extend(expiry.to_be_bytes());
         }
         body.extend(text(id));
+        if let Some((name, password)) = account {
+            body.extend(text(name));
+            body.extend(text(password));
+        }
         client.send(0x10, &body)?;
         client.expect(CONNACK)?;
         Ok(client)
@@ -124,6 +144,15 @@ impl Client {
         self.send(0x32, &body)
     }
 
+    /// Publishes with QoS 1, for the broker to keep; nothing takes away what it keeps.
+    pub(crate) fn retain(&mut self, topic: &str, id: u16, payload: &[u8]) -> std::io::Result<()> {
+        let mut body = text(topic);
+        body.extend(id.to_be_bytes());
+        body.extend(self.version.no_properties());
+        body.extend(payload);
+        self.send(0x33, &body)
+    }
+
     /// Publishes with QoS 0: nobody answers.
     pub(crate) fn publish_unasked(&mut self, topic: &str, payload: &[u8]) -> std::io::Result<()> {
         let mut body = text(topic);
@@ -155,15 +184,19 @@ impl Client {
 
     fn packet(&self, first: u8, body: &[u8]) -> Packet {
         match first >> 4 {
-            PUBLISH => Packet::Publish(self.message(body)),
+            PUBLISH => Packet::Publish(self.message(first, body)),
             PUBACK => Packet::PubAck(number(body)),
             other => Packet::Other(other),
         }
     }
 
-    fn message(&self, body: &[u8]) -> Publish {
-        let rest = &body[2 + usize::from(number(body))..];
-        let (packet, mut rest) = (number(rest), &rest[2..]);
+    fn message(&self, first: u8, body: &[u8]) -> Publish {
+        let (topic, rest) = body[2..].split_at(usize::from(number(body)));
+        // Only what is to be acknowledged has a number.
+        let (packet, mut rest) = match first & 6 {
+            0 => (0, rest),
+            _ => (number(rest), &rest[2..]),
+        };
         let mut properties = Vec::new();
         if self.version == Version::V5 {
             let (length, bytes) = variable(rest).unwrap();
@@ -177,6 +210,8 @@ impl Client {
             }
         }
         Publish {
+            topic: string(topic),
+            retained: first & 1 == 1,
             packet,
             payload: rest.to_vec(),
             properties,

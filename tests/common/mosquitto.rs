@@ -69,6 +69,19 @@ impl Mosquitto {
         }
     }
 
+    /// Sends a signal, such as `STOP`: one that is there and does not answer.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Has one that is stopped lose what it kept.
+    pub(crate) fn forget(&self) {
+        assert!(self.child.is_none());
+        std::fs::remove_file(self.directory.path().join("mosquitto.db")).unwrap();
+    }
+
     /// The URL for `mqtt.broker`.
     pub(crate) fn url(&self) -> String {
         format!("mqtt://127.0.0.1:{}", self.port)

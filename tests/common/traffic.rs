@@ -22,6 +22,8 @@ const ATTENTION: Duration = Duration::from_millis(50);
 pub(crate) struct Delivered {
     pub(crate) number: u64,
     pub(crate) id: String,
+    /// Its column `c`, where it has one: which configuration made it.
+    pub(crate) made_by: Option<u64>,
 }
 
 #[derive(Default)]
@@ -160,7 +162,9 @@ fn publish(shared: &Shared, version: Version, port: u16, count: u64, lead: u64) 
         }
         let may = |state: &State| next < state.distinct + lead + state.more;
         shared.wait(|state| may(state) || state.pause || state.stop);
-        if !may(&shared.0.0.lock().unwrap()) {
+        // Nor a burst more once it is to end, or is to pause.
+        let is_held = |state: &State| state.pause || state.stop || !may(state);
+        if is_held(&shared.0.0.lock().unwrap()) {
             continue;
         }
         let connect = || Client::connect(port, "publisher", version, false, DEADLINE).unwrap();
@@ -226,6 +230,7 @@ fn reconnect(version: Version, port: u16) -> Option<Client> {
 fn note(shared: &Shared, message: Publish) {
     let row: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
     let number = row["n"].as_u64().unwrap();
+    let made_by = row["c"].as_u64();
     let property = message
         .properties
         .into_iter()
@@ -239,21 +244,29 @@ fn note(shared: &Shared, message: Publish) {
         let times = state.times.entry(number).or_default();
         *times += 1;
         state.distinct += u64::from(*times == 1);
-        state.delivered.push(Delivered { number, id });
+        state.delivered.push(Delivered {
+            number,
+            id,
+            made_by,
+        });
     });
 }
 
 /// Every number has come; one that came again has the same id, which no other has; new ones
 /// ascend. How many came again.
 pub(crate) fn check(delivered: &[Delivered], messages: u64) -> usize {
-    let mut ids: BTreeMap<u64, &str> = BTreeMap::new();
+    let mut ids: BTreeMap<u64, (&str, Option<u64>)> = BTreeMap::new();
     let mut numbers: BTreeMap<&str, u64> = BTreeMap::new();
     let mut repeats = 0;
     for one in delivered {
-        let Delivered { number, id } = one;
+        let Delivered {
+            number,
+            id,
+            made_by,
+        } = one;
         match ids.get(number) {
             Some(known) => {
-                assert_eq!(known, id, "number {number} came again");
+                assert_eq!(*known, (&**id, *made_by), "number {number} came again");
                 repeats += 1;
             }
             None => {
@@ -262,7 +275,7 @@ pub(crate) fn check(delivered: &[Delivered], messages: u64) -> usize {
                     last < Some(*number),
                     "{number} is new, and came after {last:?}"
                 );
-                ids.insert(*number, id);
+                ids.insert(*number, (id, *made_by));
                 let other = numbers.insert(id, *number);
                 assert_eq!(other, None, "{id} is also that of {number}");
             }

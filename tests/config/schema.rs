@@ -1,7 +1,7 @@
 //! `config schema`: whatever is right conforms to it, and what is mistyped does not.
 
 use eventflux::config::schema;
-use eventflux::daemon::catalogue::all_options;
+use eventflux::daemon::catalogue::{CONTROL, all_options};
 use serde_json::Value;
 
 /// The first thing at which `value` does not conform; understands the part of JSON Schema that
@@ -90,7 +90,7 @@ fn members(root: &Value, schema: &Value, word: &str, value: &Value, at: &str) ->
 }
 
 fn check(toml: &str) -> Option<String> {
-    let schema = schema(&all_options());
+    let schema = schema(&all_options(), CONTROL);
     let table: toml::Table = toml::from_str(toml).unwrap();
     let value = serde_json::to_value(table).unwrap();
     misfit(&schema, &schema, &value, "")
@@ -190,7 +190,7 @@ fn what_is_mistyped_does_not_conform() {
 
 #[test]
 fn it_tells_defaults_units_and_secrets() {
-    let schema = schema(&all_options());
+    let schema = schema(&all_options(), CONTROL);
     let password = &schema["$defs"]["mqtt.password"];
     assert_eq!(password["writeOnly"], true, "{password}");
     let keep = &schema["properties"]["checkpoint"]["properties"]["keep"];

@@ -45,7 +45,7 @@ fn found(folder: &Path) -> String {
     let streams: Vec<(&str, &Options)> = streams
         .map(|(name, options)| (name.as_str(), options))
         .collect();
-    for value in eventflux::config::list(&prepared.settings, &streams) {
+    for value in eventflux::config::list(&prepared.settings, &streams, &prepared.control) {
         if value.layer != Layer::Default {
             let _ = writeln!(out, "{value}\n  {}", value.json());
         }

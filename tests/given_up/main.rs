@@ -22,6 +22,7 @@ mod wait;
 
 mod crashes;
 mod peers;
+mod purged;
 mod reopened;
 
 /// The columns of streams of dead letters.

@@ -153,13 +153,13 @@ impl Side {
 
 /// When the store fails, how, and what it keeps.
 #[derive(Clone, Copy, Debug)]
-struct Failure {
-    operation: u64,
-    fault: Fault,
-    keep: u64,
+pub(crate) struct Failure {
+    pub(crate) operation: u64,
+    pub(crate) fault: Fault,
+    pub(crate) keep: u64,
 }
 
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits {
         turn_rows_max: 3,
         turn_bytes_max: 1 << 20,
@@ -257,7 +257,7 @@ fn disk(store: &SimStore, failure: Option<Failure>) -> Disk {
     }
 }
 
-fn arrival(number: i64) -> Arrival {
+pub(crate) fn arrival(number: i64) -> Arrival {
     let mut rows = Batch::new(1);
     rows.push(Stamp::default(), [Value::Int(number)]);
     Arrival {

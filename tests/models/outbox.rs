@@ -39,6 +39,10 @@ enum Action {
     Expire {
         after_ms: i64,
     },
+    /// An operator gives up what waits, up to this part of it.
+    Purge {
+        share: usize,
+    },
     Sync,
     /// Some of what is not synced is lost.
     Crash {
@@ -62,6 +66,7 @@ fn action() -> impl Strategy<Value = Action> {
         5 => (0usize..=100).prop_map(|share| Action::Confirm { share }),
         1 => (0usize..40).prop_map(|at| Action::Refuse { at }),
         4 => (0i64..200).prop_map(|after_ms| Action::Expire { after_ms }),
+        1 => (0usize..=100).prop_map(|share| Action::Purge { share }),
         3 => Just(Action::Sync),
         2 => any::<u64>().prop_map(|keep| Action::Crash { keep }),
         1 => (2_000u64..30_000).prop_map(|bytes_max| Action::Reopen { bytes_max }),
@@ -111,6 +116,7 @@ struct List {
     dropped: u64,
     expired: u64,
     refused: u64,
+    purged: u64,
     /// Groups, and the outputs of them that were not confirmed.
     damaged: (u64, u64),
 }
@@ -148,6 +154,7 @@ impl List {
             expired: self.expired,
             refused: self.refused,
             damaged: self.damaged.0,
+            purged: self.purged,
         }
     }
 }
@@ -217,6 +224,12 @@ impl Run {
             Action::Expire { after_ms } => {
                 self.now = self.now.plus_ms(*after_ms);
                 self.expire()?;
+            }
+            Action::Purge { share } => {
+                let open = self.list.open();
+                if let Some(through) = open.get((open.len() * share / 100).saturating_sub(1)) {
+                    self.purge(through.key)?;
+                }
             }
             Action::Sync => {
                 self.store.sync().unwrap();
@@ -384,6 +397,39 @@ impl Run {
         Ok(())
     }
 
+    /// All groups that end at `through` or before it.
+    fn purge(&mut self, through: OutputKey) -> Checked {
+        let mut list = self.list.clone();
+        let ends = |group: &Group| group.outputs.last().is_some_and(|one| one.key <= through);
+        let gone = list.leave(|_, group| ends(group));
+        list.purged += count(&gone);
+        let (mut given_up, mut purged) = (Vec::new(), 0);
+        loop {
+            let mut batch = WriteBatch::new();
+            let done = self.outbox.purge(0, through, &mut batch).unwrap();
+            given_up.extend(done.given_up);
+            purged += done.purged;
+            // Each of them is a write; a crash between two is another test's.
+            if !batch.is_empty() {
+                self.store.write(batch).unwrap();
+                self.store.sync().unwrap();
+                self.before.clear();
+            }
+            if !done.more {
+                break;
+            }
+        }
+        prop_assert_eq!(purged, count(&gone));
+        let kept = if self.limits.dead_letters {
+            gone
+        } else {
+            vec![]
+        };
+        prop_assert_eq!(given_up, kept);
+        self.list = list;
+        Ok(())
+    }
+
     /// One group is spoiled; reading skips it, and a start removes it.
     fn damage(&mut self, seed: u64, tear: bool) -> Checked {
         let spoil = if tear {
@@ -440,7 +486,8 @@ impl Run {
         prop_assert_eq!(depth, expected);
         let counts = self.outbox.counts(0).unwrap();
         prop_assert_eq!(counts, self.list.counts());
-        let out = counts.confirmed + counts.dropped + counts.expired + counts.refused;
+        let out =
+            counts.confirmed + counts.dropped + counts.expired + counts.refused + counts.purged;
         prop_assert_eq!(out + self.list.damaged.1 + depth.entries, self.list.put_in);
         prop_assert_eq!(self.outbox.cursor(0), Some(self.list.cursor));
         prop_assert_eq!(self.outbox.last_key(0), Some(self.list.last));

@@ -138,6 +138,37 @@ fn a_broker_that_forgets_us_is_subscribed_to_again() {
     }
 }
 
+/// Ids that start over in a new session are no ids that are used again, also for a later process.
+#[test]
+fn repeats_are_recognised_though_the_session_before_was_lost() {
+    for version in VERSIONS {
+        let mut broker = Mosquitto::start_with("persistence false");
+        let more = [("mqtt.version", version), ("mqtt.reconnect.min", "1")];
+        let source = Running::start(&broker, &more, Vec::new());
+        broker.publish("plant/a", 1, &numbered(0..2));
+        let lost = source.receive(2);
+        source.release(lost.through);
+        broker.stop();
+        broker.start();
+        let subscribed = || broker.log().matches("Sending SUBACK to tester").count() == 2;
+        wait_until("it is subscribed again", subscribed);
+        broker.publish("plant/a", 1, &numbered(2..12));
+        // The first ids of a session are in doubt by themselves: these are acknowledged.
+        let next = source.receive(10);
+        source.release(next.through);
+        broker.publish("plant/a", 1, &numbered(12..17));
+        // In the log, and not acknowledged when the process dies.
+        let last = source.receive(5);
+        source.kill();
+        let log = [lost.marks, next.marks, last.marks].concat();
+        let source = Running::start(&broker, &more, log);
+        broker.publish("plant/a", 1, &numbered(17..18));
+        assert_eq!(source.drain(|rows| !rows.is_empty()), [17]);
+        assert_eq!(source.duplicates(), 5);
+        assert!(source.stop().is_empty());
+    }
+}
+
 #[test]
 fn the_next_broker_of_a_list_takes_over() {
     for version in VERSIONS {

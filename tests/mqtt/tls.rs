@@ -1,64 +1,20 @@
 //! TLS with a CA of the test's own: whom a source and a sink talk to, and what they say of whom
 //! they do not.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use eventflux::event::ReportKind;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
+use crate::authority::Authority;
 use crate::ends::{Delivering, Running, VERSIONS, numbered, schema};
 use crate::mosquitto::{Mosquitto, free_port};
 
-/// A folder with a CA, and certificates of it.
-struct Authority {
-    folder: tempfile::TempDir,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let folder = tempfile::tempdir().unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let cert = params.self_signed(&key).unwrap();
-        std::fs::write(folder.path().join("ca.pem"), cert.pem()).unwrap();
-        let issuer = Issuer::new(params, key);
-        Authority { folder, issuer }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    /// Writes `<name>.pem` and `<name>.key`.
-    fn certify(&self, name: &str) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let common_name = rcgen::DnType::CommonName;
-        params.distinguished_name.push(common_name, name);
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        std::fs::write(self.path(&format!("{name}.pem")), cert.pem()).unwrap();
-        std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
-    }
-
-    /// A broker that also listens with TLS, as `localhost`, and at which port.
-    fn broker(&self, more: &str) -> (Mosquitto, u16) {
-        self.certify("localhost");
-        let port = free_port();
-        let path = |name: &str| self.path(name);
-        let broker = Mosquitto::start_with(&format!(
-            "listener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\n{more}",
-            path("ca.pem").display(),
-            path("localhost.pem").display(),
-            path("localhost.key").display(),
-        ));
-        (broker, port)
-    }
+/// A broker that also listens with TLS, as `localhost`, and at which port.
+fn broker(authority: &Authority, more: &str) -> (Mosquitto, u16) {
+    authority.certify("localhost");
+    let port = free_port();
+    let listener = authority.listener(port, "localhost", more);
+    (Mosquitto::start_with(&listener), port)
 }
 
 /// What a source says of a connection that it does not get.
@@ -74,7 +30,7 @@ fn reason(all: &[(&str, &str)]) -> String {
 #[test]
 fn a_source_and_a_sink_talk_in_confidence() {
     let authority = Authority::new();
-    let (broker, port) = authority.broker("");
+    let (broker, port) = broker(&authority, "");
     let url = format!("mqtts://localhost:{port}");
     let ca = authority.text("ca.pem");
     let inline = std::fs::read_to_string(&ca).unwrap();
@@ -100,7 +56,7 @@ fn a_source_and_a_sink_talk_in_confidence() {
 #[test]
 fn another_name_is_asked_for_and_verified() {
     let authority = Authority::new();
-    let (broker, port) = authority.broker("");
+    let (broker, port) = broker(&authority, "");
     let url = format!("mqtts://127.0.0.1:{port}");
     let ca = authority.text("ca.pem");
     for version in VERSIONS {
@@ -126,7 +82,7 @@ fn another_name_is_asked_for_and_verified() {
 #[test]
 fn whom_we_do_not_trust_is_told_with_what_to_do() {
     let (ours, theirs) = (Authority::new(), Authority::new());
-    let (broker, port) = theirs.broker("");
+    let (broker, port) = broker(&theirs, "");
     let url = format!("mqtts://localhost:{port}");
     let plain = broker
         .url()
@@ -160,8 +116,8 @@ fn whom_we_do_not_trust_is_told_with_what_to_do() {
 #[test]
 fn a_broker_may_want_a_certificate_of_ours() {
     let authority = Authority::new();
-    let (broker, port) =
-        authority.broker("require_certificate true\nuse_identity_as_username true");
+    let more = "require_certificate true\nuse_identity_as_username true";
+    let (broker, port) = broker(&authority, more);
     authority.certify("gateway");
     let url = format!("mqtts://localhost:{port}");
     let (ca, cert) = (authority.text("ca.pem"), authority.text("gateway.pem"));

@@ -216,6 +216,7 @@ impl Summary {
                 counts.dropped,
                 counts.expired,
                 counts.refused,
+                counts.purged,
             ];
             row.extend(
                 counts
@@ -234,6 +235,7 @@ impl Summary {
             "dropped",
             "expired",
             "refused",
+            "purged",
             "damaged",
         ];
         table(&head, rows.collect(), terminal);
@@ -304,6 +306,7 @@ impl Summary {
                 "dropped": look.counts.dropped,
                 "expired": look.counts.expired,
                 "refused": look.counts.refused,
+                "purged": look.counts.purged,
                 "damaged": look.counts.damaged.saturating_add(look.damaged_groups),
             })
         });

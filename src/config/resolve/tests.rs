@@ -69,17 +69,21 @@ fn resolved(toml: &str, sql: &[(&str, &str)]) -> Result<Vec<String>, Vec<String>
         }
     });
     match options {
-        Ok(options) => Ok(list(&loaded.settings, &[("Readings", &options)])
-            .iter()
-            .filter_map(|value| {
-                Some(
-                    value
-                        .to_string()
-                        .strip_prefix("streams.Readings.")?
-                        .to_owned(),
-                )
-            })
-            .collect()),
+        Ok(options) => Ok(list(
+            &loaded.settings,
+            &[("Readings", &options)],
+            &Options::default(),
+        )
+        .iter()
+        .filter_map(|value| {
+            Some(
+                value
+                    .to_string()
+                    .strip_prefix("streams.Readings.")?
+                    .to_owned(),
+            )
+        })
+        .collect()),
         Err(faults) => Err(faults
             .iter()
             .map(|fault| {

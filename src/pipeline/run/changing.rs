@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::super::change::Wanted;
 use super::super::disk::{Disk, Room};
+use super::super::errand::Errand;
 use super::super::feed::Feed;
 use super::super::lasting::{Limits, SourceHandle};
 use super::super::recover::Recovered;
@@ -41,6 +42,8 @@ pub enum Command {
     WouldKeep(Wanted, Sender<Result<(), PipelineError>>),
     /// To go over to another configuration.
     Change(Box<Change>),
+    /// Something else.
+    Errand(Errand),
 }
 
 /// Another configuration.
@@ -136,6 +139,10 @@ impl Pipeline<'_> {
             Command::Change(change) => {
                 self.lasting.change = Some(change);
                 self.change()
+            }
+            Command::Errand(errand) => {
+                self.take_errand(errand);
+                Ok(())
             }
         }
     }
@@ -236,6 +243,7 @@ impl Pipeline<'_> {
         let marks = self.take_sources(sources);
         self.take_sinks(sinks);
         self.take_limits(limits);
+        self.tap_again();
         let lasting = &mut *self.lasting;
         lasting.disk = Some(disk);
         if is_other {
@@ -300,6 +308,7 @@ impl Pipeline<'_> {
         }
         // All that was said before is durable.
         self.lasting.words = Words::new(self.lasting.handles.feeds.len());
+        self.pause_again();
     }
 
     fn take_limits(&mut self, limits: Limits) {

@@ -1,5 +1,7 @@
 //! Outputs in the loop: what sinks are given, what they say, and what is given up.
 
+use std::time::Instant;
+
 use super::super::letters::GivenUp;
 use super::super::turn::PipelineError;
 use super::{Pipeline, add};
@@ -71,6 +73,28 @@ impl Pipeline<'_> {
         for one in given_up {
             self.lasting.words.gave_up(one);
         }
+    }
+
+    /// Reports what was given up, when that is due.
+    pub(super) fn report_losses(&mut self, now: Instant) {
+        let lasting = &mut *self.lasting;
+        let feeds = lasting.handles.feeds.iter_mut();
+        for (feed, stream) in feeds.zip(self.core.sinks()) {
+            let outbox = self.core.outbox();
+            let news = feed.losses(&stream.name, outbox, now, &mut lasting.loss_reports);
+            for report in news {
+                lasting.handles.metrics.reporter.tell(report);
+            }
+        }
+    }
+
+    /// When that is due next.
+    pub(super) fn loss_at(&self, now: Instant) -> Option<Instant> {
+        let (outbox, reports) = (self.core.outbox(), self.lasting.loss_reports);
+        let feeds = self.lasting.handles.feeds.iter();
+        feeds
+            .filter_map(|feed| feed.loss_at(outbox, now, reports))
+            .min()
     }
 
     /// Writes what sinks have said.

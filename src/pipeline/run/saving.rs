@@ -111,6 +111,7 @@ impl Pipeline<'_> {
             // The older ones are still there, and so is the log behind them.
             Err(error) => {
                 tracing::error!("{error}");
+                self.errands.checkpoint_failed(&error.to_string());
                 self.saving.phase = Phase::Idle;
                 return Ok(());
             }

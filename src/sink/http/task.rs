@@ -14,7 +14,7 @@ use super::{Batches, Http};
 use crate::encode::Message;
 use crate::http::auth::Auth;
 use crate::http::client::{Allowed, Client, Request};
-use crate::http::{retry_after, said};
+use crate::http::retry_after;
 use crate::pace::{Backoff, Sparse, sleep_until_some};
 use crate::sink::link::Link;
 use crate::sink::refusal::{Asked, Judgement, Refusals};
@@ -102,7 +102,12 @@ impl Sending {
                 continue;
             }
             let retry_after = retry_after(&answer.headers);
-            let why: String = said(&answer).chars().take(WHY_CHARS_MAX).collect();
+            let why: String = self
+                .client
+                .said(&answer)
+                .chars()
+                .take(WHY_CHARS_MAX)
+                .collect();
             return match answer.status.as_u16() {
                 200..=299 => Outcome::Delivered,
                 401 | 403 | 407 => Outcome::Denied(why, retry_after),

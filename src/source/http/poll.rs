@@ -24,7 +24,7 @@ use crate::http::auth::Auth;
 use crate::http::client::{Allowed, Answer, Client, Request, Target};
 use crate::http::coding::{Coding, Unpack};
 use crate::http::options::{self as shared, header_name, header_value, size, span};
-use crate::http::{retry_after, said};
+use crate::http::retry_after;
 use crate::pace::Backoff;
 use crate::source::redelivery::digest;
 use crate::source::{Context, Failed, Intake, Plan};
@@ -211,7 +211,7 @@ impl Asker {
                 status if status.is_success() => {
                     Found::New(body(&answer, self.bytes_max), answer.headers)
                 }
-                _ => Found::Nothing(said(&answer), retry_after(&answer.headers)),
+                _ => Found::Nothing(self.client.said(&answer), retry_after(&answer.headers)),
             };
         }
     }

@@ -115,6 +115,20 @@ fn a_lost_session_forgets() {
     );
 }
 
+/// A session that was lost after two messages must not look like a broker that uses ids again at
+/// once, neither to this process nor to one that reads the log.
+#[test]
+fn a_lost_session_says_nothing_of_how_ids_are_used() {
+    let (lost, next) = (tail(1..=2), tail(1..=50));
+    let whole = [lost, vec![SESSION_BEGINS], next.clone()].concat();
+    for resent in 1..50 {
+        let mut redelivery = Redelivery::new(whole.clone());
+        let rows = resumed(&mut redelivery, &again(&next[50 - resent..]));
+        assert_eq!(rows, vec![false; resent], "{resent} resent");
+    }
+    assert!(!Redelivery::new([mark(1, 1), SESSION_BEGINS]).remembers());
+}
+
 /// As long as we have not acknowledged a message the broker cannot use its id for another.
 #[test]
 fn what_was_never_acknowledged_is_certain() {

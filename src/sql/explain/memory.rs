@@ -9,8 +9,9 @@ use super::pattern::show_limit;
 use super::{input_columns, kept_columns, show, stream_name};
 use crate::event::format_duration_ms as span;
 
-/// A line for everything that a query keeps between two rows.
-pub(super) fn kept(query: &Query, application: &Application) -> Vec<String> {
+/// A line for everything that a query keeps between two rows; none when it keeps nothing.
+#[must_use]
+pub fn kept(query: &Query, application: &Application) -> Vec<String> {
     let mut found = Vec::new();
     let wide = wide_row(query, application);
     for analytic in query.analytics.iter() {

@@ -278,3 +278,54 @@ fn chains_within_chains_count_together() {
         assert_eq!(fault.as_deref(), Some("more than 256 operators in a row"));
     }
 }
+
+/// Whatever binds what stands before it makes the tree deeper, a sign or a word. On a stack as
+/// small as those of threads, what is not refused must fit.
+#[test]
+fn no_chain_of_words_overflows_a_stack() {
+    let chains = [
+        "x LIKE 'a'",
+        "x ILIKE 'a'",
+        "x NOT LIKE 'a'",
+        "x RLIKE 'a'",
+        "x REGEXP 'a'",
+        "x SIMILAR TO 'a'",
+        "x IN (1)",
+        "x XOR y",
+        "x DIV 1",
+        "x OVERLAPS y",
+        "x MEMBER OF (y)",
+        "x OPERATOR(+) 1",
+        "x AT TIME ZONE 'UTC'",
+        "x COLLATE c",
+        "x ISNULL",
+        "x NOTNULL",
+        "(x).a",
+        "x[1]",
+        "(x)['a']",
+    ];
+    let mut texts: Vec<String> = Vec::new();
+    for chain in chains {
+        let (first, link) = chain.split_at(chain.find([' ', '.', '[']).unwrap());
+        let expr = format!("{first}{}", link.repeat(2_000));
+        texts.push(format!("INSERT INTO O SELECT n FROM S WHERE {expr}"));
+    }
+    for (first, link) in [
+        ("S", " JOIN S ON true"),
+        ("S", " LEFT JOIN S ON (true)"),
+        ("S", " CROSS JOIN S"),
+        ("S WHERE n IN (SELECT n FROM S", " UNION SELECT n FROM S"),
+        ("S WHERE n IN (SELECT 1", " UNION SELECT 1,1"),
+        ("S WHERE EXISTS (SELECT n FROM S", " EXCEPT SELECT n FROM S"),
+    ] {
+        let from = format!("{first}{}", link.repeat(2_000));
+        let end = ")".repeat(first.matches('(').count());
+        texts.push(format!("INSERT INTO O SELECT n FROM {from}{end}"));
+    }
+    for text in texts {
+        assert!(text.len() <= super::SQL_TEXT_BYTES_MAX);
+        let (_, faults) = super::parse("t", &text);
+        let shown = &text[..100];
+        assert!(!faults.is_empty(), "{shown}");
+    }
+}
