@@ -50,6 +50,8 @@ pub mod demo;
 
 pub mod store;
 
+pub mod allocator;
+
 pub mod clock;
 
 pub mod logging;

@@ -1,6 +1,5 @@
 //! The command line: one file per command.
 
-mod allocator;
 mod check;
 mod config;
 mod connectors;

@@ -51,7 +51,7 @@ pub(super) fn run(
     log: LogFormat,
     terminal: &mut Terminal<'_>,
 ) -> Exit {
-    super::allocator::limit();
+    crate::allocator::limit();
     // Before anything else, so that no signal is taken for something else.
     let signals = match Signals::listen() {
         Ok(signals) => signals,

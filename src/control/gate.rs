@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::metrics::{self, Sample};
+use crate::allocator;
 use crate::config::format_bytes;
 use crate::daemon::{Reloaded, View};
 
@@ -40,6 +41,8 @@ pub(super) struct Baseline {
 impl Baseline {
     /// How things are now.
     pub(super) fn new(view: &View) -> Baseline {
+        // What was freed and kept would else be allowed to be filled again.
+        allocator::give_back();
         let sources = view.sources.keys();
         let sources = sources.filter(|name| view.is_source_open(name));
         let sinks = view.sinks.keys();
@@ -92,13 +95,17 @@ impl Baseline {
     /// program and what it reads, and the kernel takes them back when it needs them.
     fn excess(&self, view: &View) -> Option<String> {
         let memory_max = view.settings.limits.memory_max?;
-        let used = metrics::sample(view).anon_bytes;
         // What was in use before is not the fault of what came then.
         let before = self.sample.anon_bytes;
         let allowed = match before > memory_max {
             true => before.saturating_add(GROWTH_BYTES_MAX),
             false => memory_max,
         };
+        let mut used = metrics::sample(view).anon_bytes;
+        if used > allowed {
+            allocator::give_back();
+            used = metrics::sample(view).anon_bytes;
+        }
         let shown = |bytes: u64| format_bytes(i64::try_from(bytes).unwrap_or(i64::MAX));
         (used > allowed).then(|| {
             format!(

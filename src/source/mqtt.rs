@@ -243,6 +243,8 @@ struct Task {
     unwritten: usize,
     /// A message was left to the broker, and so are all after it on this connection.
     deferring: bool,
+    /// The connection was ended for that, and is made anew.
+    is_reopening: bool,
     run_ends_at: Option<Instant>,
     subscribe_at: Option<Instant>,
     subscribe_pace: Backoff,
@@ -276,6 +278,7 @@ impl Task {
             recorded: HashMap::new(),
             unwritten: 0,
             deferring: false,
+            is_reopening: false,
             run_ends_at: None,
             subscribe_at: None,
             subscribe_pace: Backoff::new(SUBSCRIBE_AGAIN.0, SUBSCRIBE_AGAIN.1),
@@ -299,7 +302,7 @@ impl Task {
             self.disconnected();
             match end {
                 End::Stopped => break,
-                End::Reopen => {}
+                End::Reopen => self.is_reopening = true,
                 End::Failed(error) => {
                     let wait = self.rounds.failed(stood);
                     self.tell_failed(broker, &error, wait);
@@ -452,11 +455,7 @@ impl Task {
     fn on_connected(&mut self, broker: usize, welcome: Welcome, handle: &Handle) {
         self.connected_at = Some(Instant::now());
         self.intake.up();
-        tracing::info!(
-            stream = self.context.name,
-            session_present = welcome.session_present,
-            "connected to the broker"
-        );
+        self.tell_connected(&welcome);
         // Another broker's packet ids say nothing about this one's.
         let is_same = self.last_broker.is_none_or(|last| last == broker);
         self.last_broker = Some(broker);
@@ -473,6 +472,16 @@ impl Task {
         // The filters may have changed since a former process subscribed.
         if !self.is_subscribed {
             self.subscribe(handle);
+        }
+    }
+
+    /// Under a flood the connection is made anew many times a second: that is told once.
+    fn tell_connected(&mut self, welcome: &Welcome) {
+        let stream = self.context.name.as_str();
+        let session_present = welcome.session_present;
+        match std::mem::replace(&mut self.is_reopening, false) {
+            true if session_present => tracing::debug!(stream, "connected to the broker again"),
+            _ => tracing::info!(stream, session_present, "connected to the broker"),
         }
     }
 

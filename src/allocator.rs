@@ -1,4 +1,6 @@
 //! How the C library keeps memory that is free.
+//!
+//! Only here code is `unsafe`: there is no other way to tell the C library from inside.
 
 /// Few heaps, and large pieces given back at once.
 ///
@@ -7,11 +9,8 @@
 /// takes the next ones of that size from a heap too, where small ones then lie between them. Both
 /// left as much again behind a flood as it took. What the environment says is stronger.
 #[cfg(target_env = "gnu")]
-#[allow(
-    unsafe_code,
-    reason = "the only way to say it from inside; nothing but numbers go in"
-)]
-pub(super) fn limit() {
+#[allow(unsafe_code, reason = "nothing but numbers go in")]
+pub fn limit() {
     use nix::libc::{M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallopt};
     for (name, key, number) in [
         ("MALLOC_ARENA_MAX", M_ARENA_MAX, 2),
@@ -27,4 +26,16 @@ pub(super) fn limit() {
 
 /// Other C libraries are as they are.
 #[cfg(not(target_env = "gnu"))]
-pub(super) fn limit() {}
+pub fn limit() {}
+
+/// Gives back to the system all that is free, so that what the process has is what it uses.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code, reason = "nothing but a number goes in")]
+pub fn give_back() {
+    // SAFETY: it may be called by any thread at any time, and moves nothing that is in use.
+    unsafe { nix::libc::malloc_trim(0) };
+}
+
+/// Other C libraries give back by themselves, or cannot be asked to.
+#[cfg(not(target_env = "gnu"))]
+pub fn give_back() {}
