@@ -252,6 +252,7 @@ libsystemd:
 broker:
 	@had=$$(command -v mosquitto || true)
 	$(call need,mosquitto,mosquitto,the tests talk to a real MQTT broker)
+	$(call need,mosquitto_pub,mosquitto-clients,the tests publish and subscribe with it)
 	if [ -z "$$had" ] && [ -d /run/systemd/system ]; then
 	  as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo
 	  $$as_root systemctl disable --now mosquitto.service || true
