@@ -6,6 +6,7 @@ mod steward;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::ValueEnum;
 use crossbeam::channel::{Receiver, Sender, bounded, never};
@@ -104,12 +105,13 @@ pub(super) fn run(
         restarted: &restarted,
         ended: &ended,
     };
-    let (exit, begins_anew) = attend(&heard, &stop, &steward, terminal);
-    steward.stop(exit == Exit::Success);
+    let ended = attend(&heard, &stop, &steward, terminal);
+    let in_order = ended.exit == Exit::Success;
+    steward.stop(in_order.then(|| ended.told.unwrap_or_else(Instant::now)));
     // The service manager begins a new process; without one, this is it.
-    match begins_anew && !is_supervised && signals.hold() {
+    match ended.begins_anew && !is_supervised && signals.hold() {
         true => begin_anew(terminal),
-        false => exit,
+        false => ended.exit,
     }
 }
 
@@ -147,51 +149,64 @@ struct Heard<'a> {
     ended: &'a Receiver<Result<Outcome, DaemonError>>,
 }
 
-/// Passes on what the system tells, until the daemon has ended; and whether it is to begin anew.
+/// How the daemon has ended.
+struct Ended {
+    exit: Exit,
+    /// When it was told to.
+    told: Option<Instant>,
+    begins_anew: bool,
+}
+
+/// Passes on what the system tells, until the daemon has ended.
 fn attend(
     heard: &Heard<'_>,
     stop: &Sender<()>,
     steward: &Steward,
     terminal: &mut Terminal<'_>,
-) -> (Exit, bool) {
-    let mut told = false;
+) -> Ended {
+    let mut told = None;
     let mut begins_anew = false;
     let mut restarted = heard.restarted.clone();
-    loop {
+    let exit = loop {
         select! {
             recv(heard.signals.stop) -> _ => {
-                if told && !begins_anew {
+                if told.is_some() && !begins_anew {
                     terminal.complain("told twice to stop: ending at once");
-                    return (Exit::Forced, false);
+                    break Exit::Forced;
                 }
-                told = true;
+                told = told.or_else(|| Some(Instant::now()));
                 begins_anew = false;
                 let _ = stop.try_send(());
             }
             recv(restarted) -> asked => match asked {
-                Ok(()) if !told => {
+                Ok(()) if told.is_none() => {
                     tracing::info!("beginning anew, as was asked");
-                    (told, begins_anew) = (true, true);
+                    (told, begins_anew) = (Some(Instant::now()), true);
                     let _ = stop.try_send(());
                 }
                 Ok(()) => {}
                 Err(_) => restarted = never(),
             },
             recv(heard.signals.reload) -> _ => {
-                if told {
+                if told.is_some() {
                     tracing::warn!("the configuration is not reloaded: the daemon is stopping");
                 } else {
                     steward.reload();
                 }
             }
-            recv(heard.ended) -> result => return match result {
-                Ok(result) => (end_of(result, terminal), begins_anew),
+            recv(heard.ended) -> result => break match result {
+                Ok(result) => end_of(result, terminal),
                 Err(_) => {
                     terminal.complain("eventflux: the daemon's thread has ended; this is a bug");
-                    (Exit::Failure, false)
+                    Exit::Failure
                 }
             },
         }
+    };
+    Ended {
+        exit,
+        told,
+        begins_anew,
     }
 }
 

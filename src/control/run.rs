@@ -17,7 +17,7 @@ use super::journal::{Journal, JournalError};
 use super::link::{Endpoint, Link};
 use super::local::Local;
 use super::mailbox::{Mailbox, Once};
-use super::steward::{Ears, Manner, Order, SharedJournal, Steward, Wires, topics_of};
+use super::steward::{Ears, Manner, Order, SharedJournal, Steward, Wires, lock, topics_of};
 use super::verbs;
 use crate::clock;
 use crate::config::ControlMode;
@@ -27,7 +27,7 @@ use crate::logging::LogControl;
 
 /// Orders that wait for whoever minds the configuration.
 const ORDERS_MAX: usize = 4;
-/// How long what is to be written at the end is waited for, and the farewell.
+/// How long what is to be written at the end is waited for at least, and the farewell.
 const WRITTEN_WITHIN: Duration = Duration::from_millis(1_500);
 const FAREWELL_WITHIN: Duration = Duration::from_millis(2_500);
 
@@ -70,6 +70,7 @@ pub struct Running {
     reloads: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     link: Option<JoinHandle<()>>,
+    manner: Arc<Mutex<Manner>>,
 }
 
 /// Decides what is to run: `prepared`, which is what the local files say, or a document that was
@@ -163,7 +164,7 @@ impl Control {
             hearing,
             endpoints,
             journal,
-            manner,
+            manner: Arc::clone(&manner),
         };
         let reloads: Arc<AtomicBool> = Arc::default();
         let began = (prepared, self.news);
@@ -180,6 +181,7 @@ impl Control {
             reloads,
             stop,
             link: Some(link),
+            manner,
         })
     }
 }
@@ -194,15 +196,20 @@ impl Running {
         }
     }
 
-    /// Says farewell, when the daemon has ended: in order, or not.
-    pub fn stop(mut self, is_ordered: bool) {
+    /// Says farewell, when the daemon has ended: in order, as it was told to at that time, or not.
+    pub fn stop(mut self, ordered: Option<Instant>) {
         self.stop.send_replace(true);
-        let written_until = Instant::now() + WRITTEN_WITHIN;
+        let mut written_until = Instant::now() + WRITTEN_WITHIN;
+        if let Some(told) = ordered {
+            // A slow disk may take all the time that a stop may.
+            let deadline = lock(&self.manner).settings.shutdown.deadline_ms;
+            written_until = written_until.max(told + Duration::from_millis(deadline));
+        }
         let (done, is_done) = bounded(1);
-        // Who does not come to it in time leaves what a crash leaves.
-        let order = Order::End(is_ordered, done);
-        if self.orders.send_deadline(order, written_until).is_ok() {
-            let _ = is_done.recv_deadline(written_until);
+        let order = Order::End(ordered.is_some(), done);
+        let sent = self.orders.send_deadline(order, written_until).is_ok();
+        if !sent || is_done.recv_deadline(written_until).is_err() {
+            tracing::warn!("what a crash leaves is left: the disk or a change took too long");
         }
         let until = Instant::now() + FAREWELL_WITHIN;
         let Some(link) = self.link.take() else { return };
@@ -264,7 +271,7 @@ fn spawn_link(
 async fn relay(mut reports: mpsc::Receiver<Report>, mailbox: Mailbox, manner: Arc<Mutex<Manner>>) {
     while let Some(report) = reports.recv().await {
         let (topic, is_off) = {
-            let manner = super::steward::lock(&manner);
+            let manner = lock(&manner);
             let is_off = manner.settings.control.mode == ControlMode::Off;
             (manner.topics.own("event"), is_off)
         };

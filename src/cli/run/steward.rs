@@ -2,6 +2,7 @@
 //! files alone.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crossbeam::channel::Sender;
 
@@ -104,9 +105,9 @@ impl Steward {
         self.0.reload();
     }
 
-    /// Says farewell, when the daemon has ended: in order, or not.
-    pub(super) fn stop(self, is_ordered: bool) {
-        self.0.stop(is_ordered);
+    /// Says farewell, when the daemon has ended: in order, as it was told to at that time, or not.
+    pub(super) fn stop(self, ordered: Option<Instant>) {
+        self.0.stop(ordered);
     }
 }
 
@@ -149,5 +150,5 @@ impl Steward {
         });
     }
 
-    pub(super) fn stop(self, _: bool) {}
+    pub(super) fn stop(self, _: Option<Instant>) {}
 }
