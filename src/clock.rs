@@ -38,6 +38,13 @@ pub fn wall() -> Timestamp {
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// How long the thread that asks has computed so far; 0 where the system does not say.
+#[must_use]
+pub fn computed() -> Duration {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
 /// Whether the wall clock was set from outside since the machine was switched on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Synchronised {

@@ -1,4 +1,5 @@
-//! The thread that answers requests, one at a time; whoever sends too many is not heard.
+//! The thread that answers requests, one at a time; whoever sends too many is not heard, and all
+//! of them together take no more than a part of a core.
 //!
 //! A request that comes again, by its id, gets the answer that it got: nothing is done twice for
 //! one that was delivered twice. What has to be signed is obeyed once, also over restarts: each
@@ -6,11 +7,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use serde_json::{Value, json};
 
+use super::allowance::Allowance;
 use super::apply::faults_of;
 use super::events::Audit;
 use super::hearing::Asked;
@@ -19,7 +21,7 @@ use super::local::Local;
 use super::mailbox::{Mailbox, Once};
 use super::request::{self, Id, Refused, Request};
 use super::steward::{Manner, Order, SharedJournal, is_synchronised, lock};
-use super::verbs::{self, NodeVerb, Verb};
+use super::verbs::{self, DeskVerb, NodeVerb, Verb};
 use super::{Code, Fault};
 use crate::clock;
 use crate::config::ControlMode;
@@ -94,8 +96,16 @@ impl Answers {
 impl Desk {
     /// Until nobody asks any more.
     pub(super) fn run(self, asked: &Receiver<Asked>) {
+        let mut allowance = Allowance::new(Instant::now());
         for one in asked {
+            let (computed, began) = (clock::computed(), Instant::now());
             self.take(&one);
+            let taken = match Verb::of(&one.verb) {
+                // Computed by another thread, for which this one waits.
+                Some(Verb::Desk(DeskVerb::QueryTest)) => began.elapsed(),
+                _ => clock::computed().saturating_sub(computed),
+            };
+            std::thread::sleep(allowance.take(taken, Instant::now()));
         }
     }
 
@@ -281,13 +291,12 @@ impl Desk {
         let verb = Verb::Tap.word();
         let topic = lock(&self.manner).topics.response(verb);
         lock(&answers).awaited.push(id.clone());
-        let of = id.clone();
+        let awaited = Awaited(answers, id.clone());
         let wait = move || {
-            let payload = answer(Some(&of), Ok(tap.wait()));
-            let mut answers = lock(&answers);
-            answers.awaited.retain(|other| *other != of);
-            answers.keep(verb, &of, payload.clone());
-            drop(answers);
+            let Awaited(answers, id) = &awaited;
+            let payload = answer(Some(id), Ok(tap.wait()));
+            lock(answers).keep(verb, id, payload.clone());
+            drop(awaited);
             mailbox.send(Once {
                 topic,
                 payload,
@@ -296,7 +305,6 @@ impl Desk {
         };
         let thread = std::thread::Builder::new().name("tap".to_owned());
         if let Err(error) = thread.spawn(wait) {
-            lock(&self.answers).awaited.retain(|other| *other != id);
             let message = format!("rows cannot be waited for: {error}");
             self.say(
                 verb,
@@ -338,6 +346,16 @@ impl Desk {
             payload: event.to_string().into_bytes(),
             is_fleeting: false,
         });
+    }
+}
+
+/// A tap whose rows are waited for, however that ends.
+struct Awaited(Arc<Mutex<Answers>>, Id);
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        let Awaited(answers, id) = self;
+        lock(answers).awaited.retain(|other| other != id);
     }
 }
 

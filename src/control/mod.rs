@@ -9,6 +9,7 @@
 //! It leaves to others what a configuration means and how one follows another:
 //! [`crate::daemon::Door`] is the one way in, for a local file as well.
 
+mod allowance;
 mod announced;
 mod apply;
 mod boot;

@@ -337,6 +337,57 @@ fn a_flood_is_bounded_and_data_flows_through_it() {
     fleet.site.stop();
 }
 
+/// What requests may compute at once, and the part of a core over time, as docs/control.md says.
+const COMPUTED_AT_ONCE_S: f64 = 2.0;
+const COMPUTED_SHARE: f64 = 0.25;
+
+#[test]
+fn requests_that_are_much_work_leave_the_core_to_others() {
+    let mut fleet = Fleet::new();
+    fleet.start();
+    let many = "INSERT INTO Alerts SELECT n, 2 AS c FROM Readings WHERE n < 0;\n".repeat(400);
+    let content = fleet.document_with(2, &many);
+    let port = fleet.broker.port;
+    let client = Client::connect_as(Some(OPERATOR), port, "much", Version::V311, false, DEADLINE);
+    let mut client = client.unwrap();
+    let begin = Instant::now();
+    let computed = || computed_s(fleet.site.pid(), "control-desk");
+    for id in 1.. {
+        let body = json!({"v": 1, "id": format!("much-{id}"), "args": {"content": content}});
+        let topic = format!("{R}/request/config.validate");
+        client
+            .publish(&topic, id, body.to_string().as_bytes())
+            .unwrap();
+        client.next().unwrap().expect("the broker takes it");
+        // It is at work all the time that it may be: as long as it takes, and then some.
+        let is_spent = computed() > COMPUTED_AT_ONCE_S + COMPUTED_SHARE;
+        if is_spent && begin.elapsed() > Duration::from_secs(8) {
+            break;
+        }
+        crate::wait::hang(Duration::from_millis(20));
+    }
+    let (computed, took) = (computed(), begin.elapsed().as_secs_f64());
+    // The last one may be under way, and is not cut short.
+    let allowed = COMPUTED_AT_ONCE_S + took * COMPUTED_SHARE + 1.0;
+    assert!(computed < allowed, "{computed} s of {took} s");
+    fleet.site.stop();
+}
+
+/// How long a thread of a process has computed, in seconds.
+fn computed_s(pid: u32, name: &str) -> f64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut lines = tasks.filter_map(|task| {
+        let stat = std::fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+        let (head, tail) = stat.rsplit_once(')')?;
+        head.ends_with(name).then(|| tail.to_owned())
+    });
+    let line = lines.next().unwrap();
+    let ticks = line.split_whitespace().skip(11).take(2);
+    let ticks = ticks.map(|text| text.parse::<u32>().unwrap());
+    // A hundred a second, on every machine that Linux tells of.
+    f64::from(ticks.sum::<u32>()) / 100.0
+}
+
 /// How many numbers a second come out while something goes on.
 fn pace(flow: &crate::fleet::Flow, meanwhile: impl FnOnce()) -> f64 {
     flow.goes_on();
