@@ -28,7 +28,7 @@ pub(super) struct Telling {
     pub(super) announced: Announced,
     /// The configuration that was published, by its hash.
     active: Option<String>,
-    /// Whether any was.
+    /// Whether any may have been, by this run or by one before.
     has_active: bool,
     /// The text that runs, without secrets.
     text: Option<Value>,
@@ -46,7 +46,7 @@ impl Telling {
             metrics_at: now,
             announced: Announced::default(),
             active: None,
-            has_active: false,
+            has_active: true,
             text: None,
             parts: 0,
         }

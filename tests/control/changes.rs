@@ -11,6 +11,7 @@ use crate::client::{Client, Version};
 use crate::fleet::{Fleet, NODE, OPERATOR, R};
 use crate::mosquitto::DEADLINE;
 use crate::signing::{envelope, sha256};
+use crate::wait::wait_until;
 
 /// How often the same document comes.
 const REPEATS: u16 = 100;
@@ -396,5 +397,12 @@ fn the_running_configuration_is_shown() {
         answer.contains("INSERT INTO Alerts SELECT n, 2 AS c"),
         "{answer}"
     );
+    fleet.site.stop();
+    // Once it is not to be shown any more, it does not stay at the broker as it was.
+    fleet.configure(1, "mode = \"signed\"\n");
+    fleet.start();
+    wait_until("it is taken away", || {
+        fleet.kept("config/active") == Value::Null
+    });
     fleet.site.stop();
 }
