@@ -201,6 +201,7 @@ impl Client {
     /// Why there is no answer; the server may have got the request all the same.
     pub async fn ask(&mut self, request: &Request, allowed: Allowed) -> Result<Answer, NoAnswer> {
         let until = Instant::now() + allowed.within;
+        self.discretion.sends(&request.headers);
         let asked = self.ask_until(request, until, allowed.answer_bytes_max);
         let answered = timeout_at(until, asked).await;
         answered.unwrap_or(Err(NoAnswer::Late(allowed.within)))

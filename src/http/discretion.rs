@@ -1,6 +1,7 @@
 //! What a server says, without what it must not be heard to repeat: the secrets that we told it.
 
-use hyper::header::LOCATION;
+use hyper::HeaderMap;
+use hyper::header::{AUTHORIZATION, LOCATION};
 
 use super::auth::encoded;
 use super::client::Answer;
@@ -16,12 +17,17 @@ const WORD_BYTES_MIN: usize = 4;
 
 /// What is not to be repeated.
 #[derive(Clone, Default)]
-pub(super) struct Discretion(Vec<String>);
+pub(super) struct Discretion {
+    /// The longest first.
+    words: Vec<String>,
+    /// The token that a request has shown, which nobody has written down.
+    token: Option<String>,
+}
 
 impl std::fmt::Debug for Discretion {
     /// Only how much there is.
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Discretion about {} words", self.0.len())
+        write!(out, "Discretion about {} words", self.words.len())
     }
 }
 
@@ -47,7 +53,20 @@ impl Discretion {
         // One may be a part of another.
         words.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         words.dedup();
-        Discretion(words)
+        Discretion { words, token: None }
+    }
+
+    /// A request goes out with these headers.
+    pub(super) fn sends(&mut self, headers: &HeaderMap) {
+        let shown = headers.get(AUTHORIZATION);
+        let Some(shown) = shown.and_then(|shown| shown.to_str().ok()) else {
+            return;
+        };
+        let (_, token) = shown.split_once(' ').unwrap_or(("", shown));
+        let is_known = |known: &String| known.as_str() == token;
+        if token.len() >= WORD_BYTES_MIN && !self.hidden().any(is_known) {
+            self.token = Some(token.to_owned());
+        }
     }
 
     /// What an answer says, for people.
@@ -60,7 +79,7 @@ impl Discretion {
             return format!("status {status}: redirected to {to}, which is not followed");
         }
         // One that the end cuts off is to be known all the same.
-        let longest = self.0.first().map_or(0, String::len);
+        let longest = self.hidden().map(String::len).max().unwrap_or(0);
         let bytes = answer.body.get(..SAID_BYTES_MAX.saturating_add(longest));
         let text = String::from_utf8_lossy(bytes.unwrap_or(&answer.body));
         let mut text = self.cover(&text);
@@ -73,9 +92,13 @@ impl Discretion {
         }
     }
 
+    fn hidden(&self) -> impl Iterator<Item = &String> {
+        self.token.iter().chain(&self.words)
+    }
+
     fn cover(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for word in &self.0 {
+        for word in self.hidden() {
             if text.contains(word.as_str()) {
                 text = text.replace(word.as_str(), HIDDEN);
             }
@@ -86,7 +109,7 @@ impl Discretion {
 
 #[cfg(test)]
 mod tests {
-    use hyper::{HeaderMap, StatusCode};
+    use hyper::StatusCode;
 
     use super::*;
     use crate::config::options::{Layer, OptionValue};
@@ -145,5 +168,25 @@ mod tests {
             assert_eq!(discretion.said(&answer), expected);
         }
         assert_eq!(format!("{discretion:?}"), "Discretion about 3 words");
+    }
+
+    #[test]
+    fn a_token_that_was_given_out_is_left_out_too() {
+        let mut discretion = discretion();
+        let mut sends = |said: &'static str| {
+            let value = hyper::header::HeaderValue::from_static(said);
+            discretion.sends(&HeaderMap::from_iter([(AUTHORIZATION, value)]));
+            discretion.said(&answer(
+                403,
+                None,
+                "no first.token, no second.token, no me:x",
+            ))
+        };
+        let first = "status 403: no [hidden], no second.token, no me:x";
+        assert_eq!(sends("Bearer first.token"), first);
+        // The next one takes its place.
+        let second = "status 403: no first.token, no [hidden], no me:x";
+        assert_eq!(sends("Bearer second.token"), second);
+        assert_eq!(sends("Basic bWU6cGFzcyB3b3Jk"), second);
     }
 }
