@@ -257,6 +257,14 @@ fn read_files(all: Files<'_>) -> Found {
                 .push(whole_file(&name, message).with_hint(hint));
         }
     }
+    if found.files.iter().all(|file| file.text.trim().is_empty()) {
+        let empty = found.files.iter().map(|file| {
+            let hint = "a write that was interrupted leaves such a file; if it is meant to say \
+                        nothing, say so in a comment";
+            whole_file(&file.name, "there is nothing in it".to_owned()).with_hint(hint)
+        });
+        found.findings.extend(empty);
+    }
     found
 }
 

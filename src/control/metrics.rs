@@ -259,7 +259,7 @@ mod tests {
     fn view(counted: Counted) -> View {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("eventflux.toml");
-        std::fs::write(&file, "").unwrap();
+        std::fs::write(&file, "# as built in").unwrap();
         let prepared = crate::daemon::prepare_all(&[file], &|_: &str| None).unwrap();
         View {
             settings: Arc::new(prepared.settings),

@@ -108,6 +108,11 @@ fn a_node_without_a_document_goes_on_with_the_local_files_as_they_were() {
     fleet.site.arguments = vec!["--store", Box::leak(store.into_boxed_str())];
     start(&mut fleet);
     assert_eq!(flow.made_by(), 2);
+    fleet.site.kill();
+    // Nothing stands there: the power went while somebody wrote it.
+    std::fs::write(fleet.site.path("app.toml"), "").unwrap();
+    start(&mut fleet);
+    assert_eq!(flow.made_by(), 2);
     // Mended, it is as it was.
     std::fs::write(fleet.site.path("app.toml"), good).unwrap();
     std::fs::write(fleet.site.path("app.sql"), fleet.sql(1)).unwrap();
