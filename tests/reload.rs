@@ -337,7 +337,7 @@ fn what_is_faulty_or_cannot_change_is_refused_and_all_goes_on() {
     other_store_is_refused(&mut stage, &sql(&parts, COUNT));
     next(&stage, &mut listener, 2);
     // A file that somebody is about to write is not mistaken for the wish that nothing runs.
-    let line = stage.is_refused("", "");
+    let line = stage.is_refused("-- to be written\n", "");
     assert!(line.contains("there is no stream in its SQL"), "{line}");
     next(&stage, &mut listener, 3);
     // What can change does.

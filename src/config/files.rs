@@ -219,6 +219,16 @@ pub fn look_remote(
     loading::read_all(sources, environment, found.findings)
 }
 
+/// What is wrong with a file in which nothing stands, and what it may be.
+pub(super) const NOTHING: (&str, &str) = (
+    "there is nothing in it",
+    "a write that was cut off leaves such a file; a comment in it says that it is meant",
+);
+
+pub(super) fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
 /// Files as they are read one by one.
 #[derive(Default)]
 struct Found {
@@ -257,14 +267,15 @@ fn read_files(all: Files<'_>) -> Found {
                 .push(whole_file(&name, message).with_hint(hint));
         }
     }
-    if found.files.iter().all(|file| file.text.trim().is_empty()) {
-        let empty = found.files.iter().map(|file| {
-            let hint = "a write that was interrupted leaves such a file; if it is meant to say \
-                        nothing, say so in a comment";
-            whole_file(&file.name, "there is nothing in it".to_owned()).with_hint(hint)
-        });
-        found.findings.extend(empty);
-    }
+    // One file may say nothing beside others; SQL and a configuration as a whole may not.
+    let texts = found.files.iter().map(|file| (&file.name, &file.text));
+    let all = texts.clone().all(|(_, text)| is_blank(text));
+    let sql = found.application.iter().map(|sql| (&sql.path, &sql.text));
+    let blank = texts
+        .filter(|_| all)
+        .chain(sql.filter(|(_, text)| is_blank(text)))
+        .map(|(name, _)| whole_file(name, NOTHING.0.to_owned()).with_hint(NOTHING.1));
+    found.findings.extend(blank);
     found
 }
 

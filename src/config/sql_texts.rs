@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::document::{Document, Entry, Raw};
+use super::files::{NOTHING, is_blank};
 use super::load::Reading;
 use super::options::OptionValue;
 use super::settings::SqlText;
@@ -121,6 +122,14 @@ fn from_file(
     }
     let path = folder.join(&name);
     match reading.named.read_named(&path) {
+        Ok(text) if is_blank(&text) => {
+            let (what, hint) = NOTHING;
+            let fault = reading
+                .text
+                .error(span.clone(), format!("'{}': {what}", path.display()));
+            reading.faults.push(fault.with_hint(hint));
+            None
+        }
         Ok(text) => {
             let path = path.display().to_string();
             let sql = SqlText {
