@@ -301,6 +301,10 @@ pub fn default_format(extension: &str) -> &'static str {
 
 /// A sink, checked and ready to run.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for each stream, moved once; which are large depends on the features"
+)]
 pub enum Sink {
     #[cfg(feature = "mqtt")]
     /// Publishes at an MQTT broker.
