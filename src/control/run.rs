@@ -209,7 +209,9 @@ impl Running {
         let order = Order::End(ordered.is_some(), done);
         let sent = self.orders.send_deadline(order, written_until).is_ok();
         if !sent || is_done.recv_deadline(written_until).is_err() {
-            tracing::warn!("what a crash leaves is left: the disk or a change took too long");
+            tracing::warn!(
+                "the journal is not closed in time: a document on its way is taken back"
+            );
         }
         let until = Instant::now() + FAREWELL_WITHIN;
         let Some(link) = self.link.take() else { return };

@@ -304,6 +304,7 @@ impl Task {
                 End::Stopped => break,
                 End::Reopen => self.is_reopening = true,
                 End::Failed(error) => {
+                    self.is_reopening = false;
                     let wait = self.rounds.failed(stood);
                     self.tell_failed(broker, &error, wait);
                     if self.stop_at.is_some() || self.pause(wait).await {
