@@ -1,7 +1,7 @@
 # Everything one does with this repository. `make` alone lists it.
 #
 # Each target installs what it needs and does not find: Rust with rustup into your home folder, a C
-# compiler and mosquitto with apt-get (through sudo when you are not root).
+# compiler, mosquitto and its clients with apt-get (through sudo when you are not root).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
